@@ -1,0 +1,76 @@
+"""From a checked plan to the parts of a run on one replica."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from xlatrain.config import Config
+from xlatrain.data.dataset import Place
+from xlatrain.models.batch_norm import convert_batch_norm
+from xlatrain.models.build import build_model
+from xlatrain.models.depthwise import convert_depthwise
+from xlatrain.optim import build_optimizer
+from xlatrain.optim.schedule import learning_rate_table
+from xlatrain.preflight import Plan
+from xlatrain.state import ModelLayout, model_layout
+from xlatrain.step import EvalStep, Network, Tensors, TrainStep
+from xlatrain.xla.collectives import contiguous_groups
+from xlatrain.xla.runtime import Replica
+
+
+@dataclass(frozen=True)
+class HostModel:
+    """The model on the host, built once per process and shared by its replicas: steps are traced under a lock."""
+
+    module: nn.Module
+    layout: ModelLayout
+
+    def frozen(self) -> Tensors:
+        """Buffers that never change but that the forward pass may read."""
+        buffers = dict(self.module.named_buffers())
+        return {name: buffers[name] for name in self.layout.frozen}
+
+
+def build_host_model(plan: Plan, replica: Replica) -> HostModel:
+    """Build, convert for XLA, lay out."""
+    config = plan.config
+    module = build_model(config.model, plan.dataset.num_classes, config.data.image_size, config.train.seed)
+    groups = contiguous_groups(replica.world_size, plan.bn_group)
+    convert_batch_norm(module, groups, plan.bn_group, config.model.bn_momentum, config.model.bn_eps)
+    how = config.model.depthwise
+    if how == "shift" or (how == "auto" and replica.platform == "CPU"):
+        convert_depthwise(module)
+    return HostModel(module, model_layout(module, config.optimizer.decay_norm_and_bias))
+
+
+def build_train_step(config: Config, model: HostModel) -> TrainStep:
+    return TrainStep(network(config, model), build_optimizer(config.optimizer), config.train.label_smoothing,
+                     config.ema.decay if config.ema.enabled else None, config.augment.flip)
+
+
+def build_eval_step(config: Config, model: HostModel) -> EvalStep:
+    return EvalStep(network(config, model))
+
+
+def network(config: Config, model: HostModel) -> Network:
+    return Network(model.module, model.layout, config.precision.name == "bf16")
+
+
+def eval_tables(config: Config, model: HostModel) -> Tensors:
+    """What evaluation reads and nothing changes: host tensors."""
+    tables = {"mean": torch.tensor(config.data.mean), "std": torch.tensor(config.data.std)}
+    return tables | {f"frozen/{name}": tensor for name, tensor in model.frozen().items()}
+
+
+def train_tables(plan: Plan, model: HostModel) -> Tensors:
+    """What training reads and nothing changes: the schedule among it, one learning rate a step. Host tensors."""
+    return eval_tables(plan.config, model) | {
+        "lr": torch.tensor(learning_rate_table(plan.schedule)), "segments": model.layout.parameters.segments()}
+
+
+def place(global_batch: int, replica: Replica) -> Place:
+    """This process's part in reading batches of `global_batch` images."""
+    return Place(replica.process, replica.processes, global_batch // replica.processes)

@@ -1,0 +1,139 @@
+"""Hydra overrides to a typed Config; what does not compose is reported fault by fault, with the nearest right spelling."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from xlatrain.config import VARIANTS, Config, options
+from xlatrain.errors import ConfigError, Fault
+
+_PACKAGE = Path(__file__).resolve().parent
+# In a wheel conf/ travels inside the package; in a checkout it lies beside it.
+CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
+
+_ERRORS = (HydraException, OmegaConfBaseException)
+
+
+def register_schemas() -> None:
+    """Make the dataclasses of config.py known to Hydra: `schema`, and schema/<group>/<choice>."""
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    for group, variants in VARIANTS.items():
+        for name, variant in variants.items():
+            store.store(group=f"schema/{group}", name=name, node=variant)
+
+
+def groups() -> dict[str, list[str]]:
+    """The config groups and their choices, as found in conf/."""
+    return {d.name: sorted(f.stem for f in d.glob("*.yaml")) for d in sorted(CONF.iterdir()) if d.is_dir()}
+
+
+def compose_config(overrides: Sequence[str]) -> tuple[Config, DictConfig]:
+    """Compose one job: the typed configuration, and the same as OmegaConf. Raises ConfigError with all faults."""
+    try:
+        composed = _compose(overrides)
+        return to_config(composed), composed
+    except _ERRORS as error:
+        _compose([])  # what fails without any override is a fault of conf/ itself: let it be seen whole
+        raise ConfigError(*(_diagnose(overrides) or [Fault("configuration", _first_line(error), "correct it")])) from None
+
+
+def to_config(composed: DictConfig) -> Config:
+    """An OmegaConf configuration as dataclasses. Raises ConfigError naming the options that have no value."""
+    missing = [k for k in sorted(OmegaConf.missing_keys(composed)) if not k.startswith("hydra")]
+    if missing:
+        raise ConfigError(*(Fault(key, "has no value", f"give {key}=...") for key in missing))
+    return OmegaConf.to_object(composed)
+
+
+def sweep_jobs(overrides: Sequence[str]) -> list[list[str]]:
+    """The overrides of each job of a multirun: every combination of the choices. Raises ConfigError."""
+    choices = []
+    for text in overrides:
+        override = _parse(text)
+        if override.is_sweep_override():
+            choices.append([f"{override.get_key_element()}={v}" for v in override.sweep_string_iterator()])
+        else:
+            choices.append([text])
+    return [list(job) for job in itertools.product(*choices)]
+
+
+def option_keys() -> list[str]:
+    """Every dotted key that an override may name."""
+    keys = [key for key, _ in options(Config)]
+    for group, variants in VARIANTS.items():
+        keys += [f"{group}.{f.name}" for v in variants.values() for f in dataclasses.fields(v) if f.metadata]
+    return sorted(set(keys))
+
+
+def _compose(overrides: Sequence[str]) -> DictConfig:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", list(overrides))
+
+
+def _parse(text: str) -> Override:
+    try:
+        return OverridesParser.create().parse_override(text)
+    except HydraException as error:
+        raise ConfigError(Fault(text, _first_line(error), "write key=value, as in train.seed=1")) from None
+
+
+def _diagnose(overrides: Sequence[str]) -> list[Fault]:
+    """Find which overrides are at fault, each on its own: first the choices of groups, then values under them."""
+    faults: list[Fault] = []
+    known, choices, values = groups(), [], []
+    for text in overrides:
+        try:
+            override = _parse(text)
+        except ConfigError as error:
+            faults += error.faults
+            continue
+        key = override.key_or_group
+        if key in known and not isinstance(override.value(), dict):
+            if str(override.value()) in known[key]:
+                choices.append(text)
+            else:
+                faults.append(_wrong(key, f"there is no choice {override.value()!r}", str(override.value()), known[key],
+                                     f"{key}="))
+        else:
+            values.append((key, text))
+    for key, text in values:
+        try:
+            to_config(_compose([*choices, text]))
+        except ConfigError:
+            pass  # another key has no value; reported once, by the caller
+        except _ERRORS as error:
+            keys = option_keys()
+            if key in keys and "not in" not in str(error):
+                faults.append(Fault(text, _first_line(error), f"see {key} in `xlatrain train --help`"))
+            elif key in keys:
+                faults.append(Fault(key, f"is no option of this choice of {key.partition('.')[0]}",
+                                    f"`xlatrain train --help` lists which choice of {key.partition('.')[0]} has it"))
+            else:
+                faults.append(_wrong(key, "there is no such option", key, [*keys, *known], ""))
+    return faults
+
+
+def _wrong(key: str, problem: str, found: str, allowed: Sequence[str], prefix: str) -> Fault:
+    near = difflib.get_close_matches(found, allowed, n=1, cutoff=0.5)
+    listed = f"one of {', '.join(allowed)}" if len(allowed) <= 12 else "`xlatrain train --help` lists them all"
+    cure = f"did you mean {prefix}{near[0]}? ({listed})" if near else f"take {listed}"
+    return Fault(key, problem, cure)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0]

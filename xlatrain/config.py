@@ -1,0 +1,206 @@
+"""The schema of conf/: each option's type, default, unit and help, in this one place.
+
+YAML files under conf/ only compose and override these. `xlatrain train --help` prints them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+
+def option(default: Any, help: str, unit: str = "", choices: tuple = ()) -> Any:
+    """A field of the schema: default, explanation, unit, and the values it may take where they are few."""
+    metadata = {"help": help, "unit": unit, "choices": choices}
+    if isinstance(default, (dict, list)):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass
+class ModelConfig:
+    name: str = option(MISSING, "any timm model")
+    image_size: int | None = option(None, "resolution the model is made for; data.image_size takes it over", "pixels")
+    drop_rate: float | None = option(None, "dropout before the classifier; null = timm's default", "probability")
+    drop_path_rate: float | None = option(None, "stochastic depth of the last block; null = timm's", "probability")
+    sync_bn_group: str = option("world", "replicas that share batch norm statistics: world, local, or how many")
+    bn_momentum: float | None = option(None, "weight of the new batch in the running statistics; null = the model's")
+    bn_eps: float | None = option(None, "added to the variance; null = the model's")
+    depthwise: str = option("auto", "how depthwise convolutions are computed; auto = shift on CPU, native on TPU",
+                            choices=("auto", "native", "shift"))
+    kwargs: dict[str, Any] = option({}, "further arguments for timm.create_model")
+
+
+@dataclass
+class OptimizerConfig:
+    name: str = MISSING
+    lr: float = option(0.1, "peak learning rate, for the global batch")
+    weight_decay: float = option(0.0, "L2 added to the gradient")
+    momentum: float = option(0.9, "of the momentum buffer")
+    decay_norm_and_bias: bool = option(False, "weight decay (and layer adaptation) also for batch norm and biases")
+
+
+@dataclass
+class SGDConfig(OptimizerConfig):
+    name: str = "sgd"
+    nesterov: bool = option(True, "look-ahead momentum")
+
+
+@dataclass
+class RMSpropTFConfig(OptimizerConfig):
+    name: str = "rmsprop_tf"
+    rho: float = option(0.9, "decay of the mean square")
+    eps: float = option(1e-3, "inside the square root, as TensorFlow has it")
+
+
+@dataclass
+class LARSConfig(OptimizerConfig):
+    name: str = "lars"
+    trust_coefficient: float = option(1e-3, "eta of the local learning rate")
+    eps: float = option(0.0, "added to the denominator of the trust ratio")
+    nesterov: bool = option(False, "look-ahead momentum")
+
+
+@dataclass
+class ScheduleConfig:
+    name: str = option(MISSING, "shape after the warm-up",
+                       choices=("constant", "cosine", "polynomial", "exponential"))
+    warmup: str = option("0step", "linear warm-up", "duration")
+    warmup_lr: float = option(0.0, "learning rate at step 0 of the warm-up")
+    end_lr: float = option(0.0, "cosine, polynomial: learning rate at the end")
+    power: float = option(2.0, "polynomial: exponent")
+    decay: float = option(0.97, "exponential: factor")
+    decay_every: str = option("2.4ep", "exponential: the factor applies once every this long, in steps (staircase)",
+                              "duration")
+
+
+@dataclass
+class DataConfig:
+    name: str = MISSING
+    image_size: int = option(MISSING, "height and width that the model sees", "pixels")
+    num_classes: int | None = option(None, "null = what the data set says")
+    mean: list[float] = option([0.485, 0.456, 0.406], "per channel, of images in 0..1")
+    std: list[float] = option([0.229, 0.224, 0.225], "per channel, of images in 0..1")
+
+
+@dataclass
+class ShardsConfig(DataConfig):
+    name: str = "shards"
+    root: str = option(MISSING, "folder with train/ and val/, each of WebDataset tar shards and an index.json")
+    interpolation: str = option("bicubic", "filter of the resize", choices=("bicubic", "bilinear"))
+    shuffle_window: int = option(8192, "samples shuffled together; held encoded in memory", "samples")
+    workers: int = option(0, "decoding processes per host process; 0 = a thread")
+    prefetch: int = option(2, "host batches prepared ahead")
+    on_error: str = option("raise", "a sample that cannot be decoded ends the run, or is skipped and counted",
+                           choices=("raise", "skip"))
+
+
+@dataclass
+class DigitsConfig(ShardsConfig):
+    name: str = "digits"
+    root: str = option("", "cache folder for the shards; empty = the user's cache")
+    val_fraction: float = option(0.2, "of the 1,797 images, stratified by class")
+
+
+@dataclass
+class SyntheticConfig(DataConfig):
+    name: str = "synthetic"
+    num_classes: int | None = option(1000, "labels are drawn from these")
+    train_examples: int = option(1_281_167, "images in an epoch")
+    val_examples: int = option(50_000, "images in an evaluation")
+
+
+@dataclass
+class AugmentConfig:
+    name: str = MISSING
+    shift: int = option(0, "random translation on the host, each way, with edge padding", "pixels of data.image_size")
+    flip: bool = option(False, "random horizontal flip, on the device")
+
+
+@dataclass
+class PrecisionConfig:
+    name: str = option(MISSING, "of matrix products and convolutions; parameters, batch norm and loss stay fp32",
+                       choices=("fp32", "bf16"))
+
+
+@dataclass
+class EmaConfig:
+    enabled: bool = option(MISSING, "keep a moving average of parameters and batch norm statistics, and evaluate it")
+    decay: float = option(0.9999, "at most; min(decay, (1 + t) / (10 + t)) at step t")
+
+
+@dataclass
+class ClusterConfig:
+    name: str = MISSING
+    platform: str = option(MISSING, "what the replicas run on", choices=("cpu", "tpu"))
+    replicas: int = option(MISSING, "replicas of the whole run; on TPU the number of cores that PyTorch/XLA sees")
+
+
+@dataclass
+class EngineConfig:
+    replay: bool = option(True, "replay the captured step; false traces it every time (debugging, same results)")
+    in_flight: int | None = option(None, "steps handed to the device before waiting; null = 1 on CPU, 2 on TPU")
+    fail_replica: int | None = option(None, "rehearse a failure: this replica raises ...")
+    fail_step: int | None = option(None, "... at this step")
+
+
+@dataclass
+class TrainConfig:
+    global_batch: int = option(128, "images per step over all replicas", "images")
+    duration: str = option("20ep", "length of the run", "duration")
+    seed: int = option(0, "of initial weights, order, augmentation and masks")
+    label_smoothing: float = option(0.0, "share of the target spread over all classes", "probability")
+    log_every: str = option("10step", "how often a line of metrics is written", "duration")
+    eval_every: str = option("5ep", "how often the validation set is evaluated", "duration")
+    max_skipped_steps: int = option(20, "non-finite gradients in a row that end the run", "steps")
+
+
+@dataclass
+class EvalConfig:
+    global_batch: int | None = option(None, "images per evaluation step; null = train.global_batch", "images")
+
+
+@dataclass
+class RunConfig:
+    root: str = option("runs", "folder of all runs")
+    name: str | None = option(None, "this run's folder under root; null = made from model, data and time")
+
+
+@dataclass
+class Config:
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = MISSING
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    data: DataConfig = MISSING
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    precision: PrecisionConfig = field(default_factory=PrecisionConfig)
+    ema: EmaConfig = field(default_factory=EmaConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    weights: str | None = option(None, "xlatrain eval: the weights.safetensors to evaluate")
+    weights_kind: str = option("use", "xlatrain eval: which of the saved weights", choices=("use", "raw"))
+
+
+# Schemas of the groups whose choices have options of their own; conf/<group>/<choice>.yaml starts from schema/<group>/….
+VARIANTS: dict[str, dict[str, type]] = {
+    "optimizer": {"sgd": SGDConfig, "rmsprop_tf": RMSpropTFConfig, "lars": LARSConfig},
+    "data": {"shards": ShardsConfig, "digits": DigitsConfig, "synthetic": SyntheticConfig},
+}
+
+
+def options(schema: type, prefix: str = "") -> list[tuple[str, dataclasses.Field]]:
+    """All options of a schema as (dotted key, field), sub-schemas expanded."""
+    rows: list[tuple[str, dataclasses.Field]] = []
+    for f in dataclasses.fields(schema):
+        sub = f.default_factory if f.default_factory is not dataclasses.MISSING else None
+        if sub is not None and dataclasses.is_dataclass(sub):
+            rows += options(sub, f"{prefix}{f.name}.")
+        elif f.metadata:
+            rows.append((prefix + f.name, f))
+    return rows

@@ -1,0 +1,1 @@
+"""From shards to host batches: who reads what, decoding, and the data sets that come along."""

@@ -1,0 +1,54 @@
+"""What can go wrong, as types: the command line turns each into its exit code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+EXIT_DONE, EXIT_FAILED, EXIT_CONFIG, EXIT_PREEMPTED = 0, 1, 2, 75
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong with a configuration: where, what was found, and what cures it."""
+
+    key: str
+    problem: str
+    cure: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.problem}\n    cure: {self.cure}"
+
+
+class ConfigError(Exception):
+    """The configuration is wrong. Carries every fault found, so that one run reports them all. Exit code 2."""
+
+    def __init__(self, *faults: Fault):
+        super().__init__("\n".join(str(f) for f in faults))
+        self.faults = faults
+
+
+class DataError(Exception):
+    """A sample cannot be read or decoded. Names the shard and the key of the sample."""
+
+    def __init__(self, shard: str, key: str, cause: object):
+        super().__init__(shard, key, str(cause))
+        self.shard, self.key, self.cause = shard, key, str(cause)
+
+    def __str__(self) -> str:
+        return f"sample {self.key!r} of shard {self.shard}: {self.cause}"
+
+
+class ReplicaError(Exception):
+    """A replica failed and the run was ended. `report` holds its own traceback as text. Exit code 1."""
+
+    def __init__(self, report: str, exit_code: int = EXIT_FAILED):
+        super().__init__(report)
+        self.report, self.exit_code = report, exit_code
+
+
+class CaptureError(RuntimeError):
+    """A step function does something that a captured program cannot hold; the message names it."""
+
+
+class DivergenceError(RuntimeError):
+    """Training cannot go on: gradients stayed non-finite, or replicas do not hold the same weights."""

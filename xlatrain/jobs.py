@@ -1,0 +1,105 @@
+"""From a command's overrides to its jobs: one, or with -m the jobs of a Hydra multirun."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from xlatrain import runs
+from xlatrain.compose import CONF, compose_config, register_schemas, sweep_jobs, to_config
+from xlatrain.errors import EXIT_DONE, EXIT_FAILED, ConfigError, ReplicaError
+from xlatrain.preflight import check_eval, check_train
+
+_MULTIRUN = ("-m", "--multirun")
+
+
+def run_jobs(verb: str, arguments: Sequence[str]) -> int:
+    """Check every job, then run them. Returns the exit code; raises ConfigError before anything is started."""
+    register_schemas()
+    multirun = any(a in _MULTIRUN for a in arguments)
+    overrides = [a for a in arguments if a not in _MULTIRUN]
+    run = {"train": runs.train, "eval": runs.evaluate}[verb]
+    if not multirun:
+        config, composed = compose_config(overrides)
+        summary = run(config, composed, overrides)
+        print_summary(summary)
+        return EXIT_DONE
+    return _sweep(verb, run, overrides)
+
+
+def _sweep(verb: str, run: Any, overrides: list[str]) -> int:
+    """Check all jobs of a sweep, hand it to Hydra (its sweeper and launcher apply), print a table of results."""
+    check = {"train": check_train, "eval": check_eval}[verb]
+    own = [o for o in overrides if not o.startswith("hydra")]
+    first = None
+    faults = []
+    for job in sweep_jobs(own):
+        try:
+            config, _ = compose_config(job)
+            first = first or config
+            check(config)
+        except ConfigError as error:
+            faults += [f for f in error.faults if f not in faults]
+    if faults:
+        raise ConfigError(*faults)
+    name = first.run.name or f"sweep-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = Path(first.run.root) / name
+
+    def job(composed: DictConfig) -> None:
+        job_overrides = list(HydraConfig.get().overrides.task)
+        number = HydraConfig.get().job.num
+        sys.stderr.write(f"\njob {number}: {' '.join(job_overrides)}\n")
+        try:
+            run(to_config(composed), composed, job_overrides, f"{name}/{number}")
+        except ReplicaError as error:
+            sys.stderr.write(f"\n{error.report.rstrip()}\n")
+            if error.exit_code > 128:
+                raise SystemExit(error.exit_code) from None
+
+    argv = sys.argv
+    sys.argv = ["xlatrain", "-m", f"hydra.sweep.dir={folder}", *overrides]
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
+    finally:
+        sys.argv = argv
+    return _print_results(folder)
+
+
+def print_summary(summary: dict[str, Any]) -> None:
+    """What a run came to, as a small table."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    rows = {"top-1": "top1", "top-5": "top5", "loss": "loss", "images evaluated": "eval_examples", "steps": "steps",
+            "replicas": "replicas", "images/s": "images_per_second", "host ms per step": "host_ms_per_step",
+            "waiting for data": "data_wait_fraction", "compiles": "compiles", "seconds": "wall_seconds", "run": "run"}
+    for label, key in rows.items():
+        if key in summary:
+            value = summary[key]
+            table.add_row(label, f"{value:.4f}" if key in ("top1", "top5", "loss") else str(value))
+    Console(highlight=False, soft_wrap=True).print(table)
+
+
+def _print_results(folder: Path) -> int:
+    """The table that ends a sweep. Returns the exit code."""
+    summaries = [json.loads(p.read_text()) for p in sorted(folder.glob("*/summary.json"), key=lambda p: int(p.parent.name))]
+    table = Table("job", "overrides", "status", "top-1", "top-5", "loss", "images/s", "seconds")
+    best = max((s["top1"] for s in summaries if "top1" in s), default=None)
+    for s in summaries:
+        if s["status"] != "done":
+            table.add_row(Path(s["run"]).name, " ".join(s["overrides"]), s["status"], "", "", "", "", "")
+            continue
+        mark = " *" if s["top1"] == best else ""
+        table.add_row(Path(s["run"]).name, " ".join(s["overrides"]), s["status"], f"{s['top1']:.4f}{mark}",
+                      f"{s['top5']:.4f}", f"{s['loss']:.4f}", str(s.get("images_per_second", "")),
+                      f"{s['wall_seconds']:.1f}")
+    Console(highlight=False).print(table, markup=False)
+    return EXIT_DONE if summaries and all(s["status"] == "done" for s in summaries) else EXIT_FAILED

@@ -1,0 +1,61 @@
+"""Layout: many named tensors as one flat one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+LANES = 1024  # 8 x 128: one float32 tile of a TPU. Each tensor starts on a tile, so slices need no shifting.
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each named tensor lies in a flat one.
+
+    Tensor i has shapes[i] and takes rows[i] rows of LANES values, zero-padded, from row offsets[i]. The first
+    `decayed` tensors are those that weight decay and layer adaptation apply to; the rest are exempt.
+    """
+
+    names: tuple[str, ...]
+    shapes: tuple[torch.Size, ...]
+    decayed: int
+    rows: tuple[int, ...] = field(init=False)
+    offsets: tuple[int, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        rows = tuple(max(1, -(-shape.numel() // LANES)) for shape in self.shapes)
+        object.__setattr__(self, "rows", rows)
+        object.__setattr__(self, "offsets", tuple(sum(rows[:i]) for i in range(len(rows))))
+
+    @property
+    def size(self) -> int:
+        """Values in the flat tensor, padding included."""
+        return sum(self.rows) * LANES
+
+    @property
+    def decayed_size(self) -> int:
+        """Values of the flat tensor that weight decay applies to: its first ones."""
+        return sum(self.rows[:self.decayed]) * LANES
+
+    def pack(self, tensors: Mapping[str, torch.Tensor] | Sequence[torch.Tensor]) -> torch.Tensor:
+        """Named tensors, or all in order, to one flat float32 tensor [size]."""
+        ordered = [tensors[n] for n in self.names] if isinstance(tensors, Mapping) else list(tensors)
+        if not ordered:
+            return torch.zeros(0)
+        parts: list[torch.Tensor] = []
+        for tensor, rows in zip(ordered, self.rows, strict=True):
+            parts.append(tensor.detach().reshape(-1).float())
+            if gap := rows * LANES - tensor.numel():
+                parts.append(torch.zeros(gap, device=tensor.device))
+        return torch.cat(parts)
+
+    def unpack(self, flat: torch.Tensor) -> dict[str, torch.Tensor]:
+        """A flat tensor [size] to named tensors of their own shapes."""
+        return {name: flat[start * LANES:start * LANES + shape.numel()].reshape(shape)
+                for name, shape, start in zip(self.names, self.shapes, self.offsets, strict=True)}
+
+    def segments(self) -> torch.Tensor:
+        """For each row of a flat tensor the index of the tensor it belongs to: int32 [rows]."""
+        return torch.repeat_interleave(torch.arange(len(self.rows), dtype=torch.int32), torch.tensor(self.rows))

@@ -1,0 +1,1 @@
+"""timm models, and what XLA needs changed in them."""

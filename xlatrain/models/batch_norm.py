@@ -1,0 +1,105 @@
+"""Batch norm whose statistics are shared by a group of replicas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from xlatrain.xla.collectives import Groups, all_reduce
+
+
+class _GroupNormalize(torch.autograd.Function):
+    """y = (x - mean) / sqrt(var + eps) · weight + bias with moments over the batch of all replicas of a group.
+
+    Statistics in float32 whatever the dtype of x; one all-reduce forward, one backward. The sums are taken of x - shift,
+    with shift the running mean: E[x²] - E[x]² loses all digits of the variance when |mean| >> std, and the running mean
+    is the one guess at the mean that all replicas of a group hold alike, at no cost in memory traffic.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, shift: torch.Tensor, eps: float,
+                groups: Groups | None, group_size: int):
+        axes = [0, *range(2, x.ndim)]
+        centred = x.float() - _channels(shift, x)
+        sums = torch.stack([centred.sum(axes), centred.square().sum(axes)])
+        count = x.numel() // x.shape[1] * group_size
+        first, second = all_reduce(sums, scale=1.0 / count, groups=groups) if group_size > 1 else sums / count
+        mean, var = shift + first, (second - first.square()).clamp_min(0.0)
+        inverse = torch.rsqrt(var + eps)
+        y = (centred - _channels(first, x)) * _channels(inverse * weight, x) + _channels(bias, x)
+        ctx.save_for_backward(x, weight, mean, inverse)
+        ctx.group = groups, group_size, count
+        ctx.mark_non_differentiable(mean, var)
+        return y.to(x.dtype), mean, var
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor, *_):
+        x, weight, mean, inverse = ctx.saved_tensors
+        groups, group_size, count = ctx.group
+        axes = [0, *range(2, x.ndim)]
+        g = grad.float()
+        normalised = (x.float() - _channels(mean, x)) * _channels(inverse, x)
+        local = torch.stack([g.sum(axes), (g * normalised).sum(axes)])
+        bias_mean, weight_mean = all_reduce(local, scale=1.0 / count, groups=groups) if group_size > 1 \
+            else local / count
+        dx = _channels(weight * inverse, x) * (g - _channels(bias_mean, x) - normalised * _channels(weight_mean, x))
+        return dx.to(x.dtype), local[1], local[0], None, None, None, None
+
+
+class GroupedBatchNorm(nn.Module):
+    """Takes over a torch BatchNorm or a timm BatchNormAct2d, keeping its parameters, buffers, drop and act.
+
+    Input [N, C, ...] in float32 or bfloat16; output of the same dtype. In training the moments are those of N·…·k
+    values, k = group_size replicas, and the running variance gets the unbiased one, as in torch. groups = None means
+    all replicas in one group. The running statistics of different groups differ until they are averaged.
+    """
+
+    def __init__(self, norm: _BatchNorm, groups: Groups | None, group_size: int,
+                 momentum: float | None = None, eps: float | None = None):
+        super().__init__()
+        self.num_features, self.groups, self.group_size = norm.num_features, groups, group_size
+        self.eps = norm.eps if eps is None else eps
+        self.momentum = norm.momentum if momentum is None else momentum
+        if self.momentum is None:
+            raise ValueError("batch norm with a cumulative average (momentum=None) is not supported: set bn_momentum")
+        self.weight, self.bias = norm.weight, norm.bias
+        for name in ("running_mean", "running_var", "num_batches_tracked"):
+            self.register_buffer(name, getattr(norm, name))
+        self.drop = getattr(norm, "drop", nn.Identity())
+        self.act = getattr(norm, "act", nn.Identity())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weight = torch.ones_like(self.running_mean) if self.weight is None else self.weight
+        bias = torch.zeros_like(self.running_mean) if self.bias is None else self.bias
+        if self.training:
+            y, mean, var = _GroupNormalize.apply(x, weight, bias, self.running_mean.detach().clone(), self.eps,
+                                                 self.groups, self.group_size)
+            count = x.numel() // x.shape[1] * self.group_size
+            with torch.no_grad():
+                self.running_mean.lerp_(mean, self.momentum)
+                self.running_var.lerp_(var * (count / max(count - 1, 1)), self.momentum)
+        else:
+            scale = torch.rsqrt(self.running_var + self.eps) * weight
+            y = ((x.float() - _channels(self.running_mean, x)) * _channels(scale, x) + _channels(bias, x)).to(x.dtype)
+        return self.act(self.drop(y))
+
+    def extra_repr(self) -> str:
+        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, group_size={self.group_size}"
+
+
+def convert_batch_norm(model: nn.Module, groups: Groups | None, group_size: int,
+                       momentum: float | None = None, eps: float | None = None) -> int:
+    """Replace every batch norm of a model by a GroupedBatchNorm, in place; returns how many. Other norms stay."""
+    found = [(name, module) for name, module in model.named_modules() if isinstance(module, _BatchNorm)]
+    for name, module in found:
+        parent, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(parent), leaf, GroupedBatchNorm(module, groups, group_size, momentum, eps))
+    return len(found)
+
+
+def _channels(values: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Per-channel values shaped to broadcast against x [N, C, ...]."""
+    return values.view(1, -1, *[1] * (x.ndim - 2))

@@ -1,0 +1,46 @@
+"""A timm model by name, seeded, with what XLA needs changed in it."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+
+from xlatrain.config import ModelConfig
+
+
+def build_model(config: ModelConfig, num_classes: int, image_size: int, seed: int) -> nn.Module:
+    """The model on the CPU, float32, its weights exactly torch.manual_seed(seed); timm.create_model(name, ...).
+
+    Not thread-safe: torch has one CPU generator per process. Raises ValueError for a wrong name or argument.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _create(config, num_classes, image_size)
+
+
+def check_model(config: ModelConfig, num_classes: int, image_size: int) -> None:
+    """Build the model without memory or numbers; raises ValueError as build_model does."""
+    with torch.device("meta"):
+        _create(config, num_classes, image_size)
+
+
+def nearest_names(name: str) -> list[str]:
+    """timm model names spelled like this one."""
+    return difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
+
+
+def _create(config: ModelConfig, num_classes: int, image_size: int) -> nn.Module:
+    arguments: dict[str, Any] = dict(config.kwargs)
+    for key in ("drop_rate", "drop_path_rate"):
+        if (value := getattr(config, key)) is not None:
+            arguments[key] = value
+    if timm.get_pretrained_cfg_value(config.name, "fixed_input_size"):
+        arguments.setdefault("img_size", image_size)
+    try:
+        return timm.create_model(config.name, num_classes=num_classes, **arguments)
+    except (RuntimeError, TypeError, AssertionError) as error:
+        raise ValueError(str(error).splitlines()[0]) from error

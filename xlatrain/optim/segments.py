@@ -1,0 +1,44 @@
+"""Per-tensor numbers of a flat tensor: norms out of it, factors into it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from xlatrain.layout import LANES, Layout
+
+
+@dataclass(frozen=True)
+class Segments:
+    """The tensors inside a flat one, for use inside a captured step.
+
+    index: int32 [rows], the tensor that each row of LANES values belongs to, on the device (Layout.segments()).
+    """
+
+    layout: Layout
+    index: torch.Tensor
+
+    def norms(self, flat: torch.Tensor) -> torch.Tensor:
+        """L2 norm of each tensor: float32 [tensors].
+
+        Two reductions whatever the number of tensors: squares to rows, rows to tensors. The second compares each row's
+        tensor index with all indices, exact in float32 and, unlike a scatter, parallel on a TPU.
+        """
+        rows = flat.square().view(-1, 8, LANES // 8).sum((1, 2))
+        tensors = torch.arange(len(self.layout.names), device=flat.device, dtype=self.index.dtype)
+        mine = self.index[:, None] == tensors[None, :]
+        return torch.where(mine, rows[:, None], torch.zeros_like(rows[:, None])).sum(0).sqrt()
+
+    def spread(self, values: torch.Tensor) -> torch.Tensor:
+        """One value per tensor [tensors] to one per element [size]."""
+        rows = values.index_select(0, self.index)
+        return rows[:, None].expand(-1, LANES).reshape(-1)
+
+    def decayed(self, flat: torch.Tensor) -> torch.Tensor:
+        """True where weight decay and layer adaptation apply: bool [size]."""
+        return torch.arange(len(flat), device=flat.device, dtype=torch.int32) < self.layout.decayed_size
+
+    def is_decayed(self) -> torch.Tensor:
+        """True for the tensors that weight decay and layer adaptation apply to: bool [tensors]."""
+        return torch.arange(len(self.layout.names), device=self.index.device, dtype=torch.int32) < self.layout.decayed

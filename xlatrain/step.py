@@ -1,0 +1,162 @@
+"""What happens inside the compiled programs: the train step, the evaluation step, and two small ones.
+
+Each is a pure function over dicts of device tensors, captured by xla.capture. Whatever changes from step to step comes
+in through the carry; tables hold what is constant for the run but too large, or too important, to bake in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.func import functional_call
+
+from xlatrain.layout import LANES
+from xlatrain.optim import Optimizer
+from xlatrain.optim.segments import Segments
+from xlatrain.state import ModelLayout
+from xlatrain.xla.collectives import all_reduce, mean_over_replicas
+
+Tensors = dict[str, torch.Tensor]
+
+# What a train step reports, in this order, as one float32 vector: one small transfer a step.
+TRAIN_METRICS = ("loss", "top1", "skipped_samples", "lr", "grad_norm", "skipped_steps", "skipped_in_a_row")
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model applied with tensors from outside: carried parameters and buffers instead of its own."""
+
+    module: nn.Module
+    layout: ModelLayout
+    bf16: bool
+
+    def logits(self, images: torch.Tensor, params: Tensors, buffers: Tensors, tables: Tensors) -> torch.Tensor:
+        """Forward pass: float32 [N, 3, H, W] to float32 [N, classes]; running statistics in `buffers` are updated in
+        place when the module is in training mode. Convolutions and matrix products run in bf16 if asked for."""
+        frozen = {name: tables[f"frozen/{name}"] for name in self.layout.frozen}
+        with torch.autocast("xla", dtype=torch.bfloat16, enabled=self.bf16):
+            return functional_call(self.module, {**params, **buffers, **frozen}, (images,)).float()
+
+
+@dataclass(frozen=True)
+class TrainStep:
+    """One optimizer step: images to new state.
+
+    Inputs: images uint8 [local batch, H, W, 3], labels int64 and skipped float32 [local batch], and the tables.
+    Carry: state.initial_state. Output: `metrics` float32 [len(TRAIN_METRICS)], equal on all replicas; loss and top1 are
+    means over the global batch, skipped_samples is the share of its samples that could not be decoded.
+    """
+
+    network: Network
+    optimizer: Optimizer
+    label_smoothing: float
+    ema_decay: float | None
+    flip: bool
+
+    def __call__(self, carry: Tensors, inputs: Tensors) -> tuple[Tensors, Tensors]:
+        layout = self.network.layout
+        self.network.module.train()
+        params = {k: t.clone().requires_grad_() for k, t in layout.parameters.unpack(carry["params"]).items()}
+        buffers = {k: t.clone() for k, t in layout.buffers.unpack(carry["buffers"]).items()}
+        images = normalise(inputs["images"], inputs["mean"], inputs["std"])
+        if self.flip:
+            images = random_flip(images)
+        logits = self.network.logits(images, params, buffers, inputs)
+        loss = F.cross_entropy(logits, inputs["labels"], label_smoothing=self.label_smoothing)
+        grads = torch.autograd.grad(loss, list(params.values()), allow_unused=True)
+
+        with torch.no_grad():
+            top1 = (logits.argmax(1) == inputs["labels"]).float().mean()
+            local = torch.stack([loss.detach(), top1, inputs["skipped"].mean()])
+            gradient, (loss, top1, skipped_samples) = self._reduce(params, grads, local)
+            lr = inputs["lr"].index_select(0, carry["step"].reshape(1)).reshape(())
+            slots = {k.removeprefix("slot/"): t for k, t in carry.items() if k.startswith("slot/")}
+            segments = Segments(layout.parameters, inputs["segments"])
+            new_params, new_slots = self.optimizer.update(carry["params"], gradient, slots, lr, segments)
+            new = {"params": new_params, "buffers": layout.buffers.pack(buffers) if buffers else carry["buffers"]}
+            new |= {f"slot/{name}": tensor for name, tensor in new_slots.items()}
+            if self.ema_decay is not None:
+                new |= averaged(carry, new, self.ema_decay)
+
+            # The guard: one sum that any inf or nan poisons, alike on all replicas since it is of reduced values.
+            grad_norm = gradient.square().sum().sqrt()
+            healthy = torch.isfinite(grad_norm + loss)
+            new = {name: torch.where(healthy, tensor, carry[name]) for name, tensor in new.items()}
+            bad = torch.logical_not(healthy).long()
+            new["step"] = carry["step"] + 1
+            new["skipped"] = carry["skipped"] + bad
+            new["skipped_in_a_row"] = (carry["skipped_in_a_row"] + 1) * bad
+            values = (loss, top1, skipped_samples, lr, grad_norm, new["skipped"], new["skipped_in_a_row"])
+            return {**new, "rng": carry["rng"]}, {"metrics": torch.stack([v.float() for v in values])}
+
+    def _reduce(self, params: Tensors, grads: Sequence[torch.Tensor | None],
+                metrics: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean of gradients and metrics over all replicas, in one all-reduce of one buffer."""
+        known = [torch.zeros_like(p) if g is None else g for g, p in zip(grads, params.values(), strict=True)]
+        flat = self.network.layout.parameters.pack(known)
+        reduced = mean_over_replicas(torch.cat([flat, F.pad(metrics, (0, LANES - len(metrics)))]))
+        return reduced[:len(flat)], reduced[len(flat):len(flat) + len(metrics)]
+
+
+@dataclass(frozen=True)
+class EvalStep:
+    """One evaluation step: adds what a batch says to sums that are carried on the device.
+
+    Inputs: images uint8 [local batch, H, W, 3]; labels int64; mask float32, 1 for an image and 0 for padding; skipped
+    float32, 1 for an image that could not be decoded; params and buffers, flat; the tables. Carry: `sums` float32 [5] =
+    loss, top-1 hits, top-5 hits, images, skipped images, over all replicas; exact in float32 up to 2^24 images.
+    """
+
+    network: Network
+
+    def __call__(self, carry: Tensors, inputs: Tensors) -> tuple[Tensors, Tensors]:
+        self.network.module.eval()
+        layout = self.network.layout
+        with torch.no_grad():
+            images = normalise(inputs["images"], inputs["mean"], inputs["std"])
+            params, buffers = layout.parameters.unpack(inputs["params"]), layout.buffers.unpack(inputs["buffers"])
+            logits = self.network.logits(images, params, buffers, inputs)
+            labels, mask = inputs["labels"], inputs["mask"]
+            loss = F.cross_entropy(logits, labels, reduction="none")
+            # Rank by counting larger logits: exact, and the same for any number of classes. Ties count against.
+            mine = logits.gather(1, labels[:, None])
+            others = torch.arange(logits.shape[1], device=logits.device)[None, :] != labels[:, None]
+            rank = ((logits >= mine) & others).sum(1)
+            hits = [loss * mask, (rank < 1).float() * mask, (rank < 5).float() * mask, mask, inputs["skipped"]]
+            sums = all_reduce(torch.stack([h.sum() for h in hits]))
+            return {"sums": carry["sums"] + sums}, {}
+
+
+def average_buffers(carry: Tensors, inputs: Tensors) -> tuple[Tensors, Tensors]:
+    """Make batch norm's running statistics equal on all replicas: their mean. As timm's and the TPU ResNet's code do;
+    the running variance is the unbiased one, so that its mean over groups needs no correction."""
+    return {name: mean_over_replicas(tensor) for name, tensor in carry.items()}, {}
+
+
+def compare_replicas(carry: Tensors, inputs: Tensors) -> tuple[Tensors, Tensors]:
+    """How far the replicas' parameters and buffers are apart: `spread` float32 [1], 0 when they are bit-equal."""
+    gaps = [(all_reduce(t, op="max") - all_reduce(t, op="min")).abs().max() for t in inputs.values()]
+    return {}, {"spread": torch.stack(gaps).max().reshape(1)}
+
+
+def normalise(images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+    """uint8 [N, H, W, 3] in 0..255 to float32 [N, 3, H, W]; mean and std [3] are of images in 0..1."""
+    return ((images.float() - 255.0 * mean) / (255.0 * std)).permute(0, 3, 1, 2)
+
+
+def random_flip(images: torch.Tensor) -> torch.Tensor:
+    """Mirror each image [N, C, H, W] left to right with probability one half."""
+    coin = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
+    return torch.where(coin, images.flip(3), images)
+
+
+def averaged(carry: Tensors, new: Tensors, decay: float) -> Tensors:
+    """The moving averages after a step: e + (1 - d)(x - e), d = min(decay, (1 + t) / (10 + t)) at step t, which is
+    TensorFlow's ExponentialMovingAverage with num_updates. The difference form leaves equal values equal."""
+    t = carry["step"].float()
+    share = 1.0 - torch.clamp((1.0 + t) / (10.0 + t), max=decay)
+    return {f"ema_{name}": torch.lerp(carry[f"ema_{name}"], new[name], share) for name in ("params", "buffers")}

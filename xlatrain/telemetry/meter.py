@@ -1,0 +1,89 @@
+"""Counts of a run on the host: means over an interval, speed, and where the time goes."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import time
+from collections.abc import Iterator
+
+_WARM_UP = 3  # steps before times are counted: the first compiles
+
+
+class Meter:
+    """Fed once a step; asked once an interval and at the end."""
+
+    def __init__(self, global_batch: int):
+        self._batch = global_batch
+        self._interval: list[dict[str, float]] = []
+        self._steps = 0
+        self._skipped_samples = 0
+        self._skipped_steps = 0
+        self._host: list[float] = []
+        self._clock: float | None = None  # since the end of the warm-up, pauses left out
+        self._paused = 0.0
+        self._waited = self._waited_at_start = 0.0
+        self._mark = (0, 0.0)
+        self.images_per_second = 0.0
+
+    @contextlib.contextmanager
+    def host(self) -> Iterator[None]:
+        """Times what Python and dispatch cost for one step."""
+        started = time.perf_counter()
+        yield
+        self._host.append(time.perf_counter() - started)
+
+    @contextlib.contextmanager
+    def pause(self) -> Iterator[None]:
+        """Time that does not count as training: evaluation, saving."""
+        started = time.perf_counter()
+        yield
+        self._paused += time.perf_counter() - started
+
+    def waited(self, seconds: float) -> None:
+        """Seconds that the replica has waited for data, in all."""
+        self._waited = seconds
+
+    def step(self, values: dict[str, float]) -> None:
+        """A step's metrics, as read from the device."""
+        self._interval.append(values)
+        self._steps += 1
+        self._skipped_samples += round(values["skipped_samples"] * self._batch)
+        self._skipped_steps = int(values["skipped_steps"])
+        if self._steps == _WARM_UP:
+            self._clock, self._paused, self._waited_at_start = time.perf_counter(), 0.0, self._waited
+            self._mark = (self._steps, 0.0)
+        elapsed = self._elapsed()
+        steps, since = self._steps - self._mark[0], elapsed - self._mark[1]
+        if steps >= 5 and since > 0:
+            self.images_per_second = steps * self._batch / since
+            if since > 2.0:
+                self._mark = (self._steps, elapsed)
+
+    def interval(self) -> dict[str, float]:
+        """Means of loss and accuracy since the last call, the last learning rate, norms, speed, skips."""
+        rows, self._interval = self._interval, []
+        last = rows[-1]
+        mean = {name: statistics.fmean(r[name] for r in rows) for name in ("loss", "top1", "grad_norm")}
+        return {**mean, "lr": last["lr"], "images_per_second": round(self.images_per_second, 2),
+                "host_ms_per_step": round(self._host_ms(), 3), "data_wait_fraction": round(self._data_wait(), 4),
+                "skipped_steps": self._skipped_steps, "skipped_samples": self._skipped_samples}
+
+    def totals(self) -> dict[str, float]:
+        """Speed and shares over the whole run, after the warm-up."""
+        counted, elapsed = self._steps - _WARM_UP, self._elapsed()
+        speed = counted * self._batch / elapsed if counted > 0 and elapsed > 0 else 0.0
+        return {"images_per_second": round(speed, 2), "host_ms_per_step": round(self._host_ms(), 3),
+                "data_wait_fraction": round(self._data_wait(), 4), "skipped_steps": self._skipped_steps,
+                "train_skipped_samples": self._skipped_samples}
+
+    def _elapsed(self) -> float:
+        return 0.0 if self._clock is None else time.perf_counter() - self._clock - self._paused
+
+    def _host_ms(self) -> float:
+        times = self._host[_WARM_UP:] or self._host
+        return 1e3 * statistics.median(times) if times else 0.0
+
+    def _data_wait(self) -> float:
+        elapsed = self._elapsed()
+        return min(1.0, (self._waited - self._waited_at_start) / elapsed) if elapsed > 0 else 0.0

@@ -1,0 +1,169 @@
+"""A training run on one replica, from seed to summary."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from xlatrain.build import HostModel, build_host_model, build_train_step, place, train_tables
+from xlatrain.checkpoint import save_weights
+from xlatrain.errors import DivergenceError
+from xlatrain.evaluate import Evaluator
+from xlatrain.optim import build_optimizer
+from xlatrain.preflight import Plan
+from xlatrain.state import first_seed, initial_state, weights_in_use
+from xlatrain.step import TRAIN_METRICS, Tensors, average_buffers, compare_replicas
+from xlatrain.telemetry.meter import Meter
+from xlatrain.telemetry.progress import ProgressLine
+from xlatrain.telemetry.run_folder import MetricsWriter, log_to
+from xlatrain.xla import watch
+from xlatrain.xla.capture import CapturedStep
+from xlatrain.xla.feed import DeviceFeed, HostFan
+from xlatrain.xla.runtime import Replica, to_device
+
+
+def train_replica(replica: Replica, plan: Plan, folder: Path) -> dict[str, Any]:
+    """Train as planned; returns the summary. Runs on every replica; the first one writes."""
+    if replica.is_first:
+        log_to(folder)
+    with ProgressLine(plan.lengths.total_steps, silent=not replica.is_first) as progress:
+        return Trainer(replica, plan, folder, progress).run()
+
+
+class Trainer:
+    """The parts of a run. `run` reads top to bottom: build, compare, loop, evaluate, save."""
+
+    def __init__(self, replica: Replica, plan: Plan, folder: Path, progress: ProgressLine):
+        config = plan.config
+        self.replica, self.plan, self.folder, self.progress = replica, plan, folder, progress
+        self.started = time.perf_counter()
+        progress.say(f"building {config.model.name} for {replica.world_size} replicas")
+        self.model: HostModel = replica.shared("model", lambda: build_host_model(plan, replica))
+        self.step = CapturedStep(build_train_step(config, self.model), replica, "train step", config.engine.replay,
+                                 progress.say)
+        self.evaluator = Evaluator(plan, self.model, replica, progress.say)
+        self.synchronise = CapturedStep(average_buffers, replica, "statistics step", config.engine.replay)
+        self.writer = MetricsWriter(folder) if replica.is_first else None
+        self.meter = Meter(config.train.global_batch)
+        self.in_flight = config.engine.in_flight or (1 if replica.platform == "CPU" else 2)
+        self.last_eval: dict[str, Any] = {}
+
+    def run(self) -> dict[str, Any]:
+        config, lengths, replica = self.plan.config, self.plan.lengths, self.replica
+        state = self._initial_state()
+        self._check_replicas_equal(state)
+        tables = to_device(train_tables(self.plan, self.model), replica.device)
+        where = place(config.train.global_batch, replica)
+        fan = replica.shared("train-loader", lambda: HostFan(
+            self.plan.dataset.train.train_batches(where, config.train.seed, first_step=0), replica.local_count))
+        feed = DeviceFeed(fan.share(replica.local_ordinal), replica)
+        batches = iter(feed)
+        running: deque[tuple[int, torch.Tensor]] = deque()
+
+        for step in range(lengths.total_steps):
+            self._rehearse_failure(step)
+            batch = next(batches)
+            self.meter.waited(feed.waited)
+            while len(running) >= self.in_flight:
+                self._read(*running.popleft())
+            with self.meter.host():
+                state, outputs = self.step(state, {**batch, **tables})
+            running.append((step, outputs["metrics"]))
+            done = step + 1
+            if done % lengths.eval_every == 0 or done == lengths.total_steps:
+                while running:
+                    self._read(*running.popleft())
+                state = self._evaluate(state, done)
+        feed.close()
+        return self._finish(state)
+
+    def _initial_state(self) -> Tensors:
+        """The carry before step 0. Replicas differ in nothing but the seed of their random masks."""
+        config = self.plan.config
+        state = initial_state(self.model.module, self.model.layout, build_optimizer(config.optimizer).slots,
+                              config.ema.enabled, first_seed(config.train.seed, self.replica.ordinal))
+        return to_device(state, self.replica.device)
+
+    def _check_replicas_equal(self, state: Tensors) -> None:
+        if self.replica.world_size == 1:
+            return
+        compare = CapturedStep(compare_replicas, self.replica, "comparison step")
+        _, outputs = compare({}, {"params": state["params"], "buffers": state["buffers"]})
+        if spread := float(outputs["spread"].cpu()):
+            raise DivergenceError(f"replicas start with different weights, up to {spread:g} apart")
+        self.progress.say(f"{self.replica.world_size} replicas hold equal weights")
+
+    def _rehearse_failure(self, step: int) -> None:
+        engine = self.plan.config.engine
+        if engine.fail_replica == self.replica.ordinal and engine.fail_step == step:
+            raise RuntimeError(f"rehearsed failure: engine.fail_replica={engine.fail_replica} engine.fail_step={step}")
+
+    def _read(self, step: int, metrics: torch.Tensor) -> None:
+        """Read what a step reported, once it has run; log, and end a run that diverges."""
+        self.replica.wait() if self.in_flight == 1 else None
+        values = dict(zip(TRAIN_METRICS, metrics.cpu().tolist(), strict=True))
+        done, lengths = step + 1, self.plan.lengths
+        self.meter.step(values)
+        in_a_row = int(values["skipped_in_a_row"])
+        if in_a_row >= self.plan.config.train.max_skipped_steps:
+            raise DivergenceError(
+                f"the gradient was not finite in {in_a_row} steps in a row, {done - in_a_row} to {step}; none of them "
+                "was applied. Lower optimizer.lr or lengthen schedule.warmup")
+        log = done % lengths.log_every == 0 or done == lengths.total_steps
+        epoch = lengths.epoch(done)
+        if log and self.writer:
+            self.writer.write("train", done, epoch, **self.meter.interval())
+        elif log:
+            self.meter.interval()
+        status = (f"epoch {epoch:.1f}  loss {values['loss']:.4f}  lr {values['lr']:.4g}  "
+                  f"{self.meter.images_per_second:.0f} images/s")
+        if in_a_row:
+            status += f"  {in_a_row} steps skipped (gradient not finite)"
+        self.progress.step(done, status, print_line=log)
+
+    def _evaluate(self, state: Tensors, done: int) -> Tensors:
+        """Make the running statistics equal, evaluate the weights meant for use, report."""
+        state = self._synchronised(state)
+        with self.meter.pause():
+            result = self.evaluator(*weights_in_use(state))
+        self.last_eval = result.as_dict()
+        epoch = self.plan.lengths.epoch(done)
+        if self.writer:
+            self.writer.write("eval", done, epoch, **self.last_eval)
+        self.progress.keep(f"epoch {epoch:.1f}: top-1 {result.top1:.4f}, top-5 {result.top5:.4f}, loss {result.loss:.4f} "
+                           f"on {result.eval_examples} images")
+        return state
+
+    def _synchronised(self, state: Tensors) -> Tensors:
+        if self.plan.bn_group == self.replica.world_size or not self.model.layout.buffers.names:
+            return state
+        names = [n for n in ("buffers", "ema_buffers") if n in state]
+        equal, _ = self.synchronise({n: state[n] for n in names}, {})
+        return {**state, **equal}
+
+    def _finish(self, state: Tensors) -> dict[str, Any]:
+        """Save the weights and say how it went."""
+        self.replica.wait()
+        config, lengths = self.plan.config, self.plan.lengths
+        host = {name: tensor.cpu() for name, tensor in state.items()} if self.replica.is_first else {}
+        steps = ("train step", "eval step")
+        summary = {
+            "status": "done", **self.last_eval, "steps": lengths.total_steps,
+            "epochs": lengths.epoch(lengths.total_steps), "replicas": self.replica.world_size,
+            "global_batch": config.train.global_batch,
+            "compiles": {name.removesuffix(" step"): watch.compiles(name) for name in steps},
+            "other_compiles": watch.other_compiles(*steps), "cpu_fallbacks": watch.fallback_ops(),
+            **self.meter.totals(), "capture_seconds": round(self.step.capture_seconds, 3),
+            "wall_seconds": round(time.perf_counter() - self.started, 3),
+        }
+        if self.writer:
+            metadata = {"model": config.model.name, "num_classes": str(self.plan.dataset.num_classes),
+                        "image_size": str(config.data.image_size)}
+            save_weights(self.folder / "weights.safetensors", host, self.model.layout, self.model.frozen(), metadata)
+            self.writer.write("event", lengths.total_steps, lengths.epoch(lengths.total_steps), event="done")
+            self.writer.close()
+        return summary

@@ -1,0 +1,43 @@
+"""All-reduce over all replicas or over groups of them, as ops inside a captured step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch_xla
+import torch_xla.core.xla_model as xm
+import torch_xla.runtime as xr
+
+Groups = Sequence[Sequence[int]]
+
+
+def all_reduce(tensor: torch.Tensor, scale: float = 1.0, groups: Groups | None = None, op: str = "sum") -> torch.Tensor:
+    """Reduce a tensor over replicas; each gets the result.
+
+    tensor: any shape, float32 (XLA:CPU has no bf16 all-reduce, and sums want the digits). scale multiplies the result.
+    groups: lists of ordinals, one all-reduce in each; None = all replicas. op: "sum", "min" or "max".
+    With one replica in a group the tensor comes back scaled, and no collective is traced.
+    """
+    if tensor.dtype != torch.float32:
+        raise TypeError(f"all_reduce takes float32, got {tensor.dtype}")
+    if xr.world_size() == 1 or (groups is not None and all(len(g) == 1 for g in groups)):
+        return tensor * scale if scale != 1.0 else tensor
+    return torch_xla._XLAC._xla_all_reduce(op, tensor, scale, [list(g) for g in groups or ()], True)
+
+
+def mean_over_replicas(tensor: torch.Tensor) -> torch.Tensor:
+    """Arithmetic mean of a float32 tensor over all replicas."""
+    return all_reduce(tensor, scale=1.0 / xr.world_size(), op=xm.REDUCE_SUM)
+
+
+def contiguous_groups(world_size: int, size: int) -> Groups | None:
+    """[[0 … size-1], [size … 2·size-1], …]; None when one group holds the whole world.
+
+    Raises ValueError when `size` does not divide `world_size`.
+    """
+    if size < 1 or world_size % size:
+        raise ValueError(f"a group of {size} replicas does not divide {world_size}")
+    if size == world_size:
+        return None
+    return [list(range(start, start + size)) for start in range(0, world_size, size)]

@@ -1,0 +1,148 @@
+"""Start the replicas through xmp.spawn, watch over them, and end them all when one fails.
+
+The parent process never touches an XLA device: it sets the environment, spawns, waits. A replica that raises writes its
+traceback to a file that the parent prints last, and ends its process at once: the others, waiting in a collective for a
+replica that is gone, would otherwise sit there until XLA aborts and hides the cause.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+from xlatrain.errors import ReplicaError
+
+_FAILURE, _RESULT = "failure.txt", "result.pickle"
+
+
+def launch(target: str, *args: Any, platform: str = "cpu", replicas: int | None = None) -> Any:
+    """Run the function `target`, "package.module:name", as f(replica, *args) on every replica; return what the first
+    one returned. It is named, not passed, so that the parent need not import what touches a device.
+
+    platform: "cpu" runs `replicas` replicas as threads of one child process, with real collectives between them; "tpu"
+    uses all chips of this host, one process per chip. args must be picklable.
+    Raises ReplicaError, with the traceback of the replica that failed first, within seconds of the failure.
+    """
+    from torch_xla.distributed import xla_multiprocessing as xmp
+
+    with tempfile.TemporaryDirectory(prefix="xlatrain-") as channel, _environment(platform, replicas), \
+            _signals() as received:
+        try:
+            xmp.spawn(_replica_main, args=(target, args, channel, os.getpid()))
+        except (BrokenProcessPool, KeyboardInterrupt) as error:
+            _kill_children()
+            if received:
+                raise ReplicaError(f"stopped by signal {received[0]}", 128 + received[0]) from None
+            raise ReplicaError(_failure_report(Path(channel), error)) from None
+        return pickle.loads((Path(channel) / _RESULT).read_bytes())
+
+
+def _replica_main(index: int, target: str, args: tuple, channel: str, parent: int) -> None:
+    """What each replica's thread runs."""
+    from xlatrain.xla import runtime
+
+    ordinal = index
+    try:
+        replica = runtime.this_replica()
+        if replica.local_ordinal == 0:
+            threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
+        module, _, name = target.partition(":")
+        result = getattr(importlib.import_module(module), name)(replica, *args)
+        if replica.is_first:
+            _write_once(Path(channel) / _RESULT, pickle.dumps(result))
+        replica.barrier()  # nobody leaves while another may still fail
+    except BaseException:
+        report = f"replica {ordinal} failed:\n{traceback.format_exc()}".encode()
+        first = _write_once(Path(channel) / _FAILURE, report)
+        if not first:
+            time.sleep(5)  # another replica failed first and ends the process
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(1)
+
+
+def _write_once(path: Path, content: bytes) -> bool:
+    """Publish a file whole, if nobody has yet. True when this call did."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}")
+    draft.write_bytes(content)
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _failure_report(channel: Path, error: BaseException) -> str:
+    path = channel / _FAILURE
+    if path.exists():
+        return path.read_text()
+    return (f"a process of replicas ended without a Python error ({error}). What it printed last is above. On one CPU a "
+            "replica that keeps the others waiting in a collective for 10 s is aborted by XLA: a smaller model, image "
+            "or batch, or fewer replicas, shortens the step. A killed process (out of memory) ends this way too.")
+
+
+def _die_with(parent: int) -> None:
+    """End this process when its parent is gone, so that no orphan keeps the devices."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+@contextlib.contextmanager
+def _environment(platform: str, replicas: int | None) -> Iterator[None]:
+    """The environment that the children read when they import torch_xla; the parent's own is put back after."""
+    changes = {"PJRT_DEVICE": platform.upper()}
+    if platform == "cpu":
+        threads = str(max(64, 8 * (replicas or 1)))
+        # torch_xla's executor has as many threads as cores, and a collective that waits holds one: N replicas need more.
+        changes |= {"CPU_NUM_DEVICES": str(replicas or 1), "XLA_THREAD_POOL_SIZE": threads, "PJRT_NPROC": threads,
+                    "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1")}
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """On SIGINT or SIGTERM end the children at once; the pool of processes would wait for them for ever."""
+    received: list[int] = []
+
+    def stop(number: int, frame: object) -> None:
+        received.append(number)
+        _kill_children()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _kill_children() -> None:
+    for child in multiprocessing.active_children():
+        child.kill()
