@@ -71,9 +71,6 @@ def _check(config: Config, training: bool) -> Plan:
             lengths, length_faults = _lengths(config, dataset)
             faults += length_faults
             schedule = _schedule(config, lengths)
-            if schedule.warmup_steps >= lengths.total_steps and schedule.warmup_steps > 0:
-                faults.append(Fault("schedule.warmup", f"{config.schedule.warmup} is {schedule.warmup_steps} steps, the "
-                                    f"whole run is {lengths.total_steps}", "shorten it, for instance schedule.warmup=5%"))
     if faults:
         raise ConfigError(*faults)
     return Plan(config, dataset, lengths or Lengths(1, 0, 1, 1), schedule or ScheduleSpec("constant", 0.0, 0), group,
