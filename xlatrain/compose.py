@@ -42,13 +42,19 @@ def groups() -> dict[str, list[str]]:
 
 
 def compose_config(overrides: Sequence[str]) -> tuple[Config, DictConfig]:
-    """Compose one job: the typed configuration, and the same as OmegaConf. Raises ConfigError with all faults."""
+    """Compose one job: the typed configuration, and the same as OmegaConf. Raises ConfigError with all faults; its
+    `usable` holds the overrides that are not at fault."""
     try:
         composed = _compose(overrides)
+        _check_added(overrides)
         return to_config(composed), composed
-    except _ERRORS as error:
+    except (*_ERRORS, ConfigError) as error:
         _compose([])  # what fails without any override is a fault of conf/ itself: let it be seen whole
-        raise ConfigError(*(_diagnose(overrides) or [Fault("configuration", _first_line(error), "correct it")])) from None
+        faults, usable = _diagnose(overrides)
+        if not faults:
+            faults = list(error.faults) if isinstance(error, ConfigError) else [
+                Fault("configuration", _reason(error), "correct it")]
+        raise ConfigError(*faults, usable=usable) from None
 
 
 def to_config(composed: DictConfig) -> Config:
@@ -89,15 +95,26 @@ def _parse(text: str) -> Override:
     try:
         return OverridesParser.create().parse_override(text)
     except HydraException as error:
-        raise ConfigError(Fault(text, _first_line(error), "write key=value, as in train.seed=1")) from None
+        raise ConfigError(Fault(text, _reason(error), "write key=value, as in train.seed=1")) from None
 
 
-def _diagnose(overrides: Sequence[str]) -> list[Fault]:
-    """Find which overrides are at fault, each on its own: first the choices of groups, then values under them."""
+def _check_added(overrides: Sequence[str]) -> None:
+    """Options all exist; none can be added or deleted, but for what model.kwargs passes on."""
+    for text in overrides:
+        override = _parse(text)
+        key = override.key_or_group
+        if (override.is_add() or override.is_delete()) and not key.startswith("model.kwargs."):
+            raise ConfigError(Fault(text, "options cannot be added or deleted", f"write {key}=value for one that exists"))
+
+
+def _diagnose(overrides: Sequence[str]) -> tuple[list[Fault], list[str]]:
+    """Find which overrides are at fault, each on its own: first the choices of groups, then values under them. Returns
+    the faults, and the overrides that are sound."""
     faults: list[Fault] = []
     known, choices, values = groups(), [], []
     for text in overrides:
         try:
+            _check_added([text])
             override = _parse(text)
         except ConfigError as error:
             faults += error.faults
@@ -111,21 +128,26 @@ def _diagnose(overrides: Sequence[str]) -> list[Fault]:
                                      f"{key}="))
         else:
             values.append((key, text))
+    sound = list(choices)
     for key, text in values:
         try:
-            to_config(_compose([*choices, text]))
-        except ConfigError:
-            pass  # another key has no value; reported once, by the caller
+            _compose([*choices, text])
+            sound.append(text)
         except _ERRORS as error:
-            keys = option_keys()
-            if key in keys and "not in" not in str(error):
-                faults.append(Fault(text, _first_line(error), f"see {key} in `xlatrain train --help`"))
-            elif key in keys:
-                faults.append(Fault(key, f"is no option of this choice of {key.partition('.')[0]}",
-                                    f"`xlatrain train --help` lists which choice of {key.partition('.')[0]} has it"))
-            else:
-                faults.append(_wrong(key, "there is no such option", key, [*keys, *known], ""))
-    return faults
+            faults.append(_value_fault(key, text, error))
+    return faults, sound
+
+
+def _value_fault(key: str, text: str, error: Exception) -> Fault:
+    keys, group = option_keys(), key.partition(".")[0]
+    if key not in keys:
+        if key.startswith("model.kwargs."):
+            return Fault(text, "an argument for timm is added", f"write +{text}")
+        return _wrong(key, "there is no such option", key, [*keys, *groups()], "")
+    if "Could not override" in str(error):
+        having = [n for n, v in VARIANTS.get(group, {}).items() if key.partition(".")[2] in {f.name for f in dataclasses.fields(v)}]
+        return Fault(key, f"is no option of the {group} chosen", f"{' or '.join(f'{group}={n}' for n in having)} has it")
+    return Fault(text, _reason(error), f"see {key} in `xlatrain train --help`")
 
 
 def _wrong(key: str, problem: str, found: str, allowed: Sequence[str], prefix: str) -> Fault:
@@ -135,5 +157,6 @@ def _wrong(key: str, problem: str, found: str, allowed: Sequence[str], prefix: s
     return Fault(key, problem, cure)
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0]
+def _reason(error: BaseException) -> str:
+    """Why something does not compose, in a line: Hydra says where and keeps the reason as the cause."""
+    return str(error.__cause__ or error).strip().splitlines()[0]

@@ -12,9 +12,10 @@ from typing import Any
 from omegaconf import MISSING
 
 
-def option(default: Any, help: str, unit: str = "", choices: tuple = ()) -> Any:
-    """A field of the schema: default, explanation, unit, and the values it may take where they are few."""
-    metadata = {"help": help, "unit": unit, "choices": choices}
+def option(default: Any, help: str, unit: str = "", choices: tuple = (), low: float | None = None,
+           high: float | None = None) -> Any:
+    """A field of the schema: default, explanation, unit, and the values it may take: some choices, or low to high."""
+    metadata = {"help": help, "unit": unit, "choices": choices, "low": low, "high": high}
     if isinstance(default, (dict, list)):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -23,12 +24,12 @@ def option(default: Any, help: str, unit: str = "", choices: tuple = ()) -> Any:
 @dataclass
 class ModelConfig:
     name: str = option(MISSING, "any timm model")
-    image_size: int | None = option(None, "resolution the model is made for; data.image_size takes it over", "pixels")
-    drop_rate: float | None = option(None, "dropout before the classifier; null = timm's default", "probability")
-    drop_path_rate: float | None = option(None, "stochastic depth of the last block; null = timm's", "probability")
+    image_size: int | None = option(None, "resolution the model is made for; data.image_size takes it over", "pixels", low=1)
+    drop_rate: float | None = option(None, "dropout before the classifier; null = timm's default", "probability", low=0, high=1)
+    drop_path_rate: float | None = option(None, "stochastic depth of the last block; null = timm's", "probability", low=0, high=1)
     sync_bn_group: str = option("world", "replicas that share batch norm statistics: world, local, or how many")
-    bn_momentum: float | None = option(None, "weight of the new batch in the running statistics; null = the model's")
-    bn_eps: float | None = option(None, "added to the variance; null = the model's")
+    bn_momentum: float | None = option(None, "weight of the new batch in the running statistics; null = the model's", low=0, high=1)
+    bn_eps: float | None = option(None, "added to the variance; null = the model's", low=0)
     depthwise: str = option("auto", "how depthwise convolutions are computed; auto = shift on CPU, native on TPU",
                             choices=("auto", "native", "shift"))
     kwargs: dict[str, Any] = option({}, "further arguments for timm.create_model")
@@ -37,9 +38,9 @@ class ModelConfig:
 @dataclass
 class OptimizerConfig:
     name: str = MISSING
-    lr: float = option(0.1, "peak learning rate, for the global batch")
-    weight_decay: float = option(0.0, "L2 added to the gradient")
-    momentum: float = option(0.9, "of the momentum buffer")
+    lr: float = option(0.1, "peak learning rate, for the global batch", low=0)
+    weight_decay: float = option(0.0, "L2 added to the gradient", low=0)
+    momentum: float = option(0.9, "of the momentum buffer", low=0, high=1)
     decay_norm_and_bias: bool = option(False, "weight decay (and layer adaptation) also for batch norm and biases")
 
 
@@ -52,15 +53,15 @@ class SGDConfig(OptimizerConfig):
 @dataclass
 class RMSpropTFConfig(OptimizerConfig):
     name: str = "rmsprop_tf"
-    rho: float = option(0.9, "decay of the mean square")
-    eps: float = option(1e-3, "inside the square root, as TensorFlow has it")
+    rho: float = option(0.9, "decay of the mean square", low=0, high=1)
+    eps: float = option(1e-3, "inside the square root, as TensorFlow has it", low=0)
 
 
 @dataclass
 class LARSConfig(OptimizerConfig):
     name: str = "lars"
-    trust_coefficient: float = option(1e-3, "eta of the local learning rate")
-    eps: float = option(0.0, "added to the denominator of the trust ratio")
+    trust_coefficient: float = option(1e-3, "eta of the local learning rate", low=0)
+    eps: float = option(0.0, "added to the denominator of the trust ratio", low=0)
     nesterov: bool = option(False, "look-ahead momentum")
 
 
@@ -69,10 +70,10 @@ class ScheduleConfig:
     name: str = option(MISSING, "shape after the warm-up",
                        choices=("constant", "cosine", "polynomial", "exponential"))
     warmup: str = option("0step", "linear warm-up", "duration")
-    warmup_lr: float = option(0.0, "learning rate at step 0 of the warm-up")
-    end_lr: float = option(0.0, "cosine, polynomial: learning rate at the end")
-    power: float = option(2.0, "polynomial: exponent")
-    decay: float = option(0.97, "exponential: factor")
+    warmup_lr: float = option(0.0, "learning rate at step 0 of the warm-up", low=0)
+    end_lr: float = option(0.0, "cosine, polynomial: learning rate at the end", low=0)
+    power: float = option(2.0, "polynomial: exponent", low=0)
+    decay: float = option(0.97, "exponential: factor", low=0, high=1)
     decay_every: str = option("2.4ep", "exponential: the factor applies once every this long, in steps (staircase)",
                               "duration")
 
@@ -80,8 +81,8 @@ class ScheduleConfig:
 @dataclass
 class DataConfig:
     name: str = MISSING
-    image_size: int = option(MISSING, "height and width that the model sees", "pixels")
-    num_classes: int | None = option(None, "null = what the data set says")
+    image_size: int = option(MISSING, "height and width that the model sees", "pixels", low=1)
+    num_classes: int | None = option(None, "null = what the data set says", low=1)
     mean: list[float] = option([0.485, 0.456, 0.406], "per channel, of images in 0..1")
     std: list[float] = option([0.229, 0.224, 0.225], "per channel, of images in 0..1")
 
@@ -91,9 +92,9 @@ class ShardsConfig(DataConfig):
     name: str = "shards"
     root: str = option(MISSING, "folder with train/ and val/, each of WebDataset tar shards and an index.json")
     interpolation: str = option("bicubic", "filter of the resize", choices=("bicubic", "bilinear"))
-    shuffle_window: int = option(8192, "samples shuffled together; held encoded in memory", "samples")
-    workers: int = option(0, "decoding processes per host process; 0 = a thread")
-    prefetch: int = option(2, "host batches prepared ahead")
+    shuffle_window: int = option(8192, "samples shuffled together; held encoded in memory", "samples", low=1)
+    workers: int = option(0, "decoding processes per host process; 0 = a thread", low=0)
+    prefetch: int = option(2, "host batches prepared ahead", low=1)
     on_error: str = option("raise", "a sample that cannot be decoded ends the run, or is skipped and counted",
                            choices=("raise", "skip"))
 
@@ -102,21 +103,21 @@ class ShardsConfig(DataConfig):
 class DigitsConfig(ShardsConfig):
     name: str = "digits"
     root: str = option("", "cache folder for the shards; empty = the user's cache")
-    val_fraction: float = option(0.2, "of the 1,797 images, stratified by class")
+    val_fraction: float = option(0.2, "of the 1,797 images, stratified by class", low=0, high=1)
 
 
 @dataclass
 class SyntheticConfig(DataConfig):
     name: str = "synthetic"
-    num_classes: int | None = option(1000, "labels are drawn from these")
-    train_examples: int = option(1_281_167, "images in an epoch")
-    val_examples: int = option(50_000, "images in an evaluation")
+    num_classes: int | None = option(1000, "labels are drawn from these", low=1)
+    train_examples: int = option(1_281_167, "images in an epoch", low=1)
+    val_examples: int = option(50_000, "images in an evaluation", low=0)
 
 
 @dataclass
 class AugmentConfig:
     name: str = MISSING
-    shift: int = option(0, "random translation on the host, each way, with edge padding", "pixels of data.image_size")
+    shift: int = option(0, "random translation on the host, each way, with edge padding", "pixels of data.image_size", low=0)
     flip: bool = option(False, "random horizontal flip, on the device")
 
 
@@ -129,38 +130,38 @@ class PrecisionConfig:
 @dataclass
 class EmaConfig:
     enabled: bool = option(MISSING, "keep a moving average of parameters and batch norm statistics, and evaluate it")
-    decay: float = option(0.9999, "at most; min(decay, (1 + t) / (10 + t)) at step t")
+    decay: float = option(0.9999, "at most; min(decay, (1 + t) / (10 + t)) at step t", low=0, high=1)
 
 
 @dataclass
 class ClusterConfig:
     name: str = MISSING
     platform: str = option(MISSING, "what the replicas run on", choices=("cpu", "tpu"))
-    replicas: int = option(MISSING, "replicas of the whole run; on TPU the number of cores that PyTorch/XLA sees")
+    replicas: int = option(MISSING, "replicas of the whole run; on TPU the number of cores that PyTorch/XLA sees", low=1)
 
 
 @dataclass
 class EngineConfig:
     replay: bool = option(True, "replay the captured step; false traces it every time (debugging, same results)")
-    in_flight: int | None = option(None, "steps handed to the device before waiting; null = 1 on CPU, 2 on TPU")
+    in_flight: int | None = option(None, "steps handed to the device before waiting; null = 1 on CPU, 2 on TPU", low=1)
     fail_replica: int | None = option(None, "rehearse a failure: this replica raises ...")
     fail_step: int | None = option(None, "... at this step")
 
 
 @dataclass
 class TrainConfig:
-    global_batch: int = option(128, "images per step over all replicas", "images")
+    global_batch: int = option(128, "images per step over all replicas", "images", low=1)
     duration: str = option("20ep", "length of the run", "duration")
-    seed: int = option(0, "of initial weights, order, augmentation and masks")
-    label_smoothing: float = option(0.0, "share of the target spread over all classes", "probability")
+    seed: int = option(0, "of initial weights, order, augmentation and masks", low=0)
+    label_smoothing: float = option(0.0, "share of the target spread over all classes", "probability", low=0, high=1)
     log_every: str = option("10step", "how often a line of metrics is written", "duration")
     eval_every: str = option("5ep", "how often the validation set is evaluated", "duration")
-    max_skipped_steps: int = option(20, "non-finite gradients in a row that end the run", "steps")
+    max_skipped_steps: int = option(20, "non-finite gradients in a row that end the run", "steps", low=1)
 
 
 @dataclass
 class EvalConfig:
-    global_batch: int | None = option(None, "images per evaluation step; null = train.global_batch", "images")
+    global_batch: int | None = option(None, "images per evaluation step; null = train.global_batch", "images", low=1)
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 EXIT_DONE, EXIT_FAILED, EXIT_CONFIG, EXIT_PREEMPTED = 0, 1, 2, 75
@@ -22,9 +23,9 @@ class Fault:
 class ConfigError(Exception):
     """The configuration is wrong. Carries every fault found, so that one run reports them all. Exit code 2."""
 
-    def __init__(self, *faults: Fault):
+    def __init__(self, *faults: Fault, usable: Sequence[str] = ()):
         super().__init__("\n".join(str(f) for f in faults))
-        self.faults = faults
+        self.faults, self.usable = faults, usable
 
 
 class DataError(Exception):

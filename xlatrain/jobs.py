@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,12 @@ from rich.table import Table
 
 from xlatrain import runs
 from xlatrain.compose import CONF, compose_config, register_schemas, sweep_jobs, to_config
-from xlatrain.errors import EXIT_DONE, EXIT_FAILED, ConfigError, ReplicaError
-from xlatrain.preflight import check_eval, check_train
+from xlatrain.config import Config
+from xlatrain.errors import EXIT_DONE, EXIT_FAILED, ConfigError, Fault, ReplicaError
+from xlatrain.preflight import Plan, check_eval, check_train
+
+Check = Callable[[Config], Plan]
+Run = Callable[..., dict[str, Any]]
 
 _MULTIRUN = ("-m", "--multirun")
 
@@ -28,30 +32,44 @@ def run_jobs(verb: str, arguments: Sequence[str]) -> int:
     register_schemas()
     multirun = any(a in _MULTIRUN for a in arguments)
     overrides = [a for a in arguments if a not in _MULTIRUN]
-    run = {"train": runs.train, "eval": runs.evaluate}[verb]
+    run, check = {"train": (runs.train, check_train), "eval": (runs.evaluate, check_eval)}[verb]
     if not multirun:
+        if faults := _faults(overrides, check):
+            raise ConfigError(*faults)
         config, composed = compose_config(overrides)
         summary = run(config, composed, overrides)
         print_summary(summary)
         return EXIT_DONE
-    return _sweep(verb, run, overrides)
+    return _sweep(run, check, overrides)
 
 
-def _sweep(verb: str, run: Any, overrides: list[str]) -> int:
-    """Check all jobs of a sweep, hand it to Hydra (its sweeper and launcher apply), print a table of results."""
-    check = {"train": check_train, "eval": check_eval}[verb]
-    own = [o for o in overrides if not o.startswith("hydra")]
-    first = None
-    faults = []
-    for job in sweep_jobs(own):
+def _faults(overrides: Sequence[str], check: Check) -> list[Fault]:
+    """All that is wrong with a job: with its overrides, and with what the sound ones of them come to."""
+    faults: list[Fault] = []
+    try:
+        config, _ = compose_config(overrides)
+    except ConfigError as error:
+        faults += error.faults
         try:
-            config, _ = compose_config(job)
-            first = first or config
-            check(config)
-        except ConfigError as error:
-            faults += [f for f in error.faults if f not in faults]
+            config, _ = compose_config(error.usable)
+        except ConfigError:
+            return faults
+    try:
+        check(config)
+    except ConfigError as error:
+        faults += error.faults
+    return faults
+
+
+def _sweep(run: Run, check: Check, overrides: list[str]) -> int:
+    """Check all jobs of a sweep, hand it to Hydra (its sweeper and launcher apply), print a table of results."""
+    all_jobs = sweep_jobs([o for o in overrides if not o.startswith("hydra")])
+    faults: list[Fault] = []
+    for overrides_of_job in all_jobs:
+        faults += [f for f in _faults(overrides_of_job, check) if f not in faults]
     if faults:
         raise ConfigError(*faults)
+    first, _ = compose_config(all_jobs[0])
     name = first.run.name or f"sweep-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = Path(first.run.root) / name
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from xlatrain.config import Config, options
+from xlatrain.config import Config
 from xlatrain.data.dataset import Dataset, open_dataset
 from xlatrain.duration import parse_duration
 from xlatrain.errors import ConfigError, Fault
@@ -50,18 +52,18 @@ def check_eval(config: Config) -> Plan:
 
 
 def _check(config: Config, training: bool) -> Plan:
-    faults = _choices(config) + _environment()
+    faults = _values(config) + _environment()
     faults += _batches(config) if training else []
     faults += _weights(config, training)
     replicas = config.cluster.replicas
-    if replicas < 1:
-        faults.append(Fault("cluster.replicas", f"{replicas}", "take 1 or more"))
     group, group_faults = _bn_group(config.model.sync_bn_group, max(replicas, 1))
     faults += group_faults
     lengths, schedule, dataset = None, None, None
     try:
         dataset = open_dataset(config.data, config.augment)
         faults += _model(config, dataset.num_classes)
+        if dataset.val.samples == 0:
+            raise ConfigError(Fault("data.val_examples", "0 leaves the validation set empty", "take 1 or more"))
     except ConfigError as error:
         faults += [*error.faults, *_model(config, config.data.num_classes or 10)]
     if training:
@@ -82,35 +84,32 @@ def eval_batch_for(wanted: int, replicas: int) -> int:
     return -(-wanted // replicas) * replicas
 
 
-def _choices(config: Config) -> list[Fault]:
+def _values(config: Config) -> list[Fault]:
+    """Values outside what the schema allows."""
     faults = []
-    for key, field in options(Config):
-        value = config
-        for part in key.split("."):
-            value = getattr(value, part)
-        allowed = field.metadata["choices"]
+    for key, field, value in _flat(config):
+        allowed, low, high = (field.metadata[k] for k in ("choices", "low", "high"))
+        if value is None:
+            continue
         if allowed and value not in allowed:
             faults.append(Fault(key, f"{value!r} is not one of {', '.join(allowed)}", f"take {key}={allowed[0]}"))
-    for field in vars(type(config.data))["__dataclass_fields__"].values():
-        allowed = field.metadata.get("choices")
-        if allowed and getattr(config.data, field.name) not in allowed:
-            faults.append(Fault(f"data.{field.name}", f"{getattr(config.data, field.name)!r} is not one of "
-                                f"{', '.join(allowed)}", f"take data.{field.name}={allowed[0]}"))
-    positive = {"data.image_size": config.data.image_size, "train.global_batch": config.train.global_batch,
-                "train.max_skipped_steps": config.train.max_skipped_steps}
-    if config.eval.global_batch is not None:
-        positive["eval.global_batch"] = config.eval.global_batch
-    for key, value in positive.items():
-        if value < 1:
-            faults.append(Fault(key, f"{value}", "take 1 or more"))
-    if not 0.0 <= config.train.label_smoothing < 1.0:
-        faults.append(Fault("train.label_smoothing", f"{config.train.label_smoothing}", "take 0 up to, not including, 1"))
-    if not 0.0 <= config.ema.decay <= 1.0:
-        faults.append(Fault("ema.decay", f"{config.ema.decay}", "take 0 to 1, for instance 0.9999"))
+        elif low is not None and not low <= value <= (high if high is not None else value):  # also catches nan
+            bounds = f"{low} to {high}" if high is not None else f"{low} or more"
+            faults.append(Fault(key, f"{value} is out of range", f"take {bounds}"))
     for key in ("mean", "std"):
         if len(getattr(config.data, key)) != 3:
             faults.append(Fault(f"data.{key}", f"{getattr(config.data, key)}", "give three numbers, one per channel"))
     return faults
+
+
+def _flat(node: object, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field, object]]:
+    """Every option of a configuration with its key, field and value."""
+    for field in dataclasses.fields(node):
+        value = getattr(node, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _flat(value, f"{prefix}{field.name}.")
+        elif field.metadata:
+            yield prefix + field.name, field, value
 
 
 def _environment() -> list[Fault]:

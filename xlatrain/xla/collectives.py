@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import torch
@@ -17,11 +18,13 @@ def all_reduce(tensor: torch.Tensor, scale: float = 1.0, groups: Groups | None =
 
     tensor: any shape, float32 (XLA:CPU has no bf16 all-reduce, and sums want the digits). scale multiplies the result.
     groups: lists of ordinals, one all-reduce in each; None = all replicas. op: "sum", "min" or "max".
-    With one replica in a group the tensor comes back scaled, and no collective is traced.
+    With one replica in each group the tensor comes back scaled, and no collective is traced; XLA_ALWAYS_ALLREDUCE=1 in
+    the environment keeps the collectives of a world of one, as it does for torch_xla's own.
     """
     if tensor.dtype != torch.float32:
         raise TypeError(f"all_reduce takes float32, got {tensor.dtype}")
-    if xr.world_size() == 1 or (groups is not None and all(len(g) == 1 for g in groups)):
+    alone = xr.world_size() == 1 and os.environ.get("XLA_ALWAYS_ALLREDUCE", "0") != "1"
+    if alone or (groups is not None and all(len(g) == 1 for g in groups)):
         return tensor * scale if scale != 1.0 else tensor
     return torch_xla._XLAC._xla_all_reduce(op, tensor, scale, [list(g) for g in groups or ()], True)
 
@@ -39,5 +42,5 @@ def contiguous_groups(world_size: int, size: int) -> Groups | None:
     if size < 1 or world_size % size:
         raise ValueError(f"a group of {size} replicas does not divide {world_size}")
     if size == world_size:
-        return None
+        return None  # also for a world of one
     return [list(range(start, start + size)) for start in range(0, world_size, size)]

@@ -73,7 +73,8 @@ class HostFan:
         try:
             for batch in batches:
                 shares = split_batch(batch, len(self._channels))
-                if not all([c.put(s) for c, s in zip(self._channels, shares, strict=True)]):
+                taken = [channel.put(share) for channel, share in zip(self._channels, shares, strict=True)]
+                if not all(taken):
                     return
         except Exception as e:
             error = e

@@ -1,0 +1,162 @@
+"""What tests run on replicas: functions of (replica, ...), named to `launch`. Each returns plain values to check."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from xlatrain.errors import CaptureError
+from xlatrain.models.batch_norm import GroupedBatchNorm
+from xlatrain.xla import watch
+from xlatrain.xla.capture import CapturedStep
+from xlatrain.xla.collectives import all_reduce, contiguous_groups, mean_over_replicas
+from xlatrain.xla.runtime import Replica, to_device
+
+
+def gather(replica: Replica, value):
+    """What each replica says, by ordinal; the same list on all."""
+    said = replica.shared("said", dict)
+    said[replica.ordinal] = value
+    replica.barrier()
+    everything = [said[i] for i in range(replica.world_size)]
+    replica.barrier()
+    return everything
+
+
+def noisy_step(carry, inputs):
+    """A step with everything in it: random numbers, a collective, a matrix product, an update."""
+    mask = (torch.rand_like(inputs["x"]) < 0.5).float()
+    weight = carry["weight"].clone().requires_grad_()
+    loss = ((inputs["x"] * mask) @ weight).square().mean()
+    (grad,) = torch.autograd.grad(loss, [weight])
+    with torch.no_grad():
+        new = {"weight": carry["weight"] - inputs["rate"] * mean_over_replicas(grad), "rng": carry["rng"]}
+        return new, {"loss": loss.detach().reshape(1), "mask": mask}
+
+
+def run_capture(replica: Replica) -> dict:
+    """Runs `noisy_step` replayed and traced; with one batch shape, then another."""
+    said: list[str] = []
+
+    def run(replay: bool, shapes=(4, 4, 4, 4, 4)):
+        carry = to_device({"weight": torch.linspace(-1, 1, 15).reshape(5, 3), "rng": torch.tensor(77 + 1000 * replica.ordinal)},
+                          replica.device)
+        step = CapturedStep(noisy_step, replica, f"step replay={replay} {shapes}", replay, said.append)
+        losses, masks = [], []
+        for i, rows in enumerate(shapes):
+            x = torch.arange(rows * 5.0).reshape(rows, 5) / 10 + replica.ordinal
+            carry, outputs = step(carry, to_device({"x": x, "rate": torch.tensor([float(i % 3) / 2])}, replica.device))
+            losses.append(outputs["loss"].cpu().item())
+            masks.append(outputs["mask"].cpu())
+        return {"losses": losses, "masks": masks, "weight": carry["weight"].cpu(), "rng": int(carry["rng"].cpu())}
+
+    result = {"replayed": run(True), "traced": run(False), "two shapes": run(True, (4, 6, 4, 6, 4)), "said": said,
+              "compiles": {replay: watch.compiles(f"step replay={replay} (4, 4, 4, 4, 4)") for replay in (True, False)}}
+    result["compiles"]["two shapes"] = watch.compiles("step replay=True (4, 6, 4, 6, 4)")
+    return {"by_replica": gather(replica, result)}
+
+
+def reads_host(carry, inputs):
+    return {"a": carry["a"] * 2}, {"b": inputs["x"] * float(inputs["x"].sum())}
+
+
+def branches(carry, inputs):
+    return {"a": carry["a"] * (2 if inputs["x"].sum() > 0 else 3)}, {}
+
+
+def falls_back(carry, inputs):
+    return {"a": carry["a"] + torch.special.i1e(inputs["x"]).sum()}, {}
+
+
+def changes_inputs(carry, inputs):
+    inputs["x"].add_(1)
+    return {"a": carry["a"] + inputs["x"].sum()}, {}
+
+
+def changes_carry(carry, inputs):
+    return {"a": carry["a"].repeat(2)}, {}
+
+
+def loses_carry(carry, inputs):
+    return {}, {"b": carry["a"] * 2}
+
+
+def draws(carry, inputs):
+    return {"a": carry["a"] + torch.rand(2, device=carry["a"].device)}, {}
+
+
+def run_errors(replica: Replica) -> dict:
+    """The message of each way to break the rules of a captured step."""
+    outside = to_device({"t": torch.ones(2)}, replica.device)["t"]
+
+    def captures(carry, inputs):
+        return {"a": carry["a"] + outside}, {}
+
+    messages = {}
+    for function in (reads_host, branches, falls_back, changes_inputs, changes_carry, loses_carry, draws, captures):
+        carry = to_device({"a": torch.ones(2)}, replica.device)
+        try:
+            CapturedStep(function, replica, function.__name__)(carry, to_device({"x": torch.ones(3)}, replica.device))
+            messages[function.__name__] = None
+        except CaptureError as error:
+            messages[function.__name__] = str(error)
+        replica.barrier()
+    return messages
+
+
+def run_batch_norm(replica: Replica, sizes: list[int], mean: float) -> dict:
+    """GroupedBatchNorm over groups of each size, forward and backward, on slices of one batch of 16."""
+    results = {}
+    for size in sizes:
+        x, weight, bias, target = batch_norm_case(mean)
+        share = len(x) // replica.world_size
+        mine = slice(replica.ordinal * share, (replica.ordinal + 1) * share)
+        norm = GroupedBatchNorm(nn.BatchNorm2d(x.shape[1]), contiguous_groups(replica.world_size, size), size)
+
+        def step(carry, inputs, norm=norm):
+            x = inputs["x"].clone().requires_grad_()
+            weight, bias = (inputs[n].clone().requires_grad_() for n in ("weight", "bias"))
+            buffers = {n: t.clone() for n, t in carry.items()}
+            y = torch.func.functional_call(norm, {"weight": weight, "bias": bias, **buffers}, (x,))
+            dx, dw, db = torch.autograd.grad((y * inputs["target"]).sum(), [x, weight, bias])
+            return buffers, {"y": y.detach(), "dx": dx, "dw": all_reduce(dw), "db": all_reduce(db)}
+
+        carry = to_device({"running_mean": torch.zeros(x.shape[1]), "running_var": torch.ones(x.shape[1])},
+                          replica.device)
+        captured = CapturedStep(step, replica, f"batch norm {size}")
+        inputs = to_device({"x": x[mine], "weight": weight, "bias": bias, "target": target[mine]}, replica.device)
+        for _ in range(3):
+            carry, outputs = captured(carry, inputs)
+        results[size] = {k: t.cpu() for k, t in {**carry, **outputs}.items()}
+    return {"by_replica": gather(replica, results)}
+
+
+def batch_norm_case(mean: float):
+    """One batch of 16 for batch norm: x, weight, bias, and what the output is multiplied with."""
+    random = torch.Generator().manual_seed(5)
+    x = torch.randn(16, 3, 4, 4, generator=random) * torch.tensor([1.0, 0.5, 3.0]).view(1, 3, 1, 1) + mean
+    return x, torch.tensor([1.0, -0.5, 2.0]), torch.tensor([0.1, 0.0, -1.0]), torch.randn(x.shape, generator=random)
+
+
+def raise_on(replica: Replica, ordinal: int) -> None:
+    """One replica raises while the others wait for it in a collective."""
+    step = CapturedStep(lambda carry, inputs: ({"a": all_reduce(carry["a"])}, {}), replica, "waiting step")
+    carry = to_device({"a": torch.ones(2)}, replica.device)
+    for i in range(10):
+        if i == 7 and replica.ordinal == ordinal:
+            raise RuntimeError("this replica is the one that fails")
+        carry, _ = step(carry, {})
+        replica.wait()
+
+
+def plain_batch_norm(mean: float, steps: int = 3):
+    """torch's own batch norm on the whole batch: outputs and gradients of the last step, running statistics."""
+    x, weight, bias, target = batch_norm_case(mean)
+    running_mean, running_var = torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
+    x, weight, bias, target = (t.double() for t in (x, weight, bias, target))
+    for _ in range(steps):
+        leaves = [t.clone().requires_grad_() for t in (x, weight, bias)]
+        y = F.batch_norm(leaves[0], running_mean, running_var, leaves[1], leaves[2], True, 0.1, 1e-5)
+        dx, dw, db = torch.autograd.grad((y * target).sum(), leaves)
+    return {"y": y.detach(), "dx": dx, "dw": dw, "db": db, "running_mean": running_mean, "running_var": running_var}

@@ -1,0 +1,62 @@
+"""The captured step: replayed equals traced, random numbers move on, every way to break its rules is named."""
+
+import pytest
+import torch
+
+from xlatrain.xla.launch import launch
+
+pytestmark = pytest.mark.replicas
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return launch("tests.replica_jobs:run_capture", replicas=2)["by_replica"]
+
+
+def test_replayed_equals_traced_to_the_last_bit(runs):
+    for result in runs:
+        assert result["replayed"]["losses"] == result["traced"]["losses"]
+        assert torch.equal(result["replayed"]["weight"], result["traced"]["weight"])
+        assert result["replayed"]["rng"] == result["traced"]["rng"]
+
+
+def test_all_replicas_share_one_compile_whatever_values_pass_through(runs):
+    """The rate is 0, 0.5, 1, 0, 0.5: Python scalars of 0 and 1 would be baked in, tensors are not."""
+    assert runs[0]["compiles"] == {True: 1, False: 1, "two shapes": 2}
+
+
+def test_random_masks_differ_from_step_to_step_and_from_replica_to_replica(runs):
+    masks = [m for result in runs for m in result["replayed"]["masks"]]
+    assert len({tuple(m.flatten().tolist()) for m in masks}) == len(masks) == 10
+
+
+def test_replicas_stay_equal(runs):
+    assert torch.equal(runs[0]["replayed"]["weight"], runs[1]["replayed"]["weight"])
+    assert runs[0]["replayed"]["losses"] != runs[1]["replayed"]["losses"]  # they did see different data
+
+
+def test_another_batch_shape_is_captured_once_and_said(runs):
+    again = [text for text in runs[0]["said"] if "for other shapes" in text]
+    assert len(again) == 1
+    assert "[6, 5]" in again[0]
+
+
+@pytest.fixture(scope="module")
+def messages():
+    return launch("tests.replica_jobs:run_errors", replicas=1)
+
+
+@pytest.mark.parametrize(("function", "words"), [
+    ("reads_host", ["reads a device value on the host", "replica_jobs.py", "float(inputs"]),
+    ("branches", ["reads a device value on the host", "if inputs"]),
+    ("falls_back", ["fall back to the CPU", "aten::special_i1e", "replica_jobs.py"]),
+    ("changes_inputs", ["changes its arguments in place", "inputs.x"]),
+    ("changes_carry", ["changes carry 'a'", "[2]", "[4]"]),
+    ("loses_carry", ["must return the carry", "'a'"]),
+    ("draws", ["draws random numbers", "'rng'"]),
+    ("captures", ["not among its arguments", "float32[2]", "carry[\"a\"] + outside"]),
+])
+def test_breaking_a_rule_is_an_error_that_names_it(messages, function, words):
+    assert messages[function] is not None, f"{function} was captured without complaint"
+    for word in words:
+        assert word in messages[function]
