@@ -2,12 +2,13 @@
 
     python benchmarks/host_overhead.py [--steps 20] [--json FILE] [any xlatrain override ...]
 
-EfficientNet-B2, LARS, sync batch norm, bf16 autocast, EMA of weights and statistics, on XLA:CPU with tiny images, so that
-only the host is seen. Both loops run in one process, step by step in turn, on one replica whose collectives are kept in
-the graph (XLA_ALWAYS_ALLREDUCE=1), and the device has finished before each clock starts. (a) is the usual loop: model,
-loss.backward(), xm.all_reduce of the gradients, timm's Lars, timm's ModelEmaV2, torch_xla.sync(). Its figure is the wall
-time of tracing, and of sync() only the CPU time of the calling thread (about 50 ms): on XLA:CPU sync() also waits for
-the device, which must not count. (b) is xlatrain's captured step on the same model and batches: wall time of the call.
+EfficientNet-B2, LARS, sync batch norm, bf16 autocast, EMA of weights and statistics, on XLA:CPU with tiny images, so
+that only the host is seen. Both loops run in one process, step by step in turn, on one replica whose collectives are
+kept in the graph (XLA_ALWAYS_ALLREDUCE=1); the device has finished before each clock starts. (a) is the usual loop:
+model, loss.backward(), xm.all_reduce of the gradients, timm's Lars, timm's ModelEmaV2, torch_xla.sync(). Its figure
+is the wall time of tracing, and of sync() only the CPU time of the calling thread (about 50 ms): on XLA:CPU sync()
+also waits for the device, which must not count. (b) is xlatrain's captured step on the same model and batches: wall
+time of the call.
 
 Evidence: command as above, 2 CPU cores, torch 2.9.1, torch-xla 2.9.0, timm 1.0, 20 Nov 2026. EVIDENCE
 Not run: on a TPU host, where the GIL is shared by two replicas (v2, v3) and (a) would cost twice as much.
@@ -22,9 +23,19 @@ import statistics
 import time
 from pathlib import Path
 
-SETTING = ["model=efficientnet_b2", "data=synthetic", "data.image_size=32", "data.num_classes=1000",
-           "optimizer=lars", "precision=bf16", "ema=on", "model.sync_bn_group=world", "model.depthwise=native",
-           "cluster.replicas=1", "train.global_batch=2"]
+SETTING = [
+    "model=efficientnet_b2",
+    "data=synthetic",
+    "data.image_size=32",
+    "data.num_classes=1000",
+    "optimizer=lars",
+    "precision=bf16",
+    "ema=on",
+    "model.sync_bn_group=world",
+    "model.depthwise=native",
+    "cluster.replicas=1",
+    "train.global_batch=2",
+]
 
 
 def traced_loop(config, replica, num_classes: int):
@@ -44,8 +55,11 @@ def traced_loop(config, replica, num_classes: int):
     model = model.to(replica.device).train()
     decayed = [p for p in model.parameters() if p.ndim > 1]
     exempt = [p for p in model.parameters() if p.ndim <= 1]
-    optimizer = Lars([{"params": decayed, "weight_decay": config.optimizer.weight_decay},
-                      {"params": exempt, "weight_decay": 0.0}], lr=0.1, momentum=0.9)
+    optimizer = Lars(
+        [{"params": decayed, "weight_decay": config.optimizer.weight_decay}, {"params": exempt, "weight_decay": 0.0}],
+        lr=0.1,
+        momentum=0.9,
+    )
     for p in model.parameters():  # state before the first step: one graph, not two
         optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
     ema = ModelEmaV2(model, decay=config.ema.decay)
@@ -72,7 +86,7 @@ def traced_loop(config, replica, num_classes: int):
 
 
 def captured_loop(plan, replica):
-    """xlatrain's step, built as `xlatrain train` builds it; returns a function that runs one step and says its host seconds."""
+    """xlatrain's step, as `xlatrain train` builds it; returns a function that runs one and says its host seconds."""
     from xlatrain.build import build_host_model, build_train_step, train_tables
     from xlatrain.optim import build_optimizer
     from xlatrain.state import first_seed, initial_state
@@ -80,8 +94,10 @@ def captured_loop(plan, replica):
     from xlatrain.xla.runtime import to_device
 
     model = build_host_model(plan, replica)
-    state = to_device(initial_state(model.module, model.layout, build_optimizer(plan.config.optimizer).slots, True,
-                                    first_seed(0, 0)), replica.device)
+    state = to_device(
+        initial_state(model.module, model.layout, build_optimizer(plan.config.optimizer).slots, True, first_seed(0, 0)),
+        replica.device,
+    )
     tables = to_device(train_tables(plan, model), replica.device)
     captured = CapturedStep(build_train_step(plan.config, model), replica, "train step")
 
@@ -101,10 +117,14 @@ def measure(replica, plan, steps: int) -> dict[str, list[float]]:
     from xlatrain.build import place
     from xlatrain.xla.runtime import to_device
 
-    batches = [to_device(b, replica.device) for b in islice(plan.dataset.train.train_batches(
-        place(plan.config.train.global_batch, replica), 0, 0), 4)]
-    loops = {"traced": traced_loop(plan.config, replica, plan.dataset.num_classes),
-             "replayed": captured_loop(plan, replica)}
+    batches = [
+        to_device(b, replica.device)
+        for b in islice(plan.dataset.train.train_batches(place(plan.config.train.global_batch, replica), 0, 0), 4)
+    ]
+    loops = {
+        "traced": traced_loop(plan.config, replica, plan.dataset.num_classes),
+        "replayed": captured_loop(plan, replica),
+    }
     times: dict[str, list[float]] = {name: [] for name in loops}
     for i in range(steps + 3):
         for name, step in loops.items():
@@ -131,8 +151,10 @@ def main() -> None:
     times = launch("host_overhead:measure", plan, arguments.steps, replicas=1)
     traced, replayed = statistics.median(times["traced"]), statistics.median(times["replayed"])
     result = {"traced_ms": traced, "replayed_ms": replayed, "ratio": traced / replayed}
-    print(f"traced {traced:.1f} ms, replayed {replayed:.2f} ms per step, ratio {traced / replayed:.0f} "
-          f"(medians of {arguments.steps})")
+    print(
+        f"traced {traced:.1f} ms, replayed {replayed:.2f} ms per step, ratio {traced / replayed:.0f} "
+        f"(medians of {arguments.steps})"
+    )
     if arguments.json:
         arguments.json.write_text(json.dumps(result))
 

@@ -2,8 +2,9 @@
 
     python benchmarks/replica_equality.py [--steps 20] [--seed 0] [--json FILE] [any xlatrain override ...]
 
-Same global batch (64), same seed, sync batch norm over all replicas, fp32, no augmentation, no dropout, no EMA. The plain
-loop is timm's model, torch.optim.SGD and F.cross_entropy on the whole batch, with no code of xlatrain's but the loader.
+Same global batch (64), same seed, sync batch norm over all replicas, fp32, no augmentation, no dropout, no EMA. The
+plain loop is timm's model, torch.optim.SGD and F.cross_entropy on the whole batch, with no code of xlatrain's but the
+loader.
 Agreement wanted: 1e-4 relative over the first 5 losses, 1e-3 over 20; float32 sums in another order differ by about
 1e-7, and training amplifies a difference from step to step.
 
@@ -27,8 +28,17 @@ from xlatrain.data.dataset import Place
 from xlatrain.optim.schedule import learning_rate_table
 from xlatrain.preflight import check_train
 
-EXACT = ["augment=none", "model.drop_rate=0", "model.drop_path_rate=0", "precision=fp32", "model.sync_bn_group=world",
-         "ema=off", "optimizer=sgd", "train.global_batch=64", "train.log_every=1step"]
+EXACT = [
+    "augment=none",
+    "model.drop_rate=0",
+    "model.drop_path_rate=0",
+    "precision=fp32",
+    "model.sync_bn_group=world",
+    "ema=off",
+    "optimizer=sgd",
+    "train.global_batch=64",
+    "train.log_every=1step",
+]
 
 
 def plain_losses(overrides: list[str]) -> list[float]:
@@ -36,18 +46,23 @@ def plain_losses(overrides: list[str]) -> list[float]:
     plan = check_train(compose.compose_config(overrides)[0])
     config = plan.config
     torch.manual_seed(config.train.seed)
-    model = timm.create_model(config.model.name, num_classes=plan.dataset.num_classes, drop_rate=0.0,
-                              drop_path_rate=0.0).train()
+    model = timm.create_model(
+        config.model.name, num_classes=plan.dataset.num_classes, drop_rate=0.0, drop_path_rate=0.0
+    ).train()
     decayed = [p for p in model.parameters() if p.ndim > 1]
     exempt = [p for p in model.parameters() if p.ndim <= 1]
     optimizer = torch.optim.SGD(
         [{"params": decayed, "weight_decay": config.optimizer.weight_decay}, {"params": exempt, "weight_decay": 0.0}],
-        lr=1.0, momentum=config.optimizer.momentum, nesterov=config.optimizer.nesterov)
+        lr=1.0,
+        momentum=config.optimizer.momentum,
+        nesterov=config.optimizer.nesterov,
+    )
     mean, std = torch.tensor(config.data.mean) * 255, torch.tensor(config.data.std) * 255
     batches = plan.dataset.train.train_batches(Place(0, 1, config.train.global_batch), config.train.seed, 0)
     losses = []
-    for lr, batch in zip(learning_rate_table(plan.schedule), itertools.islice(batches, plan.lengths.total_steps),
-                         strict=True):
+    for lr, batch in zip(
+        learning_rate_table(plan.schedule), itertools.islice(batches, plan.lengths.total_steps), strict=True
+    ):
         for group in optimizer.param_groups:
             group["lr"] = lr
         images = ((batch["images"].float() - mean) / std).permute(0, 3, 1, 2)
@@ -81,8 +96,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments, more = parser.parse_known_args()
     compose.register_schemas()
-    overrides = [*EXACT, f"train.duration={arguments.steps}step", f"train.eval_every={arguments.steps}step",
-                 f"train.seed={arguments.seed}", *more]
+    overrides = [
+        *EXACT,
+        f"train.duration={arguments.steps}step",
+        f"train.eval_every={arguments.steps}step",
+        f"train.seed={arguments.seed}",
+        *more,
+    ]
     losses = {"plain": plain_losses(overrides)}
     with tempfile.TemporaryDirectory() as root:
         for replicas in map(int, arguments.replicas.split(",")):

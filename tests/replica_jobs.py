@@ -40,8 +40,10 @@ def run_capture(replica: Replica) -> dict:
     said: list[str] = []
 
     def run(replay: bool, shapes=(4, 4, 4, 4, 4)):
-        carry = to_device({"weight": torch.linspace(-1, 1, 15).reshape(5, 3), "rng": torch.tensor(77 + 1000 * replica.ordinal)},
-                          replica.device)
+        carry = to_device(
+            {"weight": torch.linspace(-1, 1, 15).reshape(5, 3), "rng": torch.tensor(77 + 1000 * replica.ordinal)},
+            replica.device,
+        )
         step = CapturedStep(noisy_step, replica, f"step replay={replay} {shapes}", replay, said.append)
         losses, masks = [], []
         for i, rows in enumerate(shapes):
@@ -51,8 +53,13 @@ def run_capture(replica: Replica) -> dict:
             masks.append(outputs["mask"].cpu())
         return {"losses": losses, "masks": masks, "weight": carry["weight"].cpu(), "rng": int(carry["rng"].cpu())}
 
-    result = {"replayed": run(True), "traced": run(False), "two shapes": run(True, (4, 6, 4, 6, 4)), "said": said,
-              "compiles": {replay: watch.compiles(f"step replay={replay} (4, 4, 4, 4, 4)") for replay in (True, False)}}
+    result = {
+        "replayed": run(True),
+        "traced": run(False),
+        "two shapes": run(True, (4, 6, 4, 6, 4)),
+        "said": said,
+        "compiles": {replay: watch.compiles(f"step replay={replay} (4, 4, 4, 4, 4)") for replay in (True, False)},
+    }
     result["compiles"]["two shapes"] = watch.compiles("step replay=True (4, 6, 4, 6, 4)")
     return {"by_replica": gather(replica, result)}
 
@@ -122,8 +129,9 @@ def run_batch_norm(replica: Replica, sizes: list[int], mean: float) -> dict:
             dx, dw, db = torch.autograd.grad((y * inputs["target"]).sum(), [x, weight, bias])
             return buffers, {"y": y.detach(), "dx": dx, "dw": all_reduce(dw), "db": all_reduce(db)}
 
-        carry = to_device({"running_mean": torch.zeros(x.shape[1]), "running_var": torch.ones(x.shape[1])},
-                          replica.device)
+        carry = to_device(
+            {"running_mean": torch.zeros(x.shape[1]), "running_var": torch.ones(x.shape[1])}, replica.device
+        )
         captured = CapturedStep(step, replica, f"batch norm {size}")
         inputs = to_device({"x": x[mine], "weight": weight, "bias": bias, "target": target[mine]}, replica.device)
         for _ in range(3):

@@ -46,16 +46,19 @@ def messages():
     return launch("tests.replica_jobs:run_errors", replicas=1)
 
 
-@pytest.mark.parametrize(("function", "words"), [
-    ("reads_host", ["reads a device value on the host", "replica_jobs.py", "float(inputs"]),
-    ("branches", ["reads a device value on the host", "if inputs"]),
-    ("falls_back", ["fall back to the CPU", "aten::special_i1e", "replica_jobs.py"]),
-    ("changes_inputs", ["changes its arguments in place", "inputs.x"]),
-    ("changes_carry", ["changes carry 'a'", "[2]", "[4]"]),
-    ("loses_carry", ["must return the carry", "'a'"]),
-    ("draws", ["draws random numbers", "'rng'"]),
-    ("captures", ["not among its arguments", "float32[2]", "carry[\"a\"] + outside"]),
-])
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        ("reads_host", ["reads a device value on the host", "replica_jobs.py", "float(inputs"]),
+        ("branches", ["reads a device value on the host", "if inputs"]),
+        ("falls_back", ["fall back to the CPU", "aten::special_i1e", "replica_jobs.py"]),
+        ("changes_inputs", ["changes its arguments in place", "inputs.x"]),
+        ("changes_carry", ["changes carry 'a'", "[2]", "[4]"]),
+        ("loses_carry", ["must return the carry", "'a'"]),
+        ("draws", ["draws random numbers", "'rng'"]),
+        ("captures", ["not among its arguments", "float32[2]", 'carry["a"] + outside']),
+    ],
+)
 def test_breaking_a_rule_is_an_error_that_names_it(messages, function, words):
     assert messages[function] is not None, f"{function} was captured without complaint"
     for word in words:

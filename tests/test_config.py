@@ -21,8 +21,9 @@ def test_every_choice_composes_and_passes_the_checks(group, name, tmp_path):
 
 
 def tiny_shards(root):
-    from xlatrain.data.digits import _png, write_shards
     import numpy as np
+
+    from xlatrain.data.digits import _png, write_shards
 
     for split, count in (("train", 130), ("val", 5)):
         samples = ((f"{i:03d}", "png", _png(np.full((8, 8), float(i % 16))), i % 3) for i in range(count))
@@ -36,32 +37,35 @@ def test_choices_have_their_own_options_and_defaults():
     assert (config.optimizer.rho, config.optimizer.eps, config.train.seed) == (0.95, 1e-3, 3)
 
 
-@pytest.mark.parametrize(("overrides", "words"), [
-    (["train.globl_batch=64"], ["train.globl_batch", "did you mean train.global_batch"]),
-    (["optimizer=larz"], ["optimizer", "'larz'", "did you mean optimizer=lars"]),
-    (["model.name=efficientnet_bo"], ["model.name", "'efficientnet_bo'", "efficientnet_b"]),
-    (["train.global_batch=100"], ["train.global_batch", "100", "8 replicas", "train.global_batch=96"]),
-    (["train.global_batch=2000"], ["train.global_batch", "2000", "1437"]),
-    (["model.sync_bn_group=3"], ["model.sync_bn_group", "groups of 3", "1, 2, 4, 8"]),
-    (["model.sync_bn_group=all"], ["model.sync_bn_group", "'all'", "world, local"]),
-    (["train.duration=20epochs"], ["train.duration", "'20epochs'", "20ep"]),
-    (["train.duration=5%"], ["train.duration", "'5%'"]),
-    (["train.duration=0.01ep"], ["train.duration", "less than one step"]),
-    (["data.val_fraction=0"], ["data.val_fraction", "validation set empty"]),
-    (["data=synthetic", "data.val_examples=0"], ["data.val_examples", "validation set empty"]),
-    (["data=shards", "data.root=/no/such/folder"], ["data.root", "/no/such/folder", "index.json"]),
-    (["data=shards"], ["data.root", "has no value"]),
-    (["train.seed=x"], ["train.seed=x", "Integer"]),
-    (["optimizer.lr=-1"], ["optimizer.lr", "-1", "0 or more"]),
-    (["optimizer.lr=nan"], ["optimizer.lr", "nan"]),
-    (["optimizer.trust_coefficient=1"], ["optimizer.trust_coefficient", "optimizer=lars has it"]),
-    (["data.on_error=ignore"], ["data.on_error", "'ignore'", "raise, skip"]),
-    (["+foo=1"], ["+foo=1", "cannot be added"]),
-    (["train.seed"], ["train.seed", "key=value"]),
-    (["+model.kwargs.foo=1"], ["model", "'foo'"]),
-    (["weights=x"], ["weights", "leave it out"]),
-    (["hydra.foo=1"], ["hydra.foo", "no such option"]),
-])
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["train.globl_batch=64"], ["train.globl_batch", "did you mean train.global_batch"]),
+        (["optimizer=larz"], ["optimizer", "'larz'", "did you mean optimizer=lars"]),
+        (["model.name=efficientnet_bo"], ["model.name", "'efficientnet_bo'", "efficientnet_b"]),
+        (["train.global_batch=100"], ["train.global_batch", "100", "8 replicas", "train.global_batch=96"]),
+        (["train.global_batch=2000"], ["train.global_batch", "2000", "1437"]),
+        (["model.sync_bn_group=3"], ["model.sync_bn_group", "groups of 3", "1, 2, 4, 8"]),
+        (["model.sync_bn_group=all"], ["model.sync_bn_group", "'all'", "world, local"]),
+        (["train.duration=20epochs"], ["train.duration", "'20epochs'", "20ep"]),
+        (["train.duration=5%"], ["train.duration", "'5%'"]),
+        (["train.duration=0.01ep"], ["train.duration", "less than one step"]),
+        (["data.val_fraction=0"], ["data.val_fraction", "validation set empty"]),
+        (["data=synthetic", "data.val_examples=0"], ["data.val_examples", "validation set empty"]),
+        (["data=shards", "data.root=/no/such/folder"], ["data.root", "/no/such/folder", "index.json"]),
+        (["data=shards"], ["data.root", "has no value"]),
+        (["train.seed=x"], ["train.seed=x", "Integer"]),
+        (["optimizer.lr=-1"], ["optimizer.lr", "-1", "0 or more"]),
+        (["optimizer.lr=nan"], ["optimizer.lr", "nan"]),
+        (["optimizer.trust_coefficient=1"], ["optimizer.trust_coefficient", "optimizer=lars has it"]),
+        (["data.on_error=ignore"], ["data.on_error", "'ignore'", "raise, skip"]),
+        (["+foo=1"], ["+foo=1", "cannot be added"]),
+        (["train.seed"], ["train.seed", "key=value"]),
+        (["+model.kwargs.foo=1"], ["model", "'foo'"]),
+        (["weights=x"], ["weights", "leave it out"]),
+        (["hydra.foo=1"], ["hydra.foo", "no such option"]),
+    ],
+)
 def test_a_mistake_is_one_clear_fault(overrides, words):
     faults = _faults(overrides, check_train)
     assert len(faults) == 1, faults
@@ -70,7 +74,9 @@ def test_a_mistake_is_one_clear_fault(overrides, words):
 
 
 def test_faults_of_every_kind_are_reported_together():
-    faults = _faults(["optimizer=larz", "train.globl_batch=1", "model.sync_bn_group=5", "train.duration=x"], check_train)
+    faults = _faults(
+        ["optimizer=larz", "train.globl_batch=1", "model.sync_bn_group=5", "train.duration=x"], check_train
+    )
     assert [f.key for f in faults] == ["optimizer", "train.globl_batch", "model.sync_bn_group", "train.duration"]
 
 
@@ -91,8 +97,25 @@ def test_a_sweep_is_every_combination():
 
 
 def test_names_that_others_rely_on_are_there():
-    promised = ["model.name", "model.drop_rate", "model.drop_path_rate", "model.sync_bn_group", "data.image_size",
-                "train.global_batch", "train.duration", "train.seed", "train.log_every", "train.eval_every",
-                "optimizer.lr", "cluster.replicas", "engine.replay", "run.name", "run.root", "weights"]
+    promised = [
+        "model.name",
+        "model.drop_rate",
+        "model.drop_path_rate",
+        "model.sync_bn_group",
+        "data.image_size",
+        "train.global_batch",
+        "train.duration",
+        "train.seed",
+        "train.log_every",
+        "train.eval_every",
+        "optimizer.lr",
+        "cluster.replicas",
+        "engine.replay",
+        "run.name",
+        "run.root",
+        "weights",
+    ]
     assert set(promised) <= set(option_keys())
-    assert {"model", "data", "augment", "optimizer", "schedule", "precision", "ema", "cluster", "recipe"} <= set(groups())
+    assert {"model", "data", "augment", "optimizer", "schedule", "precision", "ema", "cluster", "recipe"} <= set(
+        groups()
+    )

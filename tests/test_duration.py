@@ -5,10 +5,18 @@ import pytest
 from xlatrain.duration import Duration, parse_duration
 
 
-@pytest.mark.parametrize(("text", "amount", "unit"), [
-    ("90ep", 90, "ep"), ("1000step", 1000, "step"), ("5%", 5, "%"), ("1.28Mexample", 1_280_000, "example"),
-    ("2.5 ep", 2.5, "ep"), ("10kstep", 10_000, "step"), (".5ep", 0.5, "ep"),
-])
+@pytest.mark.parametrize(
+    ("text", "amount", "unit"),
+    [
+        ("90ep", 90, "ep"),
+        ("1000step", 1000, "step"),
+        ("5%", 5, "%"),
+        ("1.28Mexample", 1_280_000, "example"),
+        ("2.5 ep", 2.5, "ep"),
+        ("10kstep", 10_000, "step"),
+        (".5ep", 0.5, "ep"),
+    ],
+)
 def test_every_form_is_read(text, amount, unit):
     parsed = parse_duration(text)
     assert parsed.amount == pytest.approx(amount)

@@ -39,8 +39,10 @@ def run_ours(config, steps, lr):
 
 def run_theirs(make, steps, lr, weight_decay):
     params = {n: torch.nn.Parameter(t) for n, t in fixed_tensors(0).items()}
-    groups = [{"params": list(params.values())[:DECAYED], "weight_decay": weight_decay},
-              {"params": list(params.values())[DECAYED:], "weight_decay": 0.0}]
+    groups = [
+        {"params": list(params.values())[:DECAYED], "weight_decay": weight_decay},
+        {"params": list(params.values())[DECAYED:], "weight_decay": 0.0},
+    ]
     optimizer = make(groups)
     for step in range(steps):
         for group in optimizer.param_groups:
@@ -51,17 +53,33 @@ def run_theirs(make, steps, lr, weight_decay):
         yield {n: p.detach() for n, p in params.items()}
 
 
-@pytest.mark.parametrize(("config", "make", "lr"), [
-    (SGDConfig(momentum=0.9, nesterov=False, weight_decay=0.01),
-     lambda g: torch.optim.SGD(g, lr=1.0, momentum=0.9), 0.05),
-    (SGDConfig(momentum=0.8, nesterov=True, weight_decay=0.01),
-     lambda g: torch.optim.SGD(g, lr=1.0, momentum=0.8, nesterov=True), 0.05),
-    (RMSpropTFConfig(rho=0.9, momentum=0.9, eps=1e-3, weight_decay=0.01),
-     lambda g: timm.optim.RMSpropTF(g, lr=1.0, alpha=0.9, momentum=0.9, eps=1e-3), 0.01),
-    # timm multiplies the rate outside the buffer, we inside as the TPU code does: equal while the rate is constant.
-    (LARSConfig(momentum=0.9, weight_decay=0.01, eps=1e-8),
-     lambda g: timm.optim.Lars(g, lr=1.0, momentum=0.9, trust_coeff=1e-3, eps=1e-8), 5.0),
-], ids=["sgd", "sgd-nesterov", "rmsprop_tf", "lars"])
+@pytest.mark.parametrize(
+    ("config", "make", "lr"),
+    [
+        (
+            SGDConfig(momentum=0.9, nesterov=False, weight_decay=0.01),
+            lambda g: torch.optim.SGD(g, lr=1.0, momentum=0.9),
+            0.05,
+        ),
+        (
+            SGDConfig(momentum=0.8, nesterov=True, weight_decay=0.01),
+            lambda g: torch.optim.SGD(g, lr=1.0, momentum=0.8, nesterov=True),
+            0.05,
+        ),
+        (
+            RMSpropTFConfig(rho=0.9, momentum=0.9, eps=1e-3, weight_decay=0.01),
+            lambda g: timm.optim.RMSpropTF(g, lr=1.0, alpha=0.9, momentum=0.9, eps=1e-3),
+            0.01,
+        ),
+        # timm multiplies the rate outside the buffer, we inside as the TPU code does: equal while the rate is constant.
+        (
+            LARSConfig(momentum=0.9, weight_decay=0.01, eps=1e-8),
+            lambda g: timm.optim.Lars(g, lr=1.0, momentum=0.9, trust_coeff=1e-3, eps=1e-8),
+            5.0,
+        ),
+    ],
+    ids=["sgd", "sgd-nesterov", "rmsprop_tf", "lars"],
+)
 def test_fifty_steps_equal_the_well_known_implementation(config, make, lr):
     """1e-5 of a tensor's norm, in float32: sums of squares and momentum accumulate in another order."""
     if isinstance(config, LARSConfig):
@@ -96,8 +114,14 @@ def test_lars_equals_timm_while_the_learning_rate_is_constant():
     segments, optimizer = Segments(where, where.segments()), build_optimizer(config)
     params, slots = where.pack(fixed_tensors(0)), {"momentum": torch.zeros(where.size)}
     named = {n: torch.nn.Parameter(t) for n, t in fixed_tensors(0).items()}
-    theirs = timm.optim.Lars([{"params": list(named.values())[:DECAYED], "weight_decay": 0.01},
-                              {"params": list(named.values())[DECAYED:], "weight_decay": 0.0}], lr=2.0, momentum=0.9)
+    theirs = timm.optim.Lars(
+        [
+            {"params": list(named.values())[:DECAYED], "weight_decay": 0.01},
+            {"params": list(named.values())[DECAYED:], "weight_decay": 0.0},
+        ],
+        lr=2.0,
+        momentum=0.9,
+    )
     for step in range(1, 51):
         grads = fixed_tensors(step)
         params, slots = optimizer.update(params, where.pack(grads), slots, torch.tensor(2.0), segments)
@@ -108,10 +132,16 @@ def test_lars_equals_timm_while_the_learning_rate_is_constant():
         torch.testing.assert_close(tensor, named[name].detach(), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("w", "g", "expected"), [
-    (0.0, 3.0, 1.0), (2.0, 0.0, 1.0), (0.0, 0.0, 1.0), (2.0, 4.0, 1e-3 * 2 / (4 + 0.1 * 2)),
-    (1.0, 3e38, 1e-3 / 3e38),
-])
+@pytest.mark.parametrize(
+    ("w", "g", "expected"),
+    [
+        (0.0, 3.0, 1.0),
+        (2.0, 0.0, 1.0),
+        (0.0, 0.0, 1.0),
+        (2.0, 4.0, 1e-3 * 2 / (4 + 0.1 * 2)),
+        (1.0, 3e38, 1e-3 / 3e38),
+    ],
+)
 def test_the_trust_ratio_is_finite_and_as_the_formula_says(w, g, expected):
     ratio = trust_ratio(torch.tensor(w), torch.tensor(g), 1e-3, 0.1, 0.0)
     assert ratio.item() == pytest.approx(expected, rel=1e-5, abs=1e-44)
@@ -133,5 +163,6 @@ def test_a_layout_packs_and_unpacks_unchanged_and_starts_each_tensor_on_a_tile()
     assert where.size % LANES == 0
     assert all(torch.equal(t, tensors[n]) for n, t in where.unpack(flat).items())
     assert flat.square().sum().item() == pytest.approx(sum(t.square().sum().item() for t in tensors.values()), rel=1e-5)
-    assert where.decayed_size == sum(-(-torch.Size(s).numel() // LANES) * LANES
-                                     for s in itertools.islice(SHAPES.values(), DECAYED))
+    assert where.decayed_size == sum(
+        -(-torch.Size(s).numel() // LANES) * LANES for s in itertools.islice(SHAPES.values(), DECAYED)
+    )

@@ -43,8 +43,10 @@ def test_evaluation_reads_everything_once_in_as_many_batches_everywhere(sizes, p
 @pytest.mark.parametrize("workers", [1, 2, 3, 5, 8])
 @pytest.mark.parametrize("batches", [1, 4, 7, 22])
 def test_workers_taking_turns_for_ever_make_every_epoch_whole_and_in_order(batches, workers):
-    queues = [[(epoch, n) for epoch in range(6) for n in order.worker_batches(batches, epoch, w, workers)]
-              for w in range(workers)]
+    queues = [
+        [(epoch, n) for epoch in range(6) for n in order.worker_batches(batches, epoch, w, workers)]
+        for w in range(workers)
+    ]
     turns = [queues[i % workers].pop(0) for i in range(6 * batches)]
     assert turns == [(epoch, n) for epoch in range(6) for n in range(batches)]
     for epoch in range(6):

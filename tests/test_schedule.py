@@ -21,12 +21,15 @@ def test_warm_up_is_linear_and_reaches_the_peak_after_its_last_step(name):
         assert table[step] == pytest.approx(0.1 + (PEAK - 0.1) * step / WARM, rel=1e-12)
 
 
-@pytest.mark.parametrize(("name", "form"), [
-    ("constant", lambda t: PEAK),
-    ("cosine", lambda t: 0.02 + (PEAK - 0.02) * (1 + math.cos(math.pi * (t - WARM) / (TOTAL - WARM))) / 2),
-    ("polynomial", lambda t: 0.02 + (PEAK - 0.02) * (1 - (t - WARM) / (TOTAL - WARM)) ** 2),
-    ("exponential", lambda t: PEAK * 0.97 ** (t // 40)),
-])
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("constant", lambda t: PEAK),
+        ("cosine", lambda t: 0.02 + (PEAK - 0.02) * (1 + math.cos(math.pi * (t - WARM) / (TOTAL - WARM))) / 2),
+        ("polynomial", lambda t: 0.02 + (PEAK - 0.02) * (1 - (t - WARM) / (TOTAL - WARM)) ** 2),
+        ("exponential", lambda t: PEAK * 0.97 ** (t // 40)),
+    ],
+)
 def test_after_the_warm_up_each_step_is_the_closed_form(name, form):
     table = learning_rate_table(spec(name))
     for step in range(WARM, TOTAL):

@@ -10,9 +10,17 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Each floor may import itself, what is below it, and errors and config, which everyone may.
 FLOORS = [
-    {"xla"}, {"layout", "duration", "models", "data", "optim", "telemetry"},
-    {"state"}, {"step", "checkpoint", "preflight"}, {"build"}, {"evaluate"}, {"train"}, {"runs", "compose"},
-    {"jobs", "help"}, {"cli"}, {"__main__"},
+    {"xla"},
+    {"layout", "duration", "models", "data", "optim", "telemetry"},
+    {"state"},
+    {"step", "checkpoint", "preflight"},
+    {"build"},
+    {"evaluate"},
+    {"train"},
+    {"runs", "compose"},
+    {"jobs", "help"},
+    {"cli"},
+    {"__main__"},
 ]
 LEVEL = {name: level for level, floor in enumerate(FLOORS) for name in floor} | {"errors": -1, "config": -1}
 
@@ -56,6 +64,8 @@ def test_the_parent_process_does_not_import_torch_xla_to_check_a_run():
     import subprocess
     import sys
 
-    code = ("import sys; from xlatrain import compose, preflight; compose.register_schemas(); "
-            "preflight.check_train(compose.compose_config([])[0]); sys.exit('torch_xla' in sys.modules)")
+    code = (
+        "import sys; from xlatrain import compose, preflight; compose.register_schemas(); "
+        "preflight.check_train(compose.compose_config([])[0]); sys.exit('torch_xla' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

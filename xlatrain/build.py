@@ -47,8 +47,13 @@ def build_host_model(plan: Plan, replica: Replica) -> HostModel:
 
 
 def build_train_step(config: Config, model: HostModel) -> TrainStep:
-    return TrainStep(network(config, model), build_optimizer(config.optimizer), config.train.label_smoothing,
-                     config.ema.decay if config.ema.enabled else None, config.augment.flip)
+    return TrainStep(
+        network(config, model),
+        build_optimizer(config.optimizer),
+        config.train.label_smoothing,
+        config.ema.decay if config.ema.enabled else None,
+        config.augment.flip,
+    )
 
 
 def build_eval_step(config: Config, model: HostModel) -> EvalStep:
@@ -68,7 +73,9 @@ def eval_tables(config: Config, model: HostModel) -> Tensors:
 def train_tables(plan: Plan, model: HostModel) -> Tensors:
     """What training reads and nothing changes: the schedule among it, one learning rate a step. Host tensors."""
     return eval_tables(plan.config, model) | {
-        "lr": torch.tensor(learning_rate_table(plan.schedule)), "segments": model.layout.parameters.segments()}
+        "lr": torch.tensor(learning_rate_table(plan.schedule)),
+        "segments": model.layout.parameters.segments(),
+    }
 
 
 def place(global_batch: int, replica: Replica) -> Place:

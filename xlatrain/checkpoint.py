@@ -15,8 +15,13 @@ from xlatrain.state import ModelLayout, weights_in_use
 RAW = "raw."  # prefix of the weights that are not averaged, beside the averaged ones
 
 
-def save_weights(path: Path, state: Mapping[str, torch.Tensor], layout: ModelLayout, frozen: Mapping[str, torch.Tensor],
-                 metadata: Mapping[str, str]) -> None:
+def save_weights(
+    path: Path,
+    state: Mapping[str, torch.Tensor],
+    layout: ModelLayout,
+    frozen: Mapping[str, torch.Tensor],
+    metadata: Mapping[str, str],
+) -> None:
     """Save the weights meant for use under plain names, loadable into the timm model; when a moving average is kept
     these are the averaged ones, and the raw ones are saved too, under `raw.` names. state: host tensors."""
     params, buffers = weights_in_use(state)
@@ -40,19 +45,31 @@ def load_weights(path: Path, layout: ModelLayout, kind: str = "use") -> tuple[to
     except FileNotFoundError:
         raise ConfigError(Fault("weights", f"there is no file {path}", "name a weights.safetensors")) from None
     except (SafetensorError, OSError) as error:
-        raise ConfigError(Fault("weights", f"{path} cannot be read: {error}", "name a whole safetensors file")) from None
+        raise ConfigError(
+            Fault("weights", f"{path} cannot be read: {error}", "name a whole safetensors file")
+        ) from None
     if kind == "raw":
         if not any(name.startswith(RAW) for name in tensors):
-            raise ConfigError(Fault("weights_kind", f"{path} holds no raw weights: it was saved without a moving average",
-                                    "leave weights_kind=use"))
+            raise ConfigError(
+                Fault(
+                    "weights_kind",
+                    f"{path} holds no raw weights: it was saved without a moving average",
+                    "leave weights_kind=use",
+                )
+            )
         tensors = {name.removeprefix(RAW): t for name, t in tensors.items() if name.startswith(RAW)}
     for part in (layout.parameters, layout.buffers):
         for name, shape in zip(part.names, part.shapes, strict=True):
             found = tensors[name].shape if name in tensors else None
             if found != shape:
                 what = "is not in it" if found is None else f"has shape {list(found)} there, {list(shape)} here"
-                raise ConfigError(Fault("weights", f"{path} does not fit the model: {name} {what}",
-                                        "give the model, data and image size that it was trained with"))
+                raise ConfigError(
+                    Fault(
+                        "weights",
+                        f"{path} does not fit the model: {name} {what}",
+                        "give the model, data and image size that it was trained with",
+                    )
+                )
     return layout.parameters.pack(tensors), layout.buffers.pack(tensors)
 
 

@@ -49,8 +49,9 @@ def _overview() -> int:
     console.print("usage: xlatrain VERB [-m] [option=value ...]\n", markup=False)
     for verb, what in VERBS.items():
         console.print(f"  {verb:8} {what}", markup=False, soft_wrap=True)
-    console.print("\n`xlatrain train --help` lists every option; -m sweeps: xlatrain train -m optimizer=sgd,lars",
-                  soft_wrap=True)
+    console.print(
+        "\n`xlatrain train --help` lists every option; -m sweeps: xlatrain train -m optimizer=sgd,lars", soft_wrap=True
+    )
     return EXIT_DONE
 
 
@@ -69,5 +70,3 @@ def _count(faults: int) -> str:
 
 def _say(text: str) -> None:
     sys.stderr.write(text + "\n")
-
-

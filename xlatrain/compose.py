@@ -1,4 +1,4 @@
-"""Hydra overrides to a typed Config; what does not compose is reported fault by fault, with the nearest right spelling."""
+"""Hydra overrides to a typed Config; what does not compose is named fault by fault, with the nearest right spelling."""
 
 from __future__ import annotations
 
@@ -52,8 +52,11 @@ def compose_config(overrides: Sequence[str]) -> tuple[Config, DictConfig]:
         _compose([])  # what fails without any override is a fault of conf/ itself: let it be seen whole
         faults, usable = _diagnose(overrides)
         if not faults:
-            faults = list(error.faults) if isinstance(error, ConfigError) else [
-                Fault("configuration", _reason(error), "correct it")]
+            faults = (
+                list(error.faults)
+                if isinstance(error, ConfigError)
+                else [Fault("configuration", _reason(error), "correct it")]
+            )
         raise ConfigError(*faults, usable=usable) from None
 
 
@@ -104,7 +107,9 @@ def _check_added(overrides: Sequence[str]) -> None:
         override = _parse(text)
         key = override.key_or_group
         if (override.is_add() or override.is_delete()) and not key.startswith("model.kwargs."):
-            raise ConfigError(Fault(text, "options cannot be added or deleted", f"write {key}=value for one that exists"))
+            raise ConfigError(
+                Fault(text, "options cannot be added or deleted", f"write {key}=value for one that exists")
+            )
 
 
 def _diagnose(overrides: Sequence[str]) -> tuple[list[Fault], list[str]]:
@@ -124,8 +129,11 @@ def _diagnose(overrides: Sequence[str]) -> tuple[list[Fault], list[str]]:
             if str(override.value()) in known[key]:
                 choices.append(text)
             else:
-                faults.append(_wrong(key, f"there is no choice {override.value()!r}", str(override.value()), known[key],
-                                     f"{key}="))
+                faults.append(
+                    _wrong(
+                        key, f"there is no choice {override.value()!r}", str(override.value()), known[key], f"{key}="
+                    )
+                )
         else:
             values.append((key, text))
     sound = list(choices)
@@ -145,8 +153,14 @@ def _value_fault(key: str, text: str, error: Exception) -> Fault:
             return Fault(text, "an argument for timm is added", f"write +{text}")
         return _wrong(key, "there is no such option", key, [*keys, *groups()], "")
     if "Could not override" in str(error):
-        having = [n for n, v in VARIANTS.get(group, {}).items() if key.partition(".")[2] in {f.name for f in dataclasses.fields(v)}]
-        return Fault(key, f"is no option of the {group} chosen", f"{' or '.join(f'{group}={n}' for n in having)} has it")
+        having = [
+            n
+            for n, v in VARIANTS.get(group, {}).items()
+            if key.partition(".")[2] in {f.name for f in dataclasses.fields(v)}
+        ]
+        return Fault(
+            key, f"is no option of the {group} chosen", f"{' or '.join(f'{group}={n}' for n in having)} has it"
+        )
     return Fault(text, _reason(error), f"see {key} in `xlatrain train --help`")
 
 

@@ -12,8 +12,9 @@ from typing import Any
 from omegaconf import MISSING
 
 
-def option(default: Any, help: str, unit: str = "", choices: tuple = (), low: float | None = None,
-           high: float | None = None) -> Any:
+def option(
+    default: Any, help: str, unit: str = "", choices: tuple = (), low: float | None = None, high: float | None = None
+) -> Any:
     """A field of the schema: default, explanation, unit, and the values it may take: some choices, or low to high."""
     metadata = {"help": help, "unit": unit, "choices": choices, "low": low, "high": high}
     if isinstance(default, (dict, list)):
@@ -24,14 +25,25 @@ def option(default: Any, help: str, unit: str = "", choices: tuple = (), low: fl
 @dataclass
 class ModelConfig:
     name: str = option(MISSING, "any timm model")
-    image_size: int | None = option(None, "resolution the model is made for; data.image_size takes it over", "pixels", low=1)
-    drop_rate: float | None = option(None, "dropout before the classifier; null = timm's default", "probability", low=0, high=1)
-    drop_path_rate: float | None = option(None, "stochastic depth of the last block; null = timm's", "probability", low=0, high=1)
+    image_size: int | None = option(
+        None, "resolution the model is made for; data.image_size takes it over", "pixels", low=1
+    )
+    drop_rate: float | None = option(
+        None, "dropout before the classifier; null = timm's default", "probability", low=0, high=1
+    )
+    drop_path_rate: float | None = option(
+        None, "stochastic depth of the last block; null = timm's", "probability", low=0, high=1
+    )
     sync_bn_group: str = option("world", "replicas that share batch norm statistics: world, local, or how many")
-    bn_momentum: float | None = option(None, "weight of the new batch in the running statistics; null = the model's", low=0, high=1)
+    bn_momentum: float | None = option(
+        None, "weight of the new batch in the running statistics; null = the model's", low=0, high=1
+    )
     bn_eps: float | None = option(None, "added to the variance; null = the model's", low=0)
-    depthwise: str = option("auto", "how depthwise convolutions are computed; auto = shift on CPU, native on TPU",
-                            choices=("auto", "native", "shift"))
+    depthwise: str = option(
+        "auto",
+        "how depthwise convolutions are computed; auto = shift on CPU, native on TPU",
+        choices=("auto", "native", "shift"),
+    )
     kwargs: dict[str, Any] = option({}, "further arguments for timm.create_model")
 
 
@@ -67,15 +79,15 @@ class LARSConfig(OptimizerConfig):
 
 @dataclass
 class ScheduleConfig:
-    name: str = option(MISSING, "shape after the warm-up",
-                       choices=("constant", "cosine", "polynomial", "exponential"))
+    name: str = option(MISSING, "shape after the warm-up", choices=("constant", "cosine", "polynomial", "exponential"))
     warmup: str = option("0step", "linear warm-up", "duration")
     warmup_lr: float = option(0.0, "learning rate at step 0 of the warm-up", low=0)
     end_lr: float = option(0.0, "cosine, polynomial: learning rate at the end", low=0)
     power: float = option(2.0, "polynomial: exponent", low=0)
     decay: float = option(0.97, "exponential: factor", low=0, high=1)
-    decay_every: str = option("2.4ep", "exponential: the factor applies once every this long, in steps (staircase)",
-                              "duration")
+    decay_every: str = option(
+        "2.4ep", "exponential: the factor applies once every this long, in steps (staircase)", "duration"
+    )
 
 
 @dataclass
@@ -95,8 +107,9 @@ class ShardsConfig(DataConfig):
     shuffle_window: int = option(8192, "samples shuffled together; held encoded in memory", "samples", low=1)
     workers: int = option(0, "decoding processes per host process; 0 = a thread", low=0)
     prefetch: int = option(2, "host batches prepared ahead", low=1)
-    on_error: str = option("raise", "a sample that cannot be decoded ends the run, or is skipped and counted",
-                           choices=("raise", "skip"))
+    on_error: str = option(
+        "raise", "a sample that cannot be decoded ends the run, or is skipped and counted", choices=("raise", "skip")
+    )
 
 
 @dataclass
@@ -117,14 +130,19 @@ class SyntheticConfig(DataConfig):
 @dataclass
 class AugmentConfig:
     name: str = MISSING
-    shift: int = option(0, "random translation on the host, each way, with edge padding", "pixels of data.image_size", low=0)
+    shift: int = option(
+        0, "random translation on the host, each way, with edge padding", "pixels of data.image_size", low=0
+    )
     flip: bool = option(False, "random horizontal flip, on the device")
 
 
 @dataclass
 class PrecisionConfig:
-    name: str = option(MISSING, "of matrix products and convolutions; parameters, batch norm and loss stay fp32",
-                       choices=("fp32", "bf16"))
+    name: str = option(
+        MISSING,
+        "of matrix products and convolutions; parameters, batch norm and loss stay fp32",
+        choices=("fp32", "bf16"),
+    )
 
 
 @dataclass
@@ -137,7 +155,9 @@ class EmaConfig:
 class ClusterConfig:
     name: str = MISSING
     platform: str = option(MISSING, "what the replicas run on", choices=("cpu", "tpu"))
-    replicas: int = option(MISSING, "replicas of the whole run; on TPU the number of cores that PyTorch/XLA sees", low=1)
+    replicas: int = option(
+        MISSING, "replicas of the whole run; on TPU the number of cores that PyTorch/XLA sees", low=1
+    )
 
 
 @dataclass
@@ -188,7 +208,7 @@ class Config:
     weights_kind: str = option("use", "xlatrain eval: which of the saved weights", choices=("use", "raw"))
 
 
-# Schemas of the groups whose choices have options of their own; conf/<group>/<choice>.yaml starts from schema/<group>/….
+# Schemas of the groups whose choices have options of their own; conf/<group>/<choice>.yaml starts from one.
 VARIANTS: dict[str, dict[str, type]] = {
     "optimizer": {"sgd": SGDConfig, "rmsprop_tf": RMSpropTFConfig, "lars": LARSConfig},
     "data": {"shards": ShardsConfig, "digits": DigitsConfig, "synthetic": SyntheticConfig},

@@ -29,14 +29,11 @@ class ConfigError(Exception):
 
 
 class DataError(Exception):
-    """A sample cannot be read or decoded. Names the shard and the key of the sample."""
+    """A sample cannot be read or decoded; the message names the shard and the key of the sample."""
 
-    def __init__(self, shard: str, key: str, cause: object):
-        super().__init__(shard, key, str(cause))
-        self.shard, self.key, self.cause = shard, key, str(cause)
 
-    def __str__(self) -> str:
-        return f"sample {self.key!r} of shard {self.shard}: {self.cause}"
+def bad_sample(shard: str, key: str, problem: object) -> DataError:
+    return DataError(f"sample {key!r} of shard {shard}: {problem}")
 
 
 class ReplicaError(Exception):

@@ -1,4 +1,4 @@
-"""Exact distributed evaluation: fixed shapes, padding masked out, every image counted once on any number of replicas."""
+"""Exact distributed evaluation: fixed shapes, padding masked out, each image counted once on any number of replicas."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from xlatrain.xla.runtime import Replica, to_device
 
 @dataclass(frozen=True)
 class EvalResult:
-    """loss: mean cross entropy. top1, top5: fractions. eval_examples: images counted; skipped_samples: not decodable."""
+    """loss: mean cross entropy. top1, top5: fractions. eval_examples: images counted; skipped_samples: undecodable."""
 
     loss: float
     top1: float
@@ -41,8 +41,9 @@ class Evaluator:
 
     def __init__(self, plan: Plan, model: HostModel, replica: Replica, report: Callable[[str], None]):
         self.plan, self.replica = plan, replica
-        self.step = CapturedStep(build_eval_step(plan.config, model), replica, "eval step", plan.config.engine.replay,
-                                 report)
+        self.step = CapturedStep(
+            build_eval_step(plan.config, model), replica, "eval step", plan.config.engine.replay, report
+        )
         self._tables = to_device(eval_tables(plan.config, model), replica.device)
         self._count = 0
 
@@ -50,8 +51,10 @@ class Evaluator:
         """params, buffers: flat, on the device. The same result on every replica."""
         self._count += 1
         where = place(self.plan.eval_batch, self.replica)
-        fan = self.replica.shared(f"eval-loader-{self._count}", lambda: HostFan(
-            self.plan.dataset.val.eval_batches(where), self.replica.local_count))
+        fan = self.replica.shared(
+            f"eval-loader-{self._count}",
+            lambda: HostFan(self.plan.dataset.val.eval_batches(where), self.replica.local_count),
+        )
         feed = DeviceFeed(fan.share(self.replica.local_ordinal), self.replica)
         constant: Tensors = {**self._tables, "params": params, "buffers": buffers}
         carry = to_device({"sums": torch.zeros(5)}, self.replica.device)
@@ -77,7 +80,14 @@ def evaluate_replica(replica: Replica, plan: Plan, folder: Path) -> dict[str, An
         progress.say(f"evaluating {config.weights} on {replica.world_size} replicas")
         model = replica.shared("model", lambda: build_host_model(plan, replica))
         params, buffers = load_weights(Path(config.weights), model.layout, config.weights_kind)
-        result = Evaluator(plan, model, replica, progress.say)(**to_device({"params": params, "buffers": buffers}, replica.device))
-    return {"status": "done", **result.as_dict(), "replicas": replica.world_size, "weights": config.weights,
-            "compiles": {"train": 0, "eval": watch.compiles("eval step")},
-            "wall_seconds": round(time.perf_counter() - started, 3)}
+        result = Evaluator(plan, model, replica, progress.say)(
+            **to_device({"params": params, "buffers": buffers}, replica.device)
+        )
+    return {
+        "status": "done",
+        **result.as_dict(),
+        "replicas": replica.world_size,
+        "weights": config.weights,
+        "compiles": {"train": 0, "eval": watch.compiles("eval step")},
+        "wall_seconds": round(time.perf_counter() - started, 3),
+    }

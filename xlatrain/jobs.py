@@ -96,9 +96,20 @@ def _sweep(run: Run, check: Check, overrides: list[str]) -> int:
 def print_summary(summary: dict[str, Any]) -> None:
     """What a run came to, as a small table."""
     table = Table(box=None, show_header=False, pad_edge=False)
-    rows = {"top-1": "top1", "top-5": "top5", "loss": "loss", "images evaluated": "eval_examples", "steps": "steps",
-            "replicas": "replicas", "images/s": "images_per_second", "host ms per step": "host_ms_per_step",
-            "waiting for data": "data_wait_fraction", "compiles": "compiles", "seconds": "wall_seconds", "run": "run"}
+    rows = {
+        "top-1": "top1",
+        "top-5": "top5",
+        "loss": "loss",
+        "images evaluated": "eval_examples",
+        "steps": "steps",
+        "replicas": "replicas",
+        "images/s": "images_per_second",
+        "host ms per step": "host_ms_per_step",
+        "waiting for data": "data_wait_fraction",
+        "compiles": "compiles",
+        "seconds": "wall_seconds",
+        "run": "run",
+    }
     for label, key in rows.items():
         if key in summary:
             value = summary[key]
@@ -107,17 +118,30 @@ def print_summary(summary: dict[str, Any]) -> None:
 
 
 def _print_results(folder: Path) -> int:
-    """The table that ends a sweep. Returns the exit code."""
-    summaries = [json.loads(p.read_text()) for p in sorted(folder.glob("*/summary.json"), key=lambda p: int(p.parent.name))]
-    table = Table("job", "overrides", "status", "top-1", "top-5", "loss", "images/s", "seconds")
+    """The table that ends a sweep, the best top-1 marked. Returns the exit code."""
+    files = sorted(folder.glob("*/summary.json"), key=lambda p: int(p.parent.name))
+    summaries = [json.loads(p.read_text()) for p in files]
     best = max((s["top1"] for s in summaries if "top1" in s), default=None)
+    common = set.intersection(*(set(s["overrides"]) for s in summaries)) if len(summaries) > 1 else set()
+    table = Table(box=None, pad_edge=False)
+    for heading in ("job", "overrides", "status", "top-1", "top-5", "loss", "images/s", "seconds"):
+        table.add_column(heading, no_wrap=heading != "overrides", overflow="fold")
     for s in summaries:
-        if s["status"] != "done":
-            table.add_row(Path(s["run"]).name, " ".join(s["overrides"]), s["status"], "", "", "", "", "")
-            continue
-        mark = " *" if s["top1"] == best else ""
-        table.add_row(Path(s["run"]).name, " ".join(s["overrides"]), s["status"], f"{s['top1']:.4f}{mark}",
-                      f"{s['top5']:.4f}", f"{s['loss']:.4f}", str(s.get("images_per_second", "")),
-                      f"{s['wall_seconds']:.1f}")
-    Console(highlight=False).print(table, markup=False)
+        own = " ".join(o for o in s["overrides"] if o not in common)
+        results = [s.get("error", "")]
+        if s["status"] == "done":
+            mark = " best" if s["top1"] == best else ""
+            results = [
+                f"{s['top1']:.4f}{mark}",
+                f"{s['top5']:.4f}",
+                f"{s['loss']:.4f}",
+                str(s.get("images_per_second", "")),
+                f"{s['wall_seconds']:.1f}",
+            ]
+        table.add_row(Path(s["run"]).name, own, s["status"], *results)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 160
+    console.print(f"\n{folder}" + (f": {' '.join(sorted(common))}" if common else ""), markup=False)
+    console.print(table, markup=False)
     return EXIT_DONE if summaries and all(s["status"] == "done" for s in summaries) else EXIT_FAILED

@@ -37,7 +37,7 @@ class Layout:
     @property
     def decayed_size(self) -> int:
         """Values of the flat tensor that weight decay applies to: its first ones."""
-        return sum(self.rows[:self.decayed]) * LANES
+        return sum(self.rows[: self.decayed]) * LANES
 
     def pack(self, tensors: Mapping[str, torch.Tensor] | Sequence[torch.Tensor]) -> torch.Tensor:
         """Named tensors, or all in order, to one flat float32 tensor [size]."""
@@ -53,8 +53,10 @@ class Layout:
 
     def unpack(self, flat: torch.Tensor) -> dict[str, torch.Tensor]:
         """A flat tensor [size] to named tensors of their own shapes."""
-        return {name: flat[start * LANES:start * LANES + shape.numel()].reshape(shape)
-                for name, shape, start in zip(self.names, self.shapes, self.offsets, strict=True)}
+        return {
+            name: flat[start * LANES : start * LANES + shape.numel()].reshape(shape)
+            for name, shape, start in zip(self.names, self.shapes, self.offsets, strict=True)
+        }
 
     def segments(self) -> torch.Tensor:
         """For each row of a flat tensor the index of the tensor it belongs to: int32 [rows]."""

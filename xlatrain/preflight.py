@@ -75,8 +75,14 @@ def _check(config: Config, training: bool) -> Plan:
             schedule = _schedule(config, lengths)
     if faults:
         raise ConfigError(*faults)
-    return Plan(config, dataset, lengths or Lengths(1, 0, 1, 1), schedule or ScheduleSpec("constant", 0.0, 0), group,
-                eval_batch_for(config.eval.global_batch or config.train.global_batch, replicas))
+    return Plan(
+        config,
+        dataset,
+        lengths or Lengths(1, 0, 1, 1),
+        schedule or ScheduleSpec("constant", 0.0, 0),
+        group,
+        eval_batch_for(config.eval.global_batch or config.train.global_batch, replicas),
+    )
 
 
 def eval_batch_for(wanted: int, replicas: int) -> int:
@@ -113,9 +119,15 @@ def _flat(node: object, prefix: str = "") -> Iterator[tuple[str, dataclasses.Fie
 
 
 def _environment() -> list[Fault]:
-    return [Fault(f"environment variable {name}", "is set; it would silently turn float32 state into bf16",
-                  f"unset {name}; use precision=bf16")
-            for name in ("XLA_USE_BF16", "XLA_DOWNCAST_BF16") if os.environ.get(name, "0") != "0"]
+    return [
+        Fault(
+            f"environment variable {name}",
+            "is set; it would silently turn float32 state into bf16",
+            f"unset {name}; use precision=bf16",
+        )
+        for name in ("XLA_USE_BF16", "XLA_DOWNCAST_BF16")
+        if os.environ.get(name, "0") != "0"
+    ]
 
 
 def _batches(config: Config) -> list[Fault]:
@@ -123,8 +135,13 @@ def _batches(config: Config) -> list[Fault]:
     if replicas < 1 or batch < 1 or batch % replicas == 0:
         return []
     near = sorted({max(1, batch // replicas) * replicas, -(-batch // replicas) * replicas})
-    return [Fault("train.global_batch", f"{batch} does not divide among {replicas} replicas",
-                  f"take {' or '.join(f'train.global_batch={n}' for n in near)}")]
+    return [
+        Fault(
+            "train.global_batch",
+            f"{batch} does not divide among {replicas} replicas",
+            f"take {' or '.join(f'train.global_batch={n}' for n in near)}",
+        )
+    ]
 
 
 def _bn_group(text: str, replicas: int) -> tuple[int, list[Fault]]:
@@ -161,9 +178,13 @@ def _model(config: Config, num_classes: int) -> list[Fault]:
 
 def _durations(config: Config) -> list[Fault]:
     faults = []
-    texts = {"train.duration": config.train.duration, "train.log_every": config.train.log_every,
-             "train.eval_every": config.train.eval_every, "schedule.warmup": config.schedule.warmup,
-             "schedule.decay_every": config.schedule.decay_every}
+    texts = {
+        "train.duration": config.train.duration,
+        "train.log_every": config.train.log_every,
+        "train.eval_every": config.train.eval_every,
+        "schedule.warmup": config.schedule.warmup,
+        "schedule.decay_every": config.schedule.decay_every,
+    }
     for key, text in texts.items():
         try:
             if parse_duration(text).unit == "%" and key == "train.duration":
@@ -177,16 +198,28 @@ def _lengths(config: Config, dataset: Dataset) -> tuple[Lengths, list[Fault]]:
     batch, samples = config.train.global_batch, dataset.train.samples
     steps_per_epoch = samples // batch
     if steps_per_epoch == 0:
-        return Lengths(1, 1, 1, 1), [Fault("train.global_batch", f"{batch} is more than the {samples} training images",
-                                           f"take {samples // config.cluster.replicas * config.cluster.replicas} or less")]
+        return Lengths(1, 1, 1, 1), [
+            Fault(
+                "train.global_batch",
+                f"{batch} is more than the {samples} training images",
+                f"take {samples // config.cluster.replicas * config.cluster.replicas} or less",
+            )
+        ]
     total = parse_duration(config.train.duration).steps(steps_per_epoch, batch)
     lengths = Lengths(
-        steps_per_epoch, total,
+        steps_per_epoch,
+        total,
         max(1, parse_duration(config.train.log_every).steps(steps_per_epoch, batch, total)),
-        max(1, parse_duration(config.train.eval_every).steps(steps_per_epoch, batch, total)))
+        max(1, parse_duration(config.train.eval_every).steps(steps_per_epoch, batch, total)),
+    )
     if total < 1:
-        return lengths, [Fault("train.duration", f"{config.train.duration} is less than one step",
-                               "lengthen it, for instance train.duration=1ep")]
+        return lengths, [
+            Fault(
+                "train.duration",
+                f"{config.train.duration} is less than one step",
+                "lengthen it, for instance train.duration=1ep",
+            )
+        ]
     return lengths, []
 
 
@@ -196,14 +229,26 @@ def _schedule(config: Config, lengths: Lengths) -> ScheduleSpec:
     def steps(text: str) -> int:
         return parse_duration(text).steps(lengths.steps_per_epoch, batch, lengths.total_steps)
 
-    return ScheduleSpec(s.name, config.optimizer.lr, lengths.total_steps, steps(s.warmup), s.warmup_lr, s.end_lr, s.power,
-                        s.decay, max(1, steps(s.decay_every)))
+    return ScheduleSpec(
+        s.name,
+        config.optimizer.lr,
+        lengths.total_steps,
+        steps(s.warmup),
+        s.warmup_lr,
+        s.end_lr,
+        s.power,
+        s.decay,
+        max(1, steps(s.decay_every)),
+    )
 
 
 def _weights(config: Config, training: bool) -> list[Fault]:
     if training:
-        return [] if config.weights is None else [
-            Fault("weights", "is what `xlatrain eval` evaluates; training starts from a seed", "leave it out")]
+        return (
+            []
+            if config.weights is None
+            else [Fault("weights", "is what `xlatrain eval` evaluates; training starts from a seed", "leave it out")]
+        )
     if config.weights is None:
         return [Fault("weights", "nothing to evaluate", "give weights=runs/NAME/weights.safetensors")]
     if not Path(config.weights).is_file():

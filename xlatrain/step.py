@@ -93,13 +93,14 @@ class TrainStep:
             values = (loss, top1, skipped_samples, lr, grad_norm, new["skipped"], new["skipped_in_a_row"])
             return {**new, "rng": carry["rng"]}, {"metrics": torch.stack([v.float() for v in values])}
 
-    def _reduce(self, params: Tensors, grads: Sequence[torch.Tensor | None],
-                metrics: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _reduce(
+        self, params: Tensors, grads: Sequence[torch.Tensor | None], metrics: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean of gradients and metrics over all replicas, in one all-reduce of one buffer."""
         known = [torch.zeros_like(p) if g is None else g for g, p in zip(grads, params.values(), strict=True)]
         flat = self.network.layout.parameters.pack(known)
         reduced = mean_over_replicas(torch.cat([flat, F.pad(metrics, (0, LANES - len(metrics)))]))
-        return reduced[:len(flat)], reduced[len(flat):len(flat) + len(metrics)]
+        return reduced[: len(flat)], reduced[len(flat) : len(flat) + len(metrics)]
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def average_buffers(carry: Tensors, inputs: Tensors) -> tuple[Tensors, Tensors]:
 
 def compare_replicas(carry: Tensors, inputs: Tensors) -> tuple[Tensors, Tensors]:
     """How far the replicas' parameters and buffers are apart: `spread` float32 [1], 0 when they are bit-equal."""
-    gaps = [(all_reduce(t, op="max") - all_reduce(t, op="min")).abs().max() for t in inputs.values()]
+    gaps = [(all_reduce(t, op="max") - all_reduce(t, op="min")).abs().max() for t in inputs.values() if t.numel()]
     return {}, {"spread": torch.stack(gaps).max().reshape(1)}
 
 

@@ -43,8 +43,9 @@ class Trainer:
         self.started = time.perf_counter()
         progress.say(f"building {config.model.name} for {replica.world_size} replicas")
         self.model: HostModel = replica.shared("model", lambda: build_host_model(plan, replica))
-        self.step = CapturedStep(build_train_step(config, self.model), replica, "train step", config.engine.replay,
-                                 progress.say)
+        self.step = CapturedStep(
+            build_train_step(config, self.model), replica, "train step", config.engine.replay, progress.say
+        )
         self.evaluator = Evaluator(plan, self.model, replica, progress.say)
         self.synchronise = CapturedStep(average_buffers, replica, "statistics step", config.engine.replay)
         self.writer = MetricsWriter(folder) if replica.is_first else None
@@ -58,8 +59,12 @@ class Trainer:
         self._check_replicas_equal(state)
         tables = to_device(train_tables(self.plan, self.model), replica.device)
         where = place(config.train.global_batch, replica)
-        fan = replica.shared("train-loader", lambda: HostFan(
-            self.plan.dataset.train.train_batches(where, config.train.seed, first_step=0), replica.local_count))
+        fan = replica.shared(
+            "train-loader",
+            lambda: HostFan(
+                self.plan.dataset.train.train_batches(where, config.train.seed, first_step=0), replica.local_count
+            ),
+        )
         feed = DeviceFeed(fan.share(replica.local_ordinal), replica)
         batches = iter(feed)
         running: deque[tuple[int, torch.Tensor]] = deque()
@@ -84,8 +89,13 @@ class Trainer:
     def _initial_state(self) -> Tensors:
         """The carry before step 0. Replicas differ in nothing but the seed of their random masks."""
         config = self.plan.config
-        state = initial_state(self.model.module, self.model.layout, build_optimizer(config.optimizer).slots,
-                              config.ema.enabled, first_seed(config.train.seed, self.replica.ordinal))
+        state = initial_state(
+            self.model.module,
+            self.model.layout,
+            build_optimizer(config.optimizer).slots,
+            config.ema.enabled,
+            first_seed(config.train.seed, self.replica.ordinal),
+        )
         return to_device(state, self.replica.device)
 
     def _check_replicas_equal(self, state: Tensors) -> None:
@@ -112,15 +122,18 @@ class Trainer:
         if in_a_row >= self.plan.config.train.max_skipped_steps:
             raise DivergenceError(
                 f"the gradient was not finite in {in_a_row} steps in a row, {done - in_a_row} to {step}; none of them "
-                "was applied. Lower optimizer.lr or lengthen schedule.warmup")
+                "was applied. Lower optimizer.lr or lengthen schedule.warmup"
+            )
         log = done % lengths.log_every == 0 or done == lengths.total_steps
         epoch = lengths.epoch(done)
         if log and self.writer:
             self.writer.write("train", done, epoch, **self.meter.interval())
         elif log:
             self.meter.interval()
-        status = (f"epoch {epoch:.1f}  loss {values['loss']:.4f}  lr {values['lr']:.4g}  "
-                  f"{self.meter.images_per_second:.0f} images/s")
+        status = (
+            f"epoch {epoch:.1f}  loss {values['loss']:.4f}  lr {values['lr']:.4g}  "
+            f"{self.meter.images_per_second:.0f} images/s"
+        )
         if in_a_row:
             status += f"  {in_a_row} steps skipped (gradient not finite)"
         self.progress.step(done, status, print_line=log)
@@ -134,8 +147,10 @@ class Trainer:
         epoch = self.plan.lengths.epoch(done)
         if self.writer:
             self.writer.write("eval", done, epoch, **self.last_eval)
-        self.progress.keep(f"epoch {epoch:.1f}: top-1 {result.top1:.4f}, top-5 {result.top5:.4f}, loss {result.loss:.4f} "
-                           f"on {result.eval_examples} images")
+        self.progress.keep(
+            f"epoch {epoch:.1f}: top-1 {result.top1:.4f}, top-5 {result.top5:.4f}, loss {result.loss:.4f} "
+            f"on {result.eval_examples} images"
+        )
         return state
 
     def _synchronised(self, state: Tensors) -> Tensors:
@@ -152,17 +167,25 @@ class Trainer:
         host = {name: tensor.cpu() for name, tensor in state.items()} if self.replica.is_first else {}
         steps = ("train step", "eval step")
         summary = {
-            "status": "done", **self.last_eval, "steps": lengths.total_steps,
-            "epochs": lengths.epoch(lengths.total_steps), "replicas": self.replica.world_size,
+            "status": "done",
+            **self.last_eval,
+            "steps": lengths.total_steps,
+            "epochs": lengths.epoch(lengths.total_steps),
+            "replicas": self.replica.world_size,
             "global_batch": config.train.global_batch,
             "compiles": {name.removesuffix(" step"): watch.compiles(name) for name in steps},
-            "other_compiles": watch.other_compiles(*steps), "cpu_fallbacks": watch.fallback_ops(),
-            **self.meter.totals(), "capture_seconds": round(self.step.capture_seconds, 3),
+            "other_compiles": watch.other_compiles(*steps),
+            "cpu_fallbacks": watch.fallback_ops(),
+            **self.meter.totals(),
+            "capture_seconds": round(self.step.capture_seconds, 3),
             "wall_seconds": round(time.perf_counter() - self.started, 3),
         }
         if self.writer:
-            metadata = {"model": config.model.name, "num_classes": str(self.plan.dataset.num_classes),
-                        "image_size": str(config.data.image_size)}
+            metadata = {
+                "model": config.model.name,
+                "num_classes": str(self.plan.dataset.num_classes),
+                "image_size": str(config.data.image_size),
+            }
             save_weights(self.folder / "weights.safetensors", host, self.model.layout, self.model.frozen(), metadata)
             self.writer.write("event", lengths.total_steps, lengths.epoch(lengths.total_steps), event="done")
             self.writer.close()

@@ -11,8 +11,8 @@ import torch
 
 from xlatrain.config import AugmentConfig, DataConfig, DigitsConfig, ShardsConfig, SyntheticConfig
 from xlatrain.data import digits
-from xlatrain.data.shards import read_index
 from xlatrain.data.sharded import ShardedSplit
+from xlatrain.data.shards import read_index
 from xlatrain.data.synthetic import SyntheticSplit
 from xlatrain.errors import ConfigError, Fault
 
@@ -52,7 +52,7 @@ class Dataset:
 
 
 def open_dataset(config: DataConfig, augment: AugmentConfig) -> Dataset:
-    """Find (or, for digits, write) the data that a configuration names. Reads indexes, no images. Raises ConfigError."""
+    """Find (or, for digits, write) the data that a configuration names. Reads indexes only. Raises ConfigError."""
     match config:
         case DigitsConfig():
             _check_digits(config)
@@ -63,8 +63,9 @@ def open_dataset(config: DataConfig, augment: AugmentConfig) -> Dataset:
             return _open_shards(Path(config.root), config, augment)
         case SyntheticConfig():
             classes = config.num_classes or 1000
-            splits = [SyntheticSplit(n, config.image_size, classes)
-                      for n in (config.train_examples, config.val_examples)]
+            splits = [
+                SyntheticSplit(n, config.image_size, classes) for n in (config.train_examples, config.val_examples)
+            ]
             return Dataset(*splits, num_classes=classes)
     raise ValueError(f"no data set for {type(config).__name__}")
 
@@ -72,11 +73,21 @@ def open_dataset(config: DataConfig, augment: AugmentConfig) -> Dataset:
 def _check_digits(config: DigitsConfig) -> None:
     val = round(digits.SAMPLES * config.val_fraction)
     if val == 0:
-        raise ConfigError(Fault("data.val_fraction", f"{config.val_fraction} leaves the validation set empty",
-                                "take a fraction between 0.01 and 0.9, for instance 0.2 (360 images)"))
+        raise ConfigError(
+            Fault(
+                "data.val_fraction",
+                f"{config.val_fraction} leaves the validation set empty",
+                "take a fraction between 0.01 and 0.9, for instance 0.2 (360 images)",
+            )
+        )
     if not 10 <= val <= digits.SAMPLES - 10:
-        raise ConfigError(Fault("data.val_fraction", f"{config.val_fraction} leaves classes without images",
-                                "take a fraction between 0.01 and 0.9, for instance 0.2 (360 images)"))
+        raise ConfigError(
+            Fault(
+                "data.val_fraction",
+                f"{config.val_fraction} leaves classes without images",
+                "take a fraction between 0.01 and 0.9, for instance 0.2 (360 images)",
+            )
+        )
 
 
 def _open_shards(root: Path, config: ShardsConfig, augment: AugmentConfig) -> Dataset:
@@ -84,11 +95,18 @@ def _open_shards(root: Path, config: ShardsConfig, augment: AugmentConfig) -> Da
     for name, index in (("train", train), ("val", val)):
         if index.samples == 0:
             what = "validation" if name == "val" else "training"
-            raise ConfigError(Fault("data.root", f"the {what} set under {root / name} is empty",
-                                    "write at least one sample to it"))
+            raise ConfigError(
+                Fault("data.root", f"the {what} set under {root / name} is empty", "write at least one sample to it")
+            )
     classes = len(train.class_names)
     if config.num_classes is not None and config.num_classes < classes:
-        raise ConfigError(Fault("data.num_classes", f"{config.num_classes}, but {root} has {classes} classes",
-                                f"set data.num_classes={classes}, or leave it null"))
-    return Dataset(ShardedSplit(train, config, augment.shift), ShardedSplit(val, config, 0),
-                   config.num_classes or classes)
+        raise ConfigError(
+            Fault(
+                "data.num_classes",
+                f"{config.num_classes}, but {root} has {classes} classes",
+                f"set data.num_classes={classes}, or leave it null",
+            )
+        )
+    return Dataset(
+        ShardedSplit(train, config, augment.shift), ShardedSplit(val, config, 0), config.num_classes or classes
+    )

@@ -30,4 +30,4 @@ def shift_image(image: np.ndarray, reach: int, random: np.random.Generator) -> n
     """Translate [H, W, 3] by up to `reach` pixels each way; what comes in repeats the edge."""
     dy, dx = random.integers(0, 2 * reach + 1, 2)
     padded = np.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode="edge")
-    return padded[dy:dy + image.shape[0], dx:dx + image.shape[1]]
+    return padded[dy : dy + image.shape[0], dx : dx + image.shape[1]]

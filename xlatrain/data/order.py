@@ -66,7 +66,7 @@ def worker_batches(batches: int, epoch: int, worker: int, workers: int) -> range
 def worker_range(batches: int, epoch: int, worker: int, workers: int) -> tuple[int, int]:
     """Batches a <= n < b of a process's range that a worker reads, in one contiguous stretch of the line."""
     counts = [len(worker_batches(batches, epoch, w, workers)) for w in range(workers)]
-    return sum(counts[:worker]), sum(counts[:worker + 1])
+    return sum(counts[:worker]), sum(counts[: worker + 1])
 
 
 def window_order(size: int, seed: int, epoch: int, start: int) -> Sequence[int]:

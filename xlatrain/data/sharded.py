@@ -14,7 +14,7 @@ from xlatrain.config import ShardsConfig
 from xlatrain.data import order
 from xlatrain.data.decode import decode_image, shift_image
 from xlatrain.data.shards import Sample, ShardIndex, read_shard
-from xlatrain.errors import DataError
+from xlatrain.errors import bad_sample
 
 if TYPE_CHECKING:
     from xlatrain.data.dataset import Batch, Place
@@ -36,9 +36,16 @@ class ShardedSplit:
         stream = _TrainStream(self, place, seed, first_step, max(1, self.config.workers))
         if not self.config.workers:
             return stream.batches(worker=0)
-        return iter(torch.utils.data.DataLoader(
-            stream, batch_size=None, num_workers=self.config.workers, prefetch_factor=self.config.prefetch,
-            multiprocessing_context="forkserver", worker_init_fn=_one_thread))
+        return iter(
+            torch.utils.data.DataLoader(
+                stream,
+                batch_size=None,
+                num_workers=self.config.workers,
+                prefetch_factor=self.config.prefetch,
+                multiprocessing_context="forkserver",
+                worker_init_fn=_one_thread,
+            )
+        )
 
     def eval_batches(self, place: Place) -> Iterator[Batch]:
         first, last, batches = order.eval_range(self.samples, place.batch, place.process, place.processes)
@@ -56,8 +63,11 @@ class ShardedSplit:
 
     def _empty_batch(self, size: int) -> Batch:
         side = self.config.image_size
-        return {"images": torch.zeros(size, side, side, 3, dtype=torch.uint8),
-                "labels": torch.zeros(size, dtype=torch.int64), "skipped": torch.zeros(size)}
+        return {
+            "images": torch.zeros(size, side, side, 3, dtype=torch.uint8),
+            "labels": torch.zeros(size, dtype=torch.int64),
+            "skipped": torch.zeros(size),
+        }
 
     def _fill(self, batch: Batch, row: int, sample: Sample, random: np.random.Generator | None) -> bool:
         """Decode a sample into a row. False when it cannot be, and is to be skipped; raises DataError if not."""
@@ -66,10 +76,11 @@ class ShardedSplit:
         except Exception as error:  # decoders raise what they like: OSError, ValueError, SyntaxError, struct.error
             if self.config.on_error == "skip":
                 return False
-            raise DataError(sample.shard, sample.key, f"cannot be decoded: {error}") from error
+            raise bad_sample(sample.shard, sample.key, f"cannot be decoded: {error}") from error
         if not 0 <= sample.label < max(len(self.index.class_names), self.config.num_classes or 0):
-            raise DataError(sample.shard, sample.key,
-                            f"label {sample.label} is outside 0..{len(self.index.class_names) - 1}")
+            raise bad_sample(
+                sample.shard, sample.key, f"label {sample.label} is outside 0..{len(self.index.class_names) - 1}"
+            )
         if random is not None and self.shift:
             image = shift_image(image, self.shift, random)
         batch["images"][row] = torch.from_numpy(image.copy())
@@ -122,7 +133,7 @@ class _TrainStream(torch.utils.data.IterableDataset):
             random = order.sample_generator(self.seed, epoch, sample.number)
             (good if self.split._fill(batch, row, sample, random) else bad).append(row)
         if bad and not good:
-            raise DataError(samples[0].shard, samples[0].key, "and all others of its batch cannot be decoded")
+            raise bad_sample(samples[0].shard, samples[0].key, "and all others of its batch cannot be decoded")
         for i, row in enumerate(bad):  # the shape stays: a good image of the batch stands in, and is counted
             source = good[i % len(good)]
             batch["images"][row], batch["labels"][row] = batch["images"][source], batch["labels"][source]

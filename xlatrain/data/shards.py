@@ -16,7 +16,7 @@ from pathlib import Path
 
 import webdataset
 
-from xlatrain.errors import ConfigError, DataError, Fault
+from xlatrain.errors import ConfigError, Fault, bad_sample
 
 IMAGE_TYPES = ("png", "jpg", "jpeg", "webp")
 
@@ -60,18 +60,32 @@ def read_index(root: Path) -> ShardIndex:
         shards = tuple(Shard(**entry) for entry in content["shards"])
         class_names = tuple(content["class_names"])
     except FileNotFoundError:
-        raise ConfigError(Fault("data.root", f"there is no {path}", "name a folder that has train/index.json and "
-                                "val/index.json beside their tar shards")) from None
+        raise ConfigError(
+            Fault(
+                "data.root",
+                f"there is no {path}",
+                "name a folder that has train/index.json and val/index.json beside their tar shards",
+            )
+        ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(Fault("data.root", f"{path} is not an index of shards ({error})", "write it again")) from None
     if missing := [s.name for s in shards if not (root / s.name).exists()]:
-        raise ConfigError(Fault("data.root", f"{root} lacks shards its index names: {', '.join(missing[:5])}",
-                                "copy or write the data set again"))
+        raise ConfigError(
+            Fault(
+                "data.root",
+                f"{root} lacks shards its index names: {', '.join(missing[:5])}",
+                "copy or write the data set again",
+            )
+        )
     return ShardIndex(root, shards, class_names)
 
 
-def write_shards(root: Path, samples: Iterable[tuple[str, str, bytes, int]], class_names: Iterable[str],
-                 samples_per_shard: int = 1000) -> ShardIndex:
+def write_shards(
+    root: Path,
+    samples: Iterable[tuple[str, str, bytes, int]],
+    class_names: Iterable[str],
+    samples_per_shard: int = 1000,
+) -> ShardIndex:
     """Write (key, image type, image bytes, label) to shards under `root`, deterministically, the index last."""
     root.mkdir(parents=True, exist_ok=True)
     shards: list[Shard] = []
@@ -119,15 +133,15 @@ def read_shard(root: Path, shard: Shard, first_number: int) -> Iterator[Sample]:
                 yield _sample(path, key, first_number + count, image, label)
                 count += 1
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise DataError(path, key or "(the first)", f"the tar cannot be read on: {error}") from error
+        raise bad_sample(path, key or "(the first)", f"the tar cannot be read on: {error}") from error
     if count != shard.samples:
-        raise DataError(path, key or "(none)", f"the shard ends after {count} samples; its index says {shard.samples}")
+        raise bad_sample(path, key or "(none)", f"the shard ends after {count} samples; its index says {shard.samples}")
 
 
 def _sample(path: str, key: str, number: int, image: bytes | None, label: bytes | None) -> Sample:
     if image is None:
-        raise DataError(path, key, f"has no image ({', '.join(IMAGE_TYPES)})")
+        raise bad_sample(path, key, f"has no image ({', '.join(IMAGE_TYPES)})")
     try:
         return Sample(path, key, number, image, int(label or b""))
     except ValueError:
-        raise DataError(path, key, f"has no label (cls): {label!r}") from None
+        raise bad_sample(path, key, f"has no label (cls): {label!r}") from None

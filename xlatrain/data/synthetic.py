@@ -44,5 +44,4 @@ class SyntheticSplit:
         shape = (place.batch, self.image_size, self.image_size, 3)
         noise = torch.randint(0, 128, shape, generator=random, dtype=torch.uint8)
         light = (labels * 127 // max(1, self.num_classes - 1)).to(torch.uint8)
-        return {"images": noise + light.view(-1, 1, 1, 1), "labels": labels,
-                "skipped": torch.zeros(place.batch)}
+        return {"images": noise + light.view(-1, 1, 1, 1), "labels": labels, "skipped": torch.zeros(place.batch)}

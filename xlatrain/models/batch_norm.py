@@ -14,15 +14,23 @@ from xlatrain.xla.collectives import Groups, all_reduce
 class _GroupNormalize(torch.autograd.Function):
     """y = (x - mean) / sqrt(var + eps) · weight + bias with moments over the batch of all replicas of a group.
 
-    Statistics in float32 whatever the dtype of x; one all-reduce forward, one backward. The sums are taken of x - shift,
+    Statistics in float32 whatever the dtype of x; one all-reduce forward, one backward. Sums are taken of x - shift,
     with shift the running mean: E[x²] - E[x]² loses all digits of the variance when |mean| >> std, and the running mean
     is the one guess at the mean that all replicas of a group hold alike, at no cost in memory traffic. The variance is
     then wrong by about 1e-7 · (mean - shift)², which only the first steps can feel.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, shift: torch.Tensor, eps: float,
-                groups: Groups | None, group_size: int):
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor,
+        shift: torch.Tensor,
+        eps: float,
+        groups: Groups | None,
+        group_size: int,
+    ):
         axes = [0, *range(2, x.ndim)]
         centred = x.float() - _channels(shift, x)
         sums = torch.stack([centred.sum(axes), centred.square().sum(axes)])
@@ -57,8 +65,14 @@ class GroupedBatchNorm(nn.Module):
     all replicas in one group. The running statistics of different groups differ until they are averaged.
     """
 
-    def __init__(self, norm: _BatchNorm, groups: Groups | None, group_size: int,
-                 momentum: float | None = None, eps: float | None = None):
+    def __init__(
+        self,
+        norm: _BatchNorm,
+        groups: Groups | None,
+        group_size: int,
+        momentum: float | None = None,
+        eps: float | None = None,
+    ):
         super().__init__()
         self.num_features, self.groups, self.group_size = norm.num_features, groups, group_size
         self.eps = norm.eps if eps is None else eps
@@ -75,8 +89,9 @@ class GroupedBatchNorm(nn.Module):
         weight = torch.ones_like(self.running_mean) if self.weight is None else self.weight
         bias = torch.zeros_like(self.running_mean) if self.bias is None else self.bias
         if self.training:
-            y, mean, var = _GroupNormalize.apply(x, weight, bias, self.running_mean.detach().clone(), self.eps,
-                                                 self.groups, self.group_size)
+            y, mean, var = _GroupNormalize.apply(
+                x, weight, bias, self.running_mean.detach().clone(), self.eps, self.groups, self.group_size
+            )
             count = x.numel() // x.shape[1] * self.group_size
             with torch.no_grad():
                 self.running_mean.lerp_(mean, self.momentum)
@@ -90,8 +105,9 @@ class GroupedBatchNorm(nn.Module):
         return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, group_size={self.group_size}"
 
 
-def convert_batch_norm(model: nn.Module, groups: Groups | None, group_size: int,
-                       momentum: float | None = None, eps: float | None = None) -> int:
+def convert_batch_norm(
+    model: nn.Module, groups: Groups | None, group_size: int, momentum: float | None = None, eps: float | None = None
+) -> int:
     """Replace every batch norm of a model by a GroupedBatchNorm, in place; returns how many. Other norms stay."""
     found = [(name, module) for name, module in model.named_modules() if isinstance(module, _BatchNorm)]
     for name, module in found:

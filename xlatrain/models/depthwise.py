@@ -54,5 +54,9 @@ def convert_depthwise(model: nn.Module) -> int:
 
 def _is_plain_depthwise(module: nn.Module) -> bool:
     # Subclasses (timm's Conv2dSame) compute padding of their own and stay as they are.
-    return (type(module) is nn.Conv2d and module.groups == module.in_channels == module.out_channels > 1
-            and module.padding_mode == "zeros" and not isinstance(module.padding, str))
+    return (
+        type(module) is nn.Conv2d
+        and module.groups == module.in_channels == module.out_channels > 1
+        and module.padding_mode == "zeros"
+        and not isinstance(module.padding, str)
+    )

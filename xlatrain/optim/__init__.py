@@ -20,8 +20,9 @@ class Optimizer(Protocol):
 
     slots: dict[str, float]  # name of each slot and its value before the first step
 
-    def update(self, params: torch.Tensor, grads: torch.Tensor, slots: Tensors, lr: torch.Tensor,
-               segments: Segments) -> tuple[torch.Tensor, Tensors]:
+    def update(
+        self, params: torch.Tensor, grads: torch.Tensor, slots: Tensors, lr: torch.Tensor, segments: Segments
+    ) -> tuple[torch.Tensor, Tensors]:
         """New parameters and slots. lr is a scalar tensor; segments tell where each tensor lies."""
         ...
 

@@ -15,8 +15,9 @@ import torch
 from xlatrain.optim.segments import Segments
 
 
-def trust_ratio(param_norm: torch.Tensor, grad_norm: torch.Tensor, trust_coefficient: float, weight_decay: float,
-                eps: float) -> torch.Tensor:
+def trust_ratio(
+    param_norm: torch.Tensor, grad_norm: torch.Tensor, trust_coefficient: float, weight_decay: float, eps: float
+) -> torch.Tensor:
     """eta·|w| / (|g| + wd·|w| + eps), and 1 where either norm is zero. Any shape."""
     usable = (param_norm > 0) & (grad_norm > 0)
     denominator = grad_norm + weight_decay * param_norm + eps
@@ -27,16 +28,29 @@ def trust_ratio(param_norm: torch.Tensor, grad_norm: torch.Tensor, trust_coeffic
 class LARS:
     """LARS over flat parameters."""
 
-    def __init__(self, momentum: float = 0.9, weight_decay: float = 1e-5, trust_coefficient: float = 1e-3,
-                 eps: float = 0.0, nesterov: bool = False):
+    def __init__(
+        self,
+        momentum: float = 0.9,
+        weight_decay: float = 1e-5,
+        trust_coefficient: float = 1e-3,
+        eps: float = 0.0,
+        nesterov: bool = False,
+    ):
         self.momentum, self.weight_decay, self.nesterov = momentum, weight_decay, nesterov
         self.trust_coefficient, self.eps = trust_coefficient, eps
         self.slots = {"momentum": 0.0}
 
-    def update(self, params: torch.Tensor, grads: torch.Tensor, slots: dict[str, torch.Tensor], lr: torch.Tensor,
-               segments: Segments) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        trust = trust_ratio(segments.norms(params), segments.norms(grads), self.trust_coefficient, self.weight_decay,
-                            self.eps)
+    def update(
+        self,
+        params: torch.Tensor,
+        grads: torch.Tensor,
+        slots: dict[str, torch.Tensor],
+        lr: torch.Tensor,
+        segments: Segments,
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        trust = trust_ratio(
+            segments.norms(params), segments.norms(grads), self.trust_coefficient, self.weight_decay, self.eps
+        )
         trust = torch.where(segments.is_decayed(), trust, torch.ones_like(trust))
         decay = torch.where(segments.is_decayed(), self.weight_decay, 0.0)
         scaled = lr * segments.spread(trust) * (grads + segments.spread(decay) * params)

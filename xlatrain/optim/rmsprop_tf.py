@@ -12,9 +12,16 @@ from xlatrain.optim.segments import Segments
 from xlatrain.optim.sgd import add_weight_decay
 
 
-def rmsprop_tf_update(param: torch.Tensor, grad: torch.Tensor, mean_square: torch.Tensor, buffer: torch.Tensor,
-                      lr: torch.Tensor, rho: float, momentum: float,
-                      eps: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def rmsprop_tf_update(
+    param: torch.Tensor,
+    grad: torch.Tensor,
+    mean_square: torch.Tensor,
+    buffer: torch.Tensor,
+    lr: torch.Tensor,
+    rho: float,
+    momentum: float,
+    eps: float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """s <- s + (1 - rho)(g² - s);  m <- mu·m + lr·g / sqrt(s + eps);  w <- w - m. Returns (w, s, m)."""
     mean_square = mean_square + (1.0 - rho) * (grad.square() - mean_square)
     buffer = momentum * buffer + lr * grad * torch.rsqrt(mean_square + eps)
@@ -28,9 +35,16 @@ class RMSpropTF:
         self.rho, self.momentum, self.eps, self.weight_decay = rho, momentum, eps, weight_decay
         self.slots = {"mean_square": 1.0, "momentum": 0.0}
 
-    def update(self, params: torch.Tensor, grads: torch.Tensor, slots: dict[str, torch.Tensor], lr: torch.Tensor,
-               segments: Segments) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def update(
+        self,
+        params: torch.Tensor,
+        grads: torch.Tensor,
+        slots: dict[str, torch.Tensor],
+        lr: torch.Tensor,
+        segments: Segments,
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         grads = add_weight_decay(params, grads, self.weight_decay, segments)
         params, mean_square, buffer = rmsprop_tf_update(
-            params, grads, slots["mean_square"], slots["momentum"], lr, self.rho, self.momentum, self.eps)
+            params, grads, slots["mean_square"], slots["momentum"], lr, self.rho, self.momentum, self.eps
+        )
         return params, {"mean_square": mean_square, "momentum": buffer}

@@ -48,7 +48,10 @@ def exponential(spec: ScheduleSpec, step: int) -> float:
 
 
 SHAPES: dict[str, Callable[[ScheduleSpec, int], float]] = {
-    "constant": constant, "cosine": cosine, "polynomial": polynomial, "exponential": exponential,
+    "constant": constant,
+    "cosine": cosine,
+    "polynomial": polynomial,
+    "exponential": exponential,
 }
 
 

@@ -65,17 +65,27 @@ class Meter:
         rows, self._interval = self._interval, []
         last = rows[-1]
         mean = {name: statistics.fmean(r[name] for r in rows) for name in ("loss", "top1", "grad_norm")}
-        return {**mean, "lr": last["lr"], "images_per_second": round(self.images_per_second, 2),
-                "host_ms_per_step": round(self._host_ms(), 3), "data_wait_fraction": round(self._data_wait(), 4),
-                "skipped_steps": self._skipped_steps, "skipped_samples": self._skipped_samples}
+        return {
+            **mean,
+            "lr": last["lr"],
+            "images_per_second": round(self.images_per_second, 2),
+            "host_ms_per_step": round(self._host_ms(), 3),
+            "data_wait_fraction": round(self._data_wait(), 4),
+            "skipped_steps": self._skipped_steps,
+            "skipped_samples": self._skipped_samples,
+        }
 
     def totals(self) -> dict[str, float]:
         """Speed and shares over the whole run, after the warm-up."""
         counted, elapsed = self._steps - _WARM_UP, self._elapsed()
         speed = counted * self._batch / elapsed if counted > 0 and elapsed > 0 else 0.0
-        return {"images_per_second": round(speed, 2), "host_ms_per_step": round(self._host_ms(), 3),
-                "data_wait_fraction": round(self._data_wait(), 4), "skipped_steps": self._skipped_steps,
-                "train_skipped_samples": self._skipped_samples}
+        return {
+            "images_per_second": round(speed, 2),
+            "host_ms_per_step": round(self._host_ms(), 3),
+            "data_wait_fraction": round(self._data_wait(), 4),
+            "skipped_steps": self._skipped_steps,
+            "train_skipped_samples": self._skipped_samples,
+        }
 
     def _elapsed(self) -> float:
         return 0.0 if self._clock is None else time.perf_counter() - self._clock - self._paused

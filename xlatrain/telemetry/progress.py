@@ -26,9 +26,15 @@ class ProgressLine:
         self._live: Progress | None = None
         if not silent and self.console.is_terminal:
             self._live = Progress(
-                TextColumn("{task.description}", style="bold"), BarColumn(bar_width=24),
-                TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn(), TextColumn("left"),
-                TimeRemainingColumn(), TextColumn("{task.fields[status]}", style="cyan"), console=self.console)
+                TextColumn("{task.description}", style="bold"),
+                BarColumn(bar_width=24),
+                TextColumn("{task.completed}/{task.total}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[status]}", style="cyan"),
+                console=self.console,
+            )
             self._task = self._live.add_task("step", total=total_steps, status="starting")
         self._total = total_steps
         self._started = time.perf_counter()
@@ -74,7 +80,8 @@ class ProgressLine:
             self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._live:
             self._live.stop()

@@ -53,8 +53,14 @@ class CapturedStep:
     report(text) is told before a capture, which takes from seconds to minutes.
     """
 
-    def __init__(self, function: Step, replica: Replica, name: str, replay: bool = True,
-                 report: Callable[[str], None] | None = None):
+    def __init__(
+        self,
+        function: Step,
+        replica: Replica,
+        name: str,
+        replay: bool = True,
+        report: Callable[[str], None] | None = None,
+    ):
         self.function, self.replica, self.name, self.replay = function, replica, name, replay
         self.report = report or (lambda text: None)
         self.capture_seconds = 0.0
@@ -78,10 +84,12 @@ class CapturedStep:
         fed = [arguments[s] if isinstance(s, str) else s for s in program.sources]
         produced = C._run_cached_graph(program.hash, fed)
         self._spent = carry
-        return _split({
-            name: produced[source] if isinstance(source, int) else arguments[source]
-            for name, source in program.results.items()
-        })
+        return _split(
+            {
+                name: produced[source] if isinstance(source, int) else arguments[source]
+                for name, source in program.results.items()
+            }
+        )
 
     def _capture(self, carry: Tensors, inputs: Tensors) -> _Program:
         shapes = ", ".join(f"{k} {_describe(t)}" for k, t in inputs.items() if t.ndim)
@@ -93,8 +101,11 @@ class CapturedStep:
             arguments = _arguments(carry, inputs)
             results, ids, values = self._trace(carry, inputs, arguments)
             pending = _pending(results)
-            donated = [values[ids.index(C._xla_get_tensor_id(carry[name]))] for name in _donated(carry)
-                       if C._xla_get_tensor_id(carry[name]) in ids]
+            donated = [
+                values[ids.index(C._xla_get_tensor_id(carry[name]))]
+                for name in _donated(carry)
+                if C._xla_get_tensor_id(carry[name]) in ids
+            ]
             compiles = watch.uncached_compiles()
             C._xla_set_enable_alias_with_buffer_donor_config(True)
             for value in donated:

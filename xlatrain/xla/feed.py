@@ -94,8 +94,9 @@ class DeviceFeed:
 
     def __init__(self, source: Channel, replica: Replica, ahead: int = 2):
         self._source, self._channel = source, Channel(ahead)
-        self._thread = threading.Thread(target=self._copy, args=(replica.device,), daemon=True,
-                                        name=f"device-feed-{replica.ordinal}")
+        self._thread = threading.Thread(
+            target=self._copy, args=(replica.device,), daemon=True, name=f"device-feed-{replica.ordinal}"
+        )
         self._thread.start()
 
     @property
@@ -127,4 +128,4 @@ def split_batch(batch: Batch, parts: int) -> list[Batch]:
         if len(tensor) % parts:
             raise ValueError(f"{name}: {len(tensor)} rows do not divide among {parts} replicas")
     sizes = {name: len(tensor) // parts for name, tensor in batch.items()}
-    return [{name: t[i * sizes[name]:(i + 1) * sizes[name]] for name, t in batch.items()} for i in range(parts)]
+    return [{name: t[i * sizes[name] : (i + 1) * sizes[name]] for name, t in batch.items()} for i in range(parts)]

@@ -40,8 +40,10 @@ class Watcher(TorchDispatchMode):
         kwargs = kwargs or {}
         used = [a for a in tree_leaves((args, kwargs)) if isinstance(a, torch.Tensor) and a.is_xla]
         if used and (reads := _HOST_READS.get(function)):
-            raise CaptureError(f"the {self.name} {reads} at {_caller()}. A captured step runs without Python: "
-                               "keep it a tensor, or pass the value as an argument")
+            raise CaptureError(
+                f"the {self.name} {reads} at {_caller()}. A captured step runs without Python: "
+                "keep it a tensor, or pass the value as an argument"
+            )
         if used and function is aten._to_copy.default and _is_host(kwargs.get("device")):
             raise CaptureError(f"the {self.name} copies a device tensor to the host at {_caller()}")
         op = function.overloadpacket._qualified_op_name
@@ -78,8 +80,10 @@ def check_carry(name: str, old: dict[str, torch.Tensor], new: dict[str, torch.Te
         raise CaptureError(f"the {name} must return the carry it was given; not on both sides: {sorted(missing)}")
     for key, tensor in old.items():
         if tensor.shape != new[key].shape or tensor.dtype != new[key].dtype:
-            raise CaptureError(f"the {name} changes carry {key!r} from {tensor.dtype}{list(tensor.shape)} "
-                               f"to {new[key].dtype}{list(new[key].shape)}")
+            raise CaptureError(
+                f"the {name} changes carry {key!r} from {tensor.dtype}{list(tensor.shape)} "
+                f"to {new[key].dtype}{list(new[key].shape)}"
+            )
 
 
 def check_untouched(name: str, arguments: dict[str, torch.Tensor]) -> None:
@@ -97,8 +101,10 @@ def check_captured(watcher: Watcher, ids: list[int], seeded: bool) -> None:
         raise CaptureError(f"the {watcher.name} draws random numbers, but its carry holds no 'rng' to seed them")
     captured = [watcher.foreign[i] for i in ids if i in watcher.foreign]
     if captured:
-        raise CaptureError(f"the {watcher.name} reads device tensors that are not among its arguments, whose values "
-                           f"would be frozen into the program: {'; '.join(captured)}. Pass them in the carry or inputs")
+        raise CaptureError(
+            f"the {watcher.name} reads device tensors that are not among its arguments, whose values "
+            f"would be frozen into the program: {'; '.join(captured)}. Pass them in the carry or inputs"
+        )
 
 
 def _is_host(device: object) -> bool:

@@ -37,8 +37,11 @@ def launch(target: str, *args: Any, platform: str = "cpu", replicas: int | None 
     uses all chips of this host, one process per chip. args must be picklable.
     Raises ReplicaError, with the traceback of the replica that failed first, within seconds of the failure.
     """
-    with tempfile.TemporaryDirectory(prefix="xlatrain-") as channel, _environment(platform, replicas), \
-            _signals() as received:
+    with (
+        tempfile.TemporaryDirectory(prefix="xlatrain-") as channel,
+        _environment(platform, replicas),
+        _signals() as received,
+    ):
         from torch_xla.distributed import xla_multiprocessing as xmp  # reads the environment, so not before
 
         try:
@@ -90,9 +93,11 @@ def _failure_report(channel: Path, error: BaseException) -> str:
     path = channel / _FAILURE
     if path.exists():
         return path.read_text()
-    return (f"a process of replicas ended without a Python error ({error}). What it printed last is above. On one CPU "
-            "XLA aborts the run when a replica keeps the others waiting in a collective for 10 s: a smaller model, "
-            "image or batch, or fewer replicas, shortens the step. A process killed for its memory ends like this too.")
+    return (
+        f"a process of replicas ended without a Python error ({error}). What it printed last is above. On one CPU "
+        "XLA aborts the run when a replica keeps the others waiting in a collective for 10 s: a smaller model, "
+        "image or batch, or fewer replicas, shortens the step. A process killed for its memory ends like this too."
+    )
 
 
 def _die_with(parent: int) -> None:
@@ -109,8 +114,12 @@ def _environment(platform: str, replicas: int | None) -> Iterator[None]:
     if platform == "cpu":
         threads = str(max(64, 8 * (replicas or 1)))
         # torch_xla's executor has as many threads as cores, and a collective that waits holds one of them.
-        changes |= {"CPU_NUM_DEVICES": str(replicas or 1), "XLA_THREAD_POOL_SIZE": threads, "PJRT_NPROC": threads,
-                    "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1")}
+        changes |= {
+            "CPU_NUM_DEVICES": str(replicas or 1),
+            "XLA_THREAD_POOL_SIZE": threads,
+            "PJRT_NPROC": threads,
+            "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1"),
+        }
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
     try:

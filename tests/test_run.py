@@ -1,0 +1,277 @@
+"""Whole runs on real replicas, from overrides to files: what a user relies on."""
+
+import itertools
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.test_shards import damage_image
+from xlatrain import runs
+from xlatrain.compose import compose_config, register_schemas
+from xlatrain.data.digits import write_digits
+from xlatrain.errors import ReplicaError
+from xlatrain.xla.launch import launch
+
+register_schemas()
+pytestmark = pytest.mark.replicas
+
+EXACT = [
+    "augment=none",
+    "model.drop_rate=0",
+    "model.drop_path_rate=0",
+    "precision=fp32",
+    "model.sync_bn_group=world",
+    "ema=off",
+    "train.global_batch=64",
+    "train.log_every=1step",
+    "train.duration=20step",
+    "train.eval_every=20step",
+]
+RANDOM = [
+    "augment=shift_flip",
+    "model.drop_rate=0.2",
+    "model.drop_path_rate=0.1",
+    "precision=bf16",
+    "ema=on",
+    "train.global_batch=64",
+    "train.log_every=1step",
+    "train.duration=8step",
+    "train.eval_every=4step",
+    "model.sync_bn_group=2",
+    "cluster.replicas=4",
+]
+
+
+def train(root, name, *overrides):
+    overrides = [*overrides, f"run.root={root}", f"run.name={name}"]
+    return runs.train(*compose_config(overrides), overrides)
+
+
+def lines(summary, kind):
+    rows = map(json.loads, (Path(summary["run"]) / "metrics.jsonl").read_text().splitlines())
+    return [row for row in rows if row["kind"] == kind]
+
+
+def losses(summary):
+    return [row["loss"] for row in lines(summary, "train")]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def by_replicas(root):
+    return {n: train(root, f"exact-{n}", *EXACT, f"cluster.replicas={n}") for n in (1, 8)}
+
+
+def test_replicas_agree_with_each_other_and_with_plain_pytorch(by_replicas):
+    """1e-4 relative over 5 losses and 1e-3 over 20: float32 sums in another order, which training amplifies."""
+    sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+    from replica_equality import compare, plain_losses
+
+    found = {"plain": plain_losses(EXACT), **{n: losses(s) for n, s in by_replicas.items()}}
+    assert all(len(row) == 20 for row in found.values())
+    for a, b in itertools.combinations(found.values(), 2):
+        first, all_ = compare(a, b)
+        assert first < 1e-4
+        assert all_ < 1e-3
+
+
+@pytest.fixture(scope="module")
+def random_run(root):
+    return train(root, "random", *RANDOM)
+
+
+def test_replayed_equals_traced_with_everything_random_switched_on(root, random_run):
+    traced = train(root, "random-traced", *RANDOM, "engine.replay=false")
+    assert losses(traced) == losses(random_run)
+    assert [r["loss"] for r in lines(traced, "eval")] == [r["loss"] for r in lines(random_run, "eval")]
+
+
+def test_the_same_seed_gives_the_same_run_and_another_another(root, random_run):
+    again = train(root, "random-again", *RANDOM, "train.duration=3step")
+    assert losses(again) == pytest.approx(losses(random_run)[:3], rel=0)
+    other = train(root, "random-other", *RANDOM, "train.duration=3step", "train.seed=1")
+    assert losses(other) != losses(again)
+
+
+def test_one_compile_a_step_and_nothing_on_the_cpu_behind_ones_back(by_replicas, random_run):
+    for summary in (*by_replicas.values(), random_run):
+        assert summary["compiles"] == {"train": 1, "eval": 1}
+        assert summary["cpu_fallbacks"] == {}
+    assert by_replicas[1]["other_compiles"] == 0
+    assert by_replicas[8]["other_compiles"] == 1  # that replicas start equal
+    assert random_run["other_compiles"] == 2  # and that groups' statistics are made equal
+
+
+def test_a_run_folder_holds_what_is_promised(random_run):
+    folder = Path(random_run["run"])
+    names = {p.name for p in folder.iterdir()}
+    assert {"config.yaml", "metrics.jsonl", "summary.json", "train.log", "weights.safetensors"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    summary = json.loads((folder / "summary.json").read_text())
+    promised = {
+        "status",
+        "top1",
+        "top5",
+        "loss",
+        "eval_examples",
+        "steps",
+        "epochs",
+        "replicas",
+        "global_batch",
+        "compiles",
+        "images_per_second",
+        "host_ms_per_step",
+        "data_wait_fraction",
+        "wall_seconds",
+    }
+    assert promised <= set(summary)
+    assert (summary["status"], summary["steps"], summary["replicas"], summary["eval_examples"]) == ("done", 8, 4, 360)
+    assert [row["step"] for row in lines(random_run, "train")] == list(range(1, 9))
+    assert [row["step"] for row in lines(random_run, "eval")] == [4, 8]
+    assert lines(random_run, "eval")[-1]["epoch"] == pytest.approx(8 / 22, abs=1e-5)
+    assert "precision:\n  name: bf16" in (folder / "config.yaml").read_text()
+    assert "4 replicas hold equal weights" in (folder / "train.log").read_text()
+
+
+@pytest.mark.parametrize("replicas", [1, 3, 8])
+def test_evaluation_of_saved_weights_is_the_same_number_on_any_replicas(root, random_run, replicas):
+    overrides = [
+        f"weights={random_run['run']}/weights.safetensors",
+        f"cluster.replicas={replicas}",
+        "precision=bf16",
+        f"run.root={root}",
+        f"run.name=eval-{replicas}",
+    ]
+    summary = runs.evaluate(*compose_config(overrides), overrides)
+    assert summary["eval_examples"] == 360
+    assert summary["top1"] == random_run["top1"]
+    assert summary["top5"] == random_run["top5"]
+    assert summary["loss"] == pytest.approx(random_run["loss"], rel=1e-5)
+    assert summary["replicas"] == replicas
+
+
+@pytest.fixture
+def digits_folder(tmp_path):
+    write_digits(tmp_path / "digits", 0.2)
+    return tmp_path / "digits"
+
+
+def test_a_corrupt_image_ends_a_run_or_is_skipped_and_counted(root, digits_folder):
+    key = damage_image(digits_folder / "train/shard-000003.tar", 7)
+    short = [f"data.root={digits_folder}", "cluster.replicas=2", "train.duration=1ep"]
+    with pytest.raises(ReplicaError) as error:
+        train(root, "corrupt", *short)
+    last = error.value.report.strip().splitlines()[-1]
+    assert f"{key!r}" in last
+    assert "shard-000003.tar" in last
+    assert json.loads((root / "corrupt/summary.json").read_text())["status"] == "failed"
+    summary = train(root, "lenient", *short, "data.on_error=skip", "train.global_batch=478")
+    assert summary["train_skipped_samples"] == 1
+    assert summary["steps"] == 3
+
+
+def test_gradients_that_stay_not_finite_are_skipped_then_end_the_run(root):
+    with pytest.raises(ReplicaError, match=r"not finite in 5 steps in a row, \d+ to \d+"):
+        train(
+            root,
+            "diverges",
+            "optimizer.lr=1e30",
+            "schedule.warmup=0step",
+            "cluster.replicas=2",
+            "ema=off",
+            "train.max_skipped_steps=5",
+            "train.duration=40step",
+            "train.log_every=1step",
+        )
+    rows = [json.loads(row) for row in (root / "diverges/metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["skipped_steps"] >= 4
+
+
+def test_a_replica_that_raises_ends_all_with_its_traceback_last():
+    with pytest.raises(ReplicaError) as error:
+        launch("tests.replica_jobs:raise_on", 3, replicas=4)
+    assert error.value.report.startswith("replica 3 failed")
+    assert error.value.report.strip().splitlines()[-1] == "RuntimeError: this replica is the one that fails"
+
+
+@pytest.mark.parametrize("model", ["test_resnet", "test_vit"])
+def test_models_with_other_norms_train_too(root, model):
+    """test_vit holds no batch norm, has a fixed input size and nothing to synchronise."""
+    summary = train(root, model, f"model.name={model}", "cluster.replicas=2", "train.duration=2step", "optimizer=lars")
+    assert math.isfinite(summary["loss"])
+    assert summary["compiles"] == {"train": 1, "eval": 1}
+
+
+def test_synthetic_data_trains_and_evaluates_every_image(root):
+    summary = train(
+        root,
+        "synthetic",
+        "data=synthetic",
+        "data.image_size=32",
+        "data.num_classes=10",
+        "cluster.replicas=2",
+        "data.train_examples=256",
+        "data.val_examples=45",
+        "train.duration=2step",
+        "optimizer=rmsprop_tf",
+    )
+    assert summary["eval_examples"] == 45
+
+
+def command(*arguments, cwd):
+    return subprocess.run(
+        [sys.executable, "-m", "xlatrain", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_the_command_line_exits_as_promised_and_a_sweep_ends_with_its_table(tmp_path):
+    wrong = command("train", "train.globl_batch=1", "model.sync_bn_group=3", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert "train.globl_batch" in wrong.stderr
+    assert "model.sync_bn_group" in wrong.stderr
+    assert not (tmp_path / "runs").exists()
+
+    failed = command(
+        "train", "cluster.replicas=4", "engine.fail_replica=3", "engine.fail_step=2", "run.name=f", cwd=tmp_path
+    )
+    assert failed.returncode == 1
+    assert failed.stderr.strip().splitlines()[-1].startswith("RuntimeError: rehearsed failure")
+
+    sweep = command(
+        "train",
+        "-m",
+        "optimizer=sgd,lars",
+        "train.seed=0,1",
+        "train.duration=1step",
+        "cluster.replicas=1",
+        "run.name=sweep",
+        cwd=tmp_path,
+    )
+    assert sweep.returncode == 0, sweep.stderr
+    assert sorted(p.parent.name for p in tmp_path.glob("runs/sweep/*/summary.json")) == ["0", "1", "2", "3"]
+    for words in ("optimizer=sgd train.seed=0", "optimizer=lars train.seed=1", "top-1"):
+        assert words in sweep.stdout
+    assert [p.name for p in tmp_path.iterdir()] == ["runs"]
+
+
+def test_the_flip_mirrors_about_half_the_images():
+    from xlatrain.step import random_flip
+
+    torch.manual_seed(0)
+    images = torch.arange(6.0).reshape(1, 1, 2, 3).repeat(400, 1, 1, 1)
+    flipped = (random_flip(images)[:, 0, 0, 0] == 2).float().mean()
+    assert 0.4 < flipped < 0.6

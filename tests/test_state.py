@@ -1,0 +1,120 @@
+"""State, seeds, schedules of averaging, weights on disk: what a step carries is what the model means."""
+
+import itertools
+import json
+
+import pytest
+import timm
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from xlatrain.checkpoint import load_weights, save_weights
+from xlatrain.errors import ConfigError
+from xlatrain.state import first_seed, initial_state, model_layout
+from xlatrain.telemetry.meter import Meter
+from xlatrain.telemetry.run_folder import claim_run_folder, write_json
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return timm.create_model("test_efficientnet", num_classes=10)
+
+
+def test_norms_and_biases_are_exempt_from_decay_unless_asked_for(model):
+    where = model_layout(model).parameters
+    exempt = dict(zip(where.names, where.shapes, strict=True))
+    assert all(len(exempt[n]) > 1 for n in where.names[: where.decayed])
+    assert all(len(exempt[n]) == 1 for n in where.names[where.decayed :])
+    assert sorted(where.names) == sorted(n for n, _ in model.named_parameters())
+    assert model_layout(model, decay_norm_and_bias=True).parameters.decayed == len(where.names)
+
+
+def test_every_tensor_of_the_model_is_carried_or_saved(model):
+    layout = model_layout(model)
+    carried = {*layout.parameters.names, *layout.buffers.names, *layout.frozen, *layout.counters}
+    assert carried == set(model.state_dict())
+
+
+def test_a_model_without_batch_norm_has_no_buffers_to_carry():
+    layout = model_layout(timm.create_model("test_vit", num_classes=10))
+    assert layout.buffers.names == ()
+    assert layout.buffers.pack({}).shape == (0,)
+
+
+def test_replicas_and_runs_get_seeds_far_apart():
+    seeds = sorted(first_seed(s, r) for s in range(30) for r in range(64))
+    assert len(set(seeds)) == len(seeds)
+    assert min(b - a for a, b in itertools.pairwise(seeds)) > 10**9  # steps count up from them by one
+    assert 0 <= seeds[0] < seeds[-1] < 2**62
+
+
+@pytest.mark.parametrize("ema", [True, False])
+def test_weights_go_to_disk_and_back_and_load_into_timm(model, tmp_path, ema):
+    layout = model_layout(model)
+    state = initial_state(model, layout, {"momentum": 0.0}, ema, rng=1)
+    if ema:
+        state["ema_params"] = state["ema_params"] + 1.0
+    path = tmp_path / "weights.safetensors"
+    save_weights(path, state, layout, {}, {"model": "test_efficientnet"})
+    params, buffers = load_weights(path, layout)
+    rows = layout.parameters.unpack(params)
+    expected = layout.parameters.unpack(state["ema_params" if ema else "params"])
+    assert all(torch.equal(rows[n], expected[n]) for n in rows)
+    assert torch.equal(buffers, state["buffers"])
+    plain = {n: t for n, t in load_file(path).items() if not n.startswith("raw.")}
+    timm.create_model("test_efficientnet", num_classes=10).load_state_dict(plain, strict=True)
+    with safe_open(path, "pt") as file:
+        assert file.metadata()["model"] == "test_efficientnet"
+    if ema:
+        raw, _ = load_weights(path, layout, "raw")
+        assert torch.equal(raw, state["params"])
+    else:
+        with pytest.raises(ConfigError, match="without a moving average"):
+            load_weights(path, layout, "raw")
+
+
+def test_weights_of_another_model_or_a_broken_file_are_refused(model, tmp_path):
+    layout = model_layout(model)
+    path = tmp_path / "w.safetensors"
+    save_weights(path, initial_state(model, layout, {}, False, 0), layout, {}, {})
+    other = model_layout(timm.create_model("test_efficientnet", num_classes=7))
+    with pytest.raises(ConfigError, match=r"classifier.weight has shape \[10, 256\] there, \[7, 256\] here"):
+        load_weights(path, other)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_weights(path, layout)
+
+
+def test_a_run_folder_that_is_there_is_kept_beside_the_new_one(tmp_path):
+    for i in range(3):
+        folder = claim_run_folder(str(tmp_path), "r")
+        assert not list(folder.iterdir())
+        (folder / "summary.json").write_text(str(i))
+    kept = {p.name: (p / "summary.json").read_text() for p in tmp_path.iterdir()}
+    assert kept == {"r.1": "0", "r.2": "1", "r": "2"}
+
+
+def test_json_files_hold_only_json(tmp_path):
+    write_json(tmp_path / "s.json", {"a": float("nan"), "b": {"c": float("inf"), "d": 1.5}})
+    assert json.loads((tmp_path / "s.json").read_text()) == {"a": None, "b": {"c": None, "d": 1.5}}
+
+
+def test_the_meter_means_over_the_interval_and_counts_over_the_run():
+    meter = Meter(global_batch=8)
+    row = {
+        "loss": 1.0,
+        "top1": 0.5,
+        "skipped_samples": 0.125,
+        "lr": 0.1,
+        "grad_norm": 2.0,
+        "skipped_steps": 0,
+        "skipped_in_a_row": 0,
+    }
+    for loss in (1.0, 2.0, 6.0):
+        meter.step({**row, "loss": loss})
+    assert meter.interval()["loss"] == 3.0
+    meter.step({**row, "loss": 5.0, "skipped_steps": 2, "lr": 0.3})
+    last = meter.interval()
+    assert (last["loss"], last["lr"], last["skipped_samples"], last["skipped_steps"]) == (5.0, 0.3, 4, 2)
