@@ -51,7 +51,13 @@ def run_capture(replica: Replica) -> dict:
             carry, outputs = step(carry, to_device({"x": x, "rate": torch.tensor([float(i % 3) / 2])}, replica.device))
             losses.append(outputs["loss"].cpu().item())
             masks.append(outputs["mask"].cpu())
-        return {"losses": losses, "masks": masks, "weight": carry["weight"].cpu(), "rng": int(carry["rng"].cpu())}
+        return {
+            "captures": step.captures,
+            "losses": losses,
+            "masks": masks,
+            "weight": carry["weight"].cpu(),
+            "rng": int(carry["rng"].cpu()),
+        }
 
     result = {
         "replayed": run(True),

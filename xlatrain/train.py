@@ -99,6 +99,7 @@ class Trainer:
         return to_device(state, self.replica.device)
 
     def _check_replicas_equal(self, state: Tensors) -> None:
+        """Compare weights over all replicas, on the devices themselves."""
         if self.replica.world_size == 1:
             return
         compare = CapturedStep(compare_replicas, self.replica, "comparison step")

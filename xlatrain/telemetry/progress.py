@@ -8,9 +8,21 @@ import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 logger = logging.getLogger("xlatrain")
+
+
+class _Status(ProgressColumn):
+    """What is happening; while it is something that takes long, for how many seconds already."""
+
+    max_refresh = None
+
+    def render(self, task: Task) -> Text:
+        since = task.fields["since"]
+        seconds = f" … {time.perf_counter() - since:.0f} s" if since else ""
+        return Text(task.fields["status"] + seconds, style="cyan")
 
 
 class ProgressLine:
@@ -26,16 +38,13 @@ class ProgressLine:
         self._live: Progress | None = None
         if not silent and self.console.is_terminal:
             self._live = Progress(
-                TextColumn("{task.description}", style="bold"),
-                BarColumn(bar_width=24),
-                TextColumn("{task.completed}/{task.total}"),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[status]}", style="cyan"),
+                BarColumn(bar_width=20),
+                TextColumn("step {task.completed}/{task.total}"),
+                TimeRemainingColumn(elapsed_when_finished=True),
+                _Status(),
                 console=self.console,
             )
-            self._task = self._live.add_task("step", total=total_steps, status="starting")
+            self._task = self._live.add_task("", total=total_steps, status="starting", since=time.perf_counter())
         self._total = total_steps
         self._started = time.perf_counter()
 
@@ -45,7 +54,7 @@ class ProgressLine:
             return
         logger.info(text)
         if self._live:
-            self._live.update(self._task, status=text)
+            self._live.update(self._task, status=text, since=time.perf_counter())
         else:
             self._print(text)
 
@@ -61,7 +70,7 @@ class ProgressLine:
         if self._silent:
             return
         if self._live:
-            self._live.update(self._task, completed=done, status=status)
+            self._live.update(self._task, completed=done, status=status, since=None)
         if print_line:
             line = f"step {done}/{self._total}  {status}"
             logger.info(line)

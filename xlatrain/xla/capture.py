@@ -50,7 +50,7 @@ class CapturedStep:
     differ from step to step, and from replica to replica when their first seeds do.
 
     replay=False traces and runs the function anew at every call: slow, for debugging, same results.
-    report(text) is told before a capture, which takes from seconds to minutes.
+    report(text) is told before and after a capture, which takes from seconds to minutes.
     """
 
     def __init__(
@@ -64,17 +64,17 @@ class CapturedStep:
         self.function, self.replica, self.name, self.replay = function, replica, name, replay
         self.report = report or (lambda text: None)
         self.capture_seconds = 0.0
+        self.captures = 0
         self._programs: dict[tuple, _Program] = {}
         # References to donated buffers: dropping the last one blocks until the program that owns them has run.
         self._spent: Tensors = {}
 
     def __call__(self, carry: Tensors, inputs: Tensors) -> tuple[Tensors, Tensors]:
-        if not self.replay:
-            return self._run_traced(carry, inputs)
         key = tuple(t.shape for t in inputs.values())
-        program = self._programs.get(key)
+        program = self._programs.get(key) if self.replay else None
         if program is None:
-            program = self._programs[key] = self._capture(carry, inputs)
+            self.captures += 1
+            program = self._programs[key] = self._capture(carry, inputs, announce=key not in self._programs)
         return self._run(program, carry, inputs)
 
     def _run(self, program: _Program, carry: Tensors, inputs: Tensors) -> tuple[Tensors, Tensors]:
@@ -91,10 +91,11 @@ class CapturedStep:
             }
         )
 
-    def _capture(self, carry: Tensors, inputs: Tensors) -> _Program:
-        shapes = ", ".join(f"{k} {_describe(t)}" for k, t in inputs.items() if t.ndim)
-        again = f" again, for other shapes ({len(self._programs) + 1} graphs now)" if self._programs else ""
-        self.report(f"compiling the {self.name}{again}: {shapes}")
+    def _capture(self, carry: Tensors, inputs: Tensors, announce: bool) -> _Program:
+        shape = next((f" for {k} {_describe(t)}" for k, t in inputs.items() if t.ndim), "")
+        again = f" again ({len(self._programs) + 1} graphs now)" if self._programs else ""
+        if announce:
+            self.report(f"compiling the {self.name}{again}{shape}")
         started = time.perf_counter()
         self.replica.wait()  # the lock must not be held while waiting for a replica that needs it
         with PROCESS_LOCK:
@@ -116,7 +117,12 @@ class CapturedStep:
             watch.record_compiles(self.name, watch.uncached_compiles() - compiles)
             program = _Program(graph, self._sources(arguments, ids, values), _results(results, pending, arguments))
             C._clear_pending_irs(str(self.replica.device))
-        self.capture_seconds += time.perf_counter() - started
+        # The others trace after the first: without the barrier they would keep it waiting in a collective meanwhile.
+        self.replica.barrier()
+        seconds = time.perf_counter() - started
+        self.capture_seconds += seconds
+        if announce:
+            self.report(f"compiled the {self.name} in {seconds:.1f} s")
         return program
 
     def _trace(self, carry: Tensors, inputs: Tensors, arguments: Tensors) -> tuple[Tensors, list[int], list]:
@@ -126,6 +132,8 @@ class CapturedStep:
             C._xla_sync_multi(lazy, [device], True, True)
         # Also forgets the token that chains collectives, or this graph would begin with the one traced before.
         C._clear_pending_irs(device)
+        # Each random op derives its seed from that of the op before, also of an earlier trace: begin anew.
+        C._xla_set_rng_seed(0, device)
         with guard.tracing(self.name, arguments) as watcher:
             new_carry, outputs = self.function(carry, inputs)
         if RNG in carry:
@@ -141,19 +149,6 @@ class CapturedStep:
         names = {C._xla_get_tensor_id(t): name for name, t in arguments.items()}
         names[C._get_seed_info_id()] = f"carry.{RNG}"
         return [names.get(i, value) for i, value in zip(ids, values, strict=True)]
-
-    def _run_traced(self, carry: Tensors, inputs: Tensors) -> tuple[Tensors, Tensors]:
-        device = str(self.replica.device)
-        self.replica.wait()
-        seed = int(carry[RNG].cpu()) if RNG in carry else None
-        with PROCESS_LOCK:
-            if seed is not None:
-                C._xla_set_rng_seed(seed, device)
-            results, _, _ = self._trace(carry, inputs, _arguments(carry, inputs))
-            compiles = watch.uncached_compiles()
-            C._xla_sync_multi(_pending(results), [device], False, True)
-            watch.record_compiles(self.name, watch.uncached_compiles() - compiles)
-        return _split(results)
 
 
 def _arguments(carry: Tensors, inputs: Tensors) -> Tensors:
