@@ -5,7 +5,7 @@ import pytest
 from xlatrain.compose import compose_config, groups, option_keys, register_schemas, sweep_jobs
 from xlatrain.config import RMSpropTFConfig
 from xlatrain.errors import ConfigError
-from xlatrain.jobs import _faults
+from xlatrain.jobs import find_faults
 from xlatrain.preflight import check_eval, check_train
 
 register_schemas()
@@ -67,22 +67,22 @@ def test_choices_have_their_own_options_and_defaults():
     ],
 )
 def test_a_mistake_is_one_clear_fault(overrides, words):
-    faults = _faults(overrides, check_train)
+    faults = find_faults(overrides, check_train)
     assert len(faults) == 1, faults
     for word in words:
         assert word in str(faults[0])
 
 
 def test_faults_of_every_kind_are_reported_together():
-    faults = _faults(
+    faults = find_faults(
         ["optimizer=larz", "train.globl_batch=1", "model.sync_bn_group=5", "train.duration=x"], check_train
     )
     assert [f.key for f in faults] == ["optimizer", "train.globl_batch", "model.sync_bn_group", "train.duration"]
 
 
 def test_evaluation_needs_weights_that_are_there():
-    assert "nothing to evaluate" in str(_faults([], check_eval)[0])
-    assert "there is no file" in str(_faults(["weights=/no/such/file"], check_eval)[0])
+    assert "nothing to evaluate" in str(find_faults([], check_eval)[0])
+    assert "there is no file" in str(find_faults(["weights=/no/such/file"], check_eval)[0])
 
 
 def test_environment_that_would_change_the_numbers_is_refused(monkeypatch):

@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from rich.console import Console
-
 from xlatrain.errors import EXIT_CONFIG, EXIT_DONE, ConfigError, ReplicaError
+from xlatrain.telemetry.console import make_console
 
 VERBS = {
     "train": "train a model: xlatrain train model=efficientnet_b0 data=digits train.duration=5ep",
@@ -44,11 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _overview() -> int:
-    console = Console(highlight=False)
+    console = make_console()
     console.print("xlatrain trains image classifiers on TPU pods, and rehearses the real thing on a CPU.\n")
-    console.print("usage: xlatrain VERB [-m] [option=value ...]\n", markup=False)
+    console.print("usage: xlatrain VERB [-m] [option=value ...]\n")
     for verb, what in VERBS.items():
-        console.print(f"  {verb:8} {what}", markup=False, soft_wrap=True)
+        console.print(f"  {verb:8} {what}")
     console.print(
         "\n`xlatrain train --help` lists every option; -m sweeps: xlatrain train -m optimizer=sgd,lars", soft_wrap=True
     )

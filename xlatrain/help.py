@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 
-from rich.console import Console
+from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
-from xlatrain.compose import groups
+from xlatrain.compose import compose_config, groups, register_schemas
 from xlatrain.config import VARIANTS, Config, options
 from xlatrain.errors import EXIT_DONE
+from xlatrain.telemetry.console import make_console
 
 
 def print_options(verb: str, what: str) -> int:
     """Print groups and options with type, default, unit and help."""
-    console = Console(highlight=False)
-    console.print(f"{what}\n", markup=False, soft_wrap=True)
+    console = make_console()
+    console.print(f"{what}\n")
     console.print("Choices, as in `optimizer=lars`:")
     for group, names in groups().items():
-        console.print(f"  {group:10} {', '.join(names)}", markup=False)
+        console.print(f"  {group:10} {', '.join(names)}")
     console.print()
+    register_schemas()
+    _, composed = compose_config([])
     table = Table("option", "type", "default", "what it is", box=None, pad_edge=False)
     for key, field in _all_options():
         help = field.metadata["help"]
@@ -27,8 +30,8 @@ def print_options(verb: str, what: str) -> int:
         unit = field.metadata["unit"]
         notes = f" ({unit})" if unit else ""
         notes += f"; one of {', '.join(allowed)}" if allowed else ""
-        table.add_row(key, _type(field), _default(field), help + notes)
-    console.print(table, markup=False)
+        table.add_row(key, _type(field), _default(key, field, composed), help + notes)
+    console.print(table)
     return EXIT_DONE
 
 
@@ -49,7 +52,11 @@ def _type(field: dataclasses.Field) -> str:
     return str(getattr(field.type, "__name__", field.type)).replace("| None", "or null")
 
 
-def _default(field: dataclasses.Field) -> str:
-    if field.default_factory is not dataclasses.MISSING:
-        return str(field.default_factory())
-    return {"???": "by choice", "None": "null"}.get(str(field.default), str(field.default))
+def _default(key: str, field: dataclasses.Field, composed: DictConfig) -> str:
+    """What an option is when nothing is overridden: in the default choices, else in the schema."""
+    value = OmegaConf.select(composed, key)
+    if value is None and field.default_factory is not dataclasses.MISSING:
+        value = field.default_factory()
+    elif value is None:
+        value = field.default
+    return {"???": "by choice", "None": "null"}.get(str(value), str(value))

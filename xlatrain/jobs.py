@@ -12,7 +12,6 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.table import Table
 
 from xlatrain import runs
@@ -20,6 +19,7 @@ from xlatrain.compose import CONF, compose_config, register_schemas, sweep_jobs,
 from xlatrain.config import Config
 from xlatrain.errors import EXIT_DONE, EXIT_FAILED, ConfigError, Fault, ReplicaError
 from xlatrain.preflight import Plan, check_eval, check_train
+from xlatrain.telemetry.console import make_console
 
 Check = Callable[[Config], Plan]
 Run = Callable[..., dict[str, Any]]
@@ -34,7 +34,7 @@ def run_jobs(verb: str, arguments: Sequence[str]) -> int:
     overrides = [a for a in arguments if a not in _MULTIRUN]
     run, check = {"train": (runs.train, check_train), "eval": (runs.evaluate, check_eval)}[verb]
     if not multirun:
-        if faults := _faults(overrides, check):
+        if faults := find_faults(overrides, check):
             raise ConfigError(*faults)
         config, composed = compose_config(overrides)
         summary = run(config, composed, overrides)
@@ -43,7 +43,7 @@ def run_jobs(verb: str, arguments: Sequence[str]) -> int:
     return _sweep(run, check, overrides)
 
 
-def _faults(overrides: Sequence[str], check: Check) -> list[Fault]:
+def find_faults(overrides: Sequence[str], check: Check) -> list[Fault]:
     """All that is wrong with a job: with its overrides, and with what the sound ones of them come to."""
     faults: list[Fault] = []
     try:
@@ -66,7 +66,7 @@ def _sweep(run: Run, check: Check, overrides: list[str]) -> int:
     all_jobs = sweep_jobs([o for o in overrides if not o.startswith("hydra")])
     faults: list[Fault] = []
     for overrides_of_job in all_jobs:
-        faults += [f for f in _faults(overrides_of_job, check) if f not in faults]
+        faults += [f for f in find_faults(overrides_of_job, check) if f not in faults]
     if faults:
         raise ConfigError(*faults)
     first, _ = compose_config(all_jobs[0])
@@ -114,7 +114,7 @@ def print_summary(summary: dict[str, Any]) -> None:
         if key in summary:
             value = summary[key]
             table.add_row(label, f"{value:.4f}" if key in ("top1", "top5", "loss") else str(value))
-    Console(highlight=False, soft_wrap=True).print(table)
+    make_console().print(table)
 
 
 def _print_results(folder: Path) -> int:
@@ -139,9 +139,7 @@ def _print_results(folder: Path) -> int:
                 f"{s['wall_seconds']:.1f}",
             ]
         table.add_row(Path(s["run"]).name, own, s["status"], *results)
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 160
-    console.print(f"\n{folder}" + (f": {' '.join(sorted(common))}" if common else ""), markup=False)
-    console.print(table, markup=False)
+    console = make_console()
+    console.print(f"\n{folder}" + (f": {' '.join(sorted(common))}" if common else ""))
+    console.print(table)
     return EXIT_DONE if summaries and all(s["status"] == "done" for s in summaries) else EXIT_FAILED

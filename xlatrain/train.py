@@ -115,7 +115,6 @@ class Trainer:
 
     def _read(self, step: int, metrics: torch.Tensor) -> None:
         """Read what a step reported, once it has run; log, and end a run that diverges."""
-        self.replica.wait() if self.in_flight == 1 else None
         values = dict(zip(TRAIN_METRICS, metrics.cpu().tolist(), strict=True))
         done, lengths = step + 1, self.plan.lengths
         self.meter.step(values)
@@ -131,10 +130,9 @@ class Trainer:
             self.writer.write("train", done, epoch, **self.meter.interval())
         elif log:
             self.meter.interval()
-        status = (
-            f"epoch {epoch:.1f}  loss {values['loss']:.4f}  lr {values['lr']:.4g}  "
-            f"{self.meter.images_per_second:.0f} images/s"
-        )
+        status = f"epoch {epoch:.1f}  loss {values['loss']:.4f}  lr {values['lr']:.4g}"
+        if self.meter.images_per_second:
+            status += f"  {self.meter.images_per_second:.0f} images/s"
         if in_a_row:
             status += f"  {in_a_row} steps skipped (gradient not finite)"
         self.progress.step(done, status, print_line=log)

@@ -29,7 +29,7 @@ from xlatrain.errors import ReplicaError
 _FAILURE, _RESULT = "failure.txt", "result.pickle"
 
 
-def launch(target: str, *args: Any, platform: str = "cpu", replicas: int | None = None) -> Any:
+def launch(target: str, *args: Any, platform: str = "cpu", replicas: int = 1) -> Any:
     """Run the function `target`, "package.module:name", as f(replica, *args) on every replica; return what the first
     one returned. It is named, not passed, so that the parent need not import what touches a device.
 
@@ -45,7 +45,7 @@ def launch(target: str, *args: Any, platform: str = "cpu", replicas: int | None 
         from torch_xla.distributed import xla_multiprocessing as xmp  # reads the environment, so not before
 
         try:
-            xmp.spawn(_replica_main, args=(target, args, channel, os.getpid()))
+            xmp.spawn(_replica_main, args=(target, args, channel, os.getpid(), replicas))
         except (BrokenProcessPool, KeyboardInterrupt) as error:
             _kill_children()
             if received:
@@ -54,13 +54,15 @@ def launch(target: str, *args: Any, platform: str = "cpu", replicas: int | None 
         return pickle.loads((Path(channel) / _RESULT).read_bytes())
 
 
-def _replica_main(index: int, target: str, args: tuple, channel: str, parent: int) -> None:
+def _replica_main(index: int, target: str, args: tuple, channel: str, parent: int, expected: int) -> None:
     """What each replica's thread runs."""
     from xlatrain.xla import runtime
 
     ordinal = index
     try:
         replica = runtime.this_replica()
+        if replica.world_size != expected:
+            raise RuntimeError(f"cluster.replicas={expected}, but PyTorch/XLA sees {replica.world_size} devices")
         if replica.local_ordinal == 0:
             threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
         module, _, name = target.partition(":")
@@ -108,14 +110,14 @@ def _die_with(parent: int) -> None:
 
 
 @contextlib.contextmanager
-def _environment(platform: str, replicas: int | None) -> Iterator[None]:
+def _environment(platform: str, replicas: int) -> Iterator[None]:
     """The environment that the children read when they import torch_xla; the parent's own is put back after."""
     changes = {"PJRT_DEVICE": platform.upper()}
     if platform == "cpu":
-        threads = str(max(64, 8 * (replicas or 1)))
+        threads = str(max(64, 8 * replicas))
         # torch_xla's executor has as many threads as cores, and a collective that waits holds one of them.
         changes |= {
-            "CPU_NUM_DEVICES": str(replicas or 1),
+            "CPU_NUM_DEVICES": str(replicas),
             "XLA_THREAD_POOL_SIZE": threads,
             "PJRT_NPROC": threads,
             "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1"),
