@@ -1,23 +1,26 @@
 """Optimizers over flat parameters follow torch's and timm's step for step."""
 
 import itertools
+import math
 
 import pytest
 import timm.optim
 import torch
 
-from xlatrain.config import LARSConfig, RMSpropTFConfig, SGDConfig
+from xlatrain.config import AdamWConfig, LAMBConfig, LARSConfig, RMSpropTFConfig, SGDConfig
 from xlatrain.layout import LANES, Layout
 from xlatrain.optim import build_optimizer
+from xlatrain.optim.hyper import Hyper, bias_correction
+from xlatrain.optim.lamb import lamb_trust
 from xlatrain.optim.lars import trust_ratio
 from xlatrain.optim.segments import Segments
 
-SHAPES = {"conv": (8, 3, 3, 3), "wide": (40, 60), "dense": (10, 8), "bn.weight": (8,), "bn.bias": (8,)}
+SHAPES = {"conv": (8, 3, 3, 3), "wide": (40, 60), "dense": (10, 8), "bias": (10,), "bn.weight": (8,), "bn.bias": (8,)}
 DECAYED = 3
 
 
 def layout():
-    return Layout(tuple(SHAPES), tuple(torch.Size(s) for s in SHAPES.values()), DECAYED)
+    return Layout(tuple(SHAPES), tuple(torch.Size(s) for s in SHAPES.values()), DECAYED, DECAYED + 1)
 
 
 def fixed_tensors(step):
@@ -25,19 +28,20 @@ def fixed_tensors(step):
     return {n: torch.randn(s, generator=random) for n, s in SHAPES.items()}
 
 
-def run_ours(config, steps, lr):
-    """50 steps of ours on fixed gradients; the parameters after each, by name."""
+def run_ours(config, steps, rates):
+    """Steps of ours on fixed gradients; the parameters after each, by name."""
     where, optimizer = layout(), build_optimizer(config)
     segments = Segments(where, where.segments())
     params = where.pack(fixed_tensors(0))
     slots = {name: torch.full_like(params, value) for name, value in optimizer.slots.items()}
     for step in range(steps):
         grads = where.pack(fixed_tensors(step + 1))
-        params, slots = optimizer.update(params, grads, slots, torch.tensor(lr * (1 + step % 3)), segments)
+        hyper = Hyper(torch.tensor(rates[step]), torch.tensor(config.momentum), torch.tensor(step + 1.0))
+        params, slots = optimizer.update(params, grads, slots, hyper, segments)
         yield where.unpack(params)
 
 
-def run_theirs(make, steps, lr, weight_decay):
+def run_theirs(make, steps, rates, weight_decay):
     params = {n: torch.nn.Parameter(t) for n, t in fixed_tensors(0).items()}
     groups = [
         {"params": list(params.values())[:DECAYED], "weight_decay": weight_decay},
@@ -46,90 +50,97 @@ def run_theirs(make, steps, lr, weight_decay):
     optimizer = make(groups)
     for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = lr * (1 + step % 3)
+            group["lr"] = rates[step]
         for param, grad in zip(params.values(), fixed_tensors(step + 1).values(), strict=True):
             param.grad = grad
         optimizer.step()
-        yield {n: p.detach() for n, p in params.items()}
+        yield {n: p.detach().clone() for n, p in params.items()}
+
+
+def follow(ours, theirs):
+    """The largest distance between two trajectories, relative to a tensor's norm."""
+    gaps = {}
+    for step, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+        for name in SHAPES:
+            gaps[name, step] = ((a[name] - b[name]).norm() / b[name].norm()).item()
+    return max(gaps.values())
+
+
+CHANGING = [0.02 * (1 + step % 3) for step in range(50)]
+SAME = [0.5] * 50
+WD = 0.01
 
 
 @pytest.mark.parametrize(
-    ("config", "make", "lr"),
+    ("config", "make", "rates"),
     [
+        (SGDConfig(nesterov=False), lambda g: torch.optim.SGD(g, lr=1.0, momentum=0.9), CHANGING),
+        (SGDConfig(momentum=0.8), lambda g: torch.optim.SGD(g, lr=1.0, momentum=0.8, nesterov=True), CHANGING),
         (
-            SGDConfig(momentum=0.9, nesterov=False, weight_decay=0.01),
-            lambda g: torch.optim.SGD(g, lr=1.0, momentum=0.9),
-            0.05,
+            SGDConfig(decoupled_decay=True),
+            lambda g: timm.optim.SGDW(g, lr=1.0, momentum=0.9, nesterov=True),
+            CHANGING,
         ),
+        (RMSpropTFConfig(), lambda g: timm.optim.RMSpropTF(g, lr=1.0, alpha=0.9, momentum=0.9, eps=1e-3), CHANGING),
+        (AdamWConfig(), lambda g: torch.optim.AdamW(g, lr=1.0), CHANGING),
         (
-            SGDConfig(momentum=0.8, nesterov=True, weight_decay=0.01),
-            lambda g: torch.optim.SGD(g, lr=1.0, momentum=0.8, nesterov=True),
-            0.05,
+            AdamWConfig(beta2=0.99, eps=1e-3),
+            lambda g: torch.optim.AdamW(g, lr=1.0, betas=(0.9, 0.99), eps=1e-3),
+            CHANGING,
         ),
+        (LAMBConfig(), lambda g: timm.optim.Lamb(g, lr=1.0, max_grad_norm=None), CHANGING),
+        (LAMBConfig(max_grad_norm=1.0), lambda g: timm.optim.Lamb(g, lr=1.0), CHANGING),
         (
-            RMSpropTFConfig(rho=0.9, momentum=0.9, eps=1e-3, weight_decay=0.01),
-            lambda g: timm.optim.RMSpropTF(g, lr=1.0, alpha=0.9, momentum=0.9, eps=1e-3),
-            0.01,
+            LAMBConfig(correct_bias=False, trust_clip=True),
+            lambda g: timm.optim.Lamb(g, lr=1.0, max_grad_norm=None, bias_correction=False, trust_clip=True),
+            CHANGING,
         ),
-        # timm multiplies the rate outside the buffer, we inside as the TPU code does: equal while the rate is constant.
+        # timm keeps the rate outside the momentum buffer, the TPU code inside: equal while the rate does not change.
+        (LARSConfig(eps=1e-8), lambda g: timm.optim.Lars(g, lr=1.0, momentum=0.9, eps=1e-8), SAME),
         (
-            LARSConfig(momentum=0.9, weight_decay=0.01, eps=1e-8),
-            lambda g: timm.optim.Lars(g, lr=1.0, momentum=0.9, trust_coeff=1e-3, eps=1e-8),
-            5.0,
+            LARSConfig(eps=1e-8, nesterov=True, trust_clip=True, trust_coefficient=0.9),
+            lambda g: timm.optim.Lars(
+                g, lr=1.0, momentum=0.9, eps=1e-8, nesterov=True, trust_clip=True, trust_coeff=0.9
+            ),
+            SAME,
         ),
     ],
-    ids=["sgd", "sgd-nesterov", "rmsprop_tf", "lars"],
 )
-def test_fifty_steps_equal_the_well_known_implementation(config, make, lr):
+def test_fifty_steps_equal_the_well_known_implementation(config, make, rates):
     """1e-5 of a tensor's norm, in float32: sums of squares and momentum accumulate in another order."""
-    if isinstance(config, LARSConfig):
-        theirs = lars_with_rate_inside(config, 50, lr)
-    else:
-        theirs = run_theirs(make, 50, lr, config.weight_decay)
-    for step, (ours, reference) in enumerate(zip(run_ours(config, 50, lr), theirs, strict=True)):
-        for name in SHAPES:
-            gap = (ours[name] - reference[name]).norm() / reference[name].norm()
-            assert gap < 1e-5, f"{name} at step {step}: {gap:.1e}"
+    config.weight_decay = WD
+    assert follow(run_ours(config, 50, rates), run_theirs(make, 50, rates, WD)) < 1e-5
 
 
-def lars_with_rate_inside(config, steps, lr):
-    """The published form, tensor by tensor in plain Python: m <- mu m + lr trust (g + wd w); w <- w - m."""
+def published_lars(config, rates):
+    """The formulas of the header of lars.py, tensor by tensor, in float64."""
     params = {n: t.double() for n, t in fixed_tensors(0).items()}
     buffers = {n: torch.zeros_like(t) for n, t in params.items()}
-    for step in range(steps):
-        rate = lr * (1 + step % 3)
+    for step, rate in enumerate(rates):
         for i, (name, grad) in enumerate(fixed_tensors(step + 1).items()):
             grad, w, trust = grad.double(), params[name], 1.0
+            if i < DECAYED + 1:  # all but the two parameters of the norm, the bias included
+                grad = grad + config.loss_l2 * w
             if i < DECAYED:
-                trust = 1e-3 * w.norm() / (grad.norm() + config.weight_decay * w.norm() + config.eps)
-                grad = grad + config.weight_decay * w
-            buffers[name] = config.momentum * buffers[name] + rate * trust * grad
-            params[name] = w - buffers[name]
+                trust = config.trust_coefficient * w.norm() / (grad.norm() + WD * w.norm() + config.eps)
+                grad = grad + WD * w
+            if config.scaled_momentum:
+                buffers[name] = config.momentum * buffers[name] + grad
+                params[name] = w - rate * trust * buffers[name]
+            else:
+                buffers[name] = config.momentum * buffers[name] + rate * trust * grad
+                params[name] = w - buffers[name]
         yield {n: p.float() for n, p in params.items()}
 
 
-def test_lars_equals_timm_while_the_learning_rate_is_constant():
-    config = LARSConfig(momentum=0.9, weight_decay=0.01, eps=1e-8)
-    where = layout()
-    segments, optimizer = Segments(where, where.segments()), build_optimizer(config)
-    params, slots = where.pack(fixed_tensors(0)), {"momentum": torch.zeros(where.size)}
-    named = {n: torch.nn.Parameter(t) for n, t in fixed_tensors(0).items()}
-    theirs = timm.optim.Lars(
-        [
-            {"params": list(named.values())[:DECAYED], "weight_decay": 0.01},
-            {"params": list(named.values())[DECAYED:], "weight_decay": 0.0},
-        ],
-        lr=2.0,
-        momentum=0.9,
-    )
-    for step in range(1, 51):
-        grads = fixed_tensors(step)
-        params, slots = optimizer.update(params, where.pack(grads), slots, torch.tensor(2.0), segments)
-        for name, param in named.items():
-            param.grad = grads[name]
-        theirs.step()
-    for name, tensor in where.unpack(params).items():
-        torch.testing.assert_close(tensor, named[name].detach(), rtol=1e-5, atol=1e-6)
+@pytest.mark.parametrize(
+    "config",
+    [LARSConfig(), LARSConfig(scaled_momentum=True), LARSConfig(eps=1e-3, loss_l2=0.02), LARSConfig(momentum=0.95)],
+)
+def test_lars_is_the_published_formula_under_a_changing_rate(config):
+    config.weight_decay = WD
+    rates = [10 * rate for rate in CHANGING]
+    assert follow(run_ours(config, 50, rates), published_lars(config, rates)) < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -142,9 +153,37 @@ def test_lars_equals_timm_while_the_learning_rate_is_constant():
         (1.0, 3e38, 1e-3 / 3e38),
     ],
 )
-def test_the_trust_ratio_is_finite_and_as_the_formula_says(w, g, expected):
+def test_the_trust_ratio_of_lars_is_finite_and_as_the_formula_says(w, g, expected):
     ratio = trust_ratio(torch.tensor(w), torch.tensor(g), 1e-3, 0.1, 0.0)
     assert ratio.item() == pytest.approx(expected, rel=1e-5, abs=1e-44)
+
+
+@pytest.mark.parametrize("config", [LARSConfig(), LAMBConfig(), AdamWConfig(), RMSpropTFConfig(), SGDConfig()])
+@pytest.mark.parametrize("scale", [0.0, 1e-30, 1e15])
+def test_no_optimizer_makes_a_finite_step_infinite(config, scale):
+    """Zero, tiny and huge gradients, zero weights, a scalar parameter."""
+    config.weight_decay = WD
+    where = Layout(("w", "zero", "scalar"), (torch.Size((4, 5)), torch.Size((3, 3)), torch.Size(())), 2, 2)
+    segments, optimizer = Segments(where, where.segments()), build_optimizer(config)
+    params = where.pack([torch.randn(4, 5), torch.zeros(3, 3), torch.tensor(1.5)])
+    grads = where.pack([torch.randn(4, 5), torch.randn(3, 3), torch.tensor(-2.0)]) * scale
+    slots = {name: torch.full_like(params, value) for name, value in optimizer.slots.items()}
+    for step in range(3):
+        hyper = Hyper(torch.tensor(0.1), torch.tensor(config.momentum), torch.tensor(step + 1.0))
+        params, slots = optimizer.update(params, grads, slots, hyper, segments)
+        assert torch.isfinite(params).all()
+
+
+def test_lamb_clamps_the_norm_of_the_weight_if_asked():
+    assert lamb_trust(torch.tensor(30.0), torch.tensor(2.0), None).item() == 15.0
+    assert lamb_trust(torch.tensor(30.0), torch.tensor(2.0), 10.0).item() == 5.0
+
+
+@pytest.mark.parametrize("beta", [0.9, 0.999, 0.99999])
+def test_bias_correction_keeps_its_digits(beta):
+    for updates in (1, 2, 10, 1000):
+        found = bias_correction(beta, torch.tensor(float(updates))).item()
+        assert found == pytest.approx(-math.expm1(updates * math.log(beta)), rel=3e-7)
 
 
 def test_norms_and_spread_are_those_of_the_tensors_without_their_padding():
@@ -152,8 +191,8 @@ def test_norms_and_spread_are_those_of_the_tensors_without_their_padding():
     segments = Segments(where, where.segments())
     tensors = fixed_tensors(3)
     torch.testing.assert_close(segments.norms(where.pack(tensors)), torch.stack([t.norm() for t in tensors.values()]))
-    spread = where.unpack(segments.spread(torch.arange(5.0)))
-    assert [t.unique().tolist() for t in spread.values()] == [[float(i)] for i in range(5)]
+    spread = where.unpack(segments.spread(torch.arange(6.0)))
+    assert [t.unique().tolist() for t in spread.values()] == [[float(i)] for i in range(6)]
 
 
 def test_a_layout_packs_and_unpacks_unchanged_and_starts_each_tensor_on_a_tile():

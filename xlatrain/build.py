@@ -74,6 +74,7 @@ def train_tables(plan: Plan, model: HostModel) -> Tensors:
     """What training reads and nothing changes: the schedule among it, one learning rate a step. Host tensors."""
     return eval_tables(plan.config, model) | {
         "lr": torch.tensor(learning_rate_table(plan.schedule)),
+        "momentum": torch.full((plan.schedule.total_steps,), plan.config.optimizer.momentum),
         "segments": model.layout.parameters.segments(),
     }
 

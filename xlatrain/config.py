@@ -51,15 +51,16 @@ class ModelConfig:
 class OptimizerConfig:
     name: str = MISSING
     lr: float = option(0.1, "peak learning rate, for the global batch", low=0)
-    weight_decay: float = option(0.0, "L2 added to the gradient", low=0)
-    momentum: float = option(0.9, "of the momentum buffer", low=0, high=1)
-    decay_norm_and_bias: bool = option(False, "weight decay (and layer adaptation) also for batch norm and biases")
+    weight_decay: float = option(0.0, "of all but norms and biases", low=0)
+    momentum: float = option(0.9, "of the momentum buffer; adamw, lamb: beta1", low=0, high=1)
+    decay_norm_and_bias: bool = option(False, "weight decay (and layer adaptation) also for norms and biases")
 
 
 @dataclass
 class SGDConfig(OptimizerConfig):
     name: str = "sgd"
     nesterov: bool = option(True, "look-ahead momentum")
+    decoupled_decay: bool = option(False, "decay the weights, not the gradient: w - lr·wd·w")
 
 
 @dataclass
@@ -67,14 +68,36 @@ class RMSpropTFConfig(OptimizerConfig):
     name: str = "rmsprop_tf"
     rho: float = option(0.9, "decay of the mean square", low=0, high=1)
     eps: float = option(1e-3, "inside the square root, as TensorFlow has it", low=0)
+    decoupled_decay: bool = option(False, "decay the weights, not the gradient: w - lr·wd·w")
+
+
+@dataclass
+class AdamWConfig(OptimizerConfig):
+    name: str = "adamw"
+    beta2: float = option(0.999, "decay of the mean square", low=0, high=1)
+    eps: float = option(1e-8, "added to the root of the mean square", low=0)
+
+
+@dataclass
+class LAMBConfig(OptimizerConfig):
+    name: str = "lamb"
+    beta2: float = option(0.999, "decay of the mean square", low=0, high=1)
+    eps: float = option(1e-6, "added to the root of the mean square", low=0)
+    correct_bias: bool = option(True, "Adam's bias correction; a warm-up can stand in for it")
+    max_weight_norm: float | None = option(None, "clamp of |w| in the trust ratio; null = none", low=0)
+    trust_clip: bool = option(False, "limit the trust ratio to 1")
+    max_grad_norm: float | None = option(None, "clip the whole gradient to this norm first; null = no", low=0)
 
 
 @dataclass
 class LARSConfig(OptimizerConfig):
     name: str = "lars"
-    trust_coefficient: float = option(1e-3, "eta of the local learning rate", low=0)
+    trust_coefficient: float = option(1e-3, "eta of the trust ratio", low=0)
     eps: float = option(0.0, "added to the denominator of the trust ratio", low=0)
     nesterov: bool = option(False, "look-ahead momentum")
+    scaled_momentum: bool = option(False, "rate and trust outside the momentum buffer, not inside")
+    trust_clip: bool = option(False, "LARC: a tensor's rate is at most lr: min(trust, lr)")
+    loss_l2: float = option(0.0, "a second decay, in the loss, of all but norms: the reference code's", low=0)
 
 
 @dataclass
@@ -210,7 +233,13 @@ class Config:
 
 # Schemas of the groups whose choices have options of their own; conf/<group>/<choice>.yaml starts from one.
 VARIANTS: dict[str, dict[str, type]] = {
-    "optimizer": {"sgd": SGDConfig, "rmsprop_tf": RMSpropTFConfig, "lars": LARSConfig},
+    "optimizer": {
+        "sgd": SGDConfig,
+        "rmsprop_tf": RMSpropTFConfig,
+        "adamw": AdamWConfig,
+        "lars": LARSConfig,
+        "lamb": LAMBConfig,
+    },
     "data": {"shards": ShardsConfig, "digits": DigitsConfig, "synthetic": SyntheticConfig},
 }
 

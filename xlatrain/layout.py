@@ -15,12 +15,14 @@ class Layout:
     """Where each named tensor lies in a flat one.
 
     Tensor i has shapes[i] and takes rows[i] rows of LANES values, zero-padded, from row offsets[i]. The first
-    `decayed` tensors are those that weight decay and layer adaptation apply to; the rest are exempt.
+    `decayed` tensors are those that weight decay and layer adaptation apply to; the rest are exempt. The first
+    `not_norm` tensors are all but the parameters of norms.
     """
 
     names: tuple[str, ...]
     shapes: tuple[torch.Size, ...]
     decayed: int
+    not_norm: int = 0
     rows: tuple[int, ...] = field(init=False)
     offsets: tuple[int, ...] = field(init=False)
 
@@ -38,6 +40,11 @@ class Layout:
     def decayed_size(self) -> int:
         """Values of the flat tensor that weight decay applies to: its first ones."""
         return sum(self.rows[: self.decayed]) * LANES
+
+    @property
+    def not_norm_size(self) -> int:
+        """Values of the flat tensor that are not parameters of norms: its first ones."""
+        return sum(self.rows[: self.not_norm]) * LANES
 
     def pack(self, tensors: Mapping[str, torch.Tensor] | Sequence[torch.Tensor]) -> torch.Tensor:
         """Named tensors, or all in order, to one flat float32 tensor [size]."""

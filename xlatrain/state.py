@@ -30,10 +30,14 @@ class ModelLayout:
 
 
 def model_layout(model: nn.Module, decay_norm_and_bias: bool = False) -> ModelLayout:
-    """Lay out a model's tensors; parameters of one dimension or less (norms, biases) are exempt from decay."""
+    """Lay out a model's tensors: weights, then biases, then the parameters of norms. By default only the weights,
+    tensors of more than one dimension, are decayed and adapted."""
     named = list(model.named_parameters())
-    exempt = [] if decay_norm_and_bias else [n for n, p in named if p.ndim <= 1]
-    ordered = [(n, p) for n, p in named if n not in set(exempt)] + [(n, p) for n, p in named if n in set(exempt)]
+    weights = [(n, p) for n, p in named if p.ndim > 1]
+    biases = [(n, p) for n, p in named if p.ndim <= 1 and not _is_norm(model, n)]
+    norms = [(n, p) for n, p in named if p.ndim <= 1 and _is_norm(model, n)]
+    ordered = weights + biases + norms
+    decayed = len(ordered) if decay_norm_and_bias else len(weights)
     statistics, counters = [], []
     for prefix, module in model.named_modules():
         if isinstance(getattr(module, "running_mean", None), torch.Tensor):
@@ -42,8 +46,8 @@ def model_layout(model: nn.Module, decay_norm_and_bias: bool = False) -> ModelLa
             counters.append(f"{dot}num_batches_tracked")
     changing = {n for n, _ in statistics} | set(counters)
     return ModelLayout(
-        parameters=_layout(ordered, len(named) - len(exempt)),
-        buffers=_layout(statistics, 0),
+        parameters=_layout(ordered, decayed, len(weights) + len(biases)),
+        buffers=_layout(statistics, 0, 0),
         frozen=tuple(n for n, _ in model.named_buffers() if n not in changing),
         counters=tuple(counters),
     )
@@ -79,5 +83,11 @@ def first_seed(seed: int, ordinal: int) -> int:
     return (z ^ (z >> 31)) >> 2  # room to count steps without overflowing int64
 
 
-def _layout(named: list[tuple[str, torch.Tensor]], decayed: int) -> Layout:
-    return Layout(tuple(n for n, _ in named), tuple(t.shape for _, t in named), decayed)
+def _is_norm(model: nn.Module, name: str) -> bool:
+    """Whether a parameter of one dimension belongs to a norm, or is otherwise no bias of a convolution or product."""
+    owner = model.get_submodule(name.rpartition(".")[0])
+    return not (name.endswith("bias") and getattr(getattr(owner, "weight", None), "ndim", 0) > 1)
+
+
+def _layout(named: list[tuple[str, torch.Tensor]], decayed: int, not_norm: int) -> Layout:
+    return Layout(tuple(n for n, _ in named), tuple(t.shape for _, t in named), decayed, not_norm)

@@ -16,6 +16,7 @@ from torch.func import functional_call
 
 from xlatrain.layout import LANES
 from xlatrain.optim import Optimizer
+from xlatrain.optim.hyper import Hyper
 from xlatrain.optim.segments import Segments
 from xlatrain.state import ModelLayout
 from xlatrain.xla.collectives import all_reduce, mean_over_replicas
@@ -73,10 +74,10 @@ class TrainStep:
             top1 = (logits.argmax(1) == inputs["labels"]).float().mean()
             local = torch.stack([loss.detach(), top1, inputs["skipped"].mean()])
             gradient, (loss, top1, skipped_samples) = self._reduce(params, grads, local)
-            lr = inputs["lr"].index_select(0, carry["step"].reshape(1)).reshape(())
+            hyper = self._hyper(carry, inputs)
             slots = {k.removeprefix("slot/"): t for k, t in carry.items() if k.startswith("slot/")}
             segments = Segments(layout.parameters, inputs["segments"])
-            new_params, new_slots = self.optimizer.update(carry["params"], gradient, slots, lr, segments)
+            new_params, new_slots = self.optimizer.update(carry["params"], gradient, slots, hyper, segments)
             new = {"params": new_params, "buffers": layout.buffers.pack(buffers) if buffers else carry["buffers"]}
             new |= {f"slot/{name}": tensor for name, tensor in new_slots.items()}
             if self.ema_decay is not None:
@@ -90,8 +91,14 @@ class TrainStep:
             new["step"] = carry["step"] + 1
             new["skipped"] = carry["skipped"] + bad
             new["skipped_in_a_row"] = (carry["skipped_in_a_row"] + 1) * bad
-            values = (loss, top1, skipped_samples, lr, grad_norm, new["skipped"], new["skipped_in_a_row"])
+            values = (loss, top1, skipped_samples, hyper.lr, grad_norm, new["skipped"], new["skipped_in_a_row"])
             return {**new, "rng": carry["rng"]}, {"metrics": torch.stack([v.float() for v in values])}
+
+    @staticmethod
+    def _hyper(carry: Tensors, inputs: Tensors) -> Hyper:
+        """This step's hyper-parameters, from the tables of the run."""
+        lr, momentum = (inputs[n].index_select(0, carry["step"].reshape(1)).reshape(()) for n in ("lr", "momentum"))
+        return Hyper(lr, momentum, (carry["step"] - carry["skipped"] + 1).float())
 
     def _reduce(
         self, params: Tensors, grads: Sequence[torch.Tensor | None], metrics: torch.Tensor

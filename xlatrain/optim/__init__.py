@@ -6,7 +6,10 @@ from typing import Protocol
 
 import torch
 
-from xlatrain.config import LARSConfig, OptimizerConfig, RMSpropTFConfig, SGDConfig
+from xlatrain.config import AdamWConfig, LAMBConfig, LARSConfig, OptimizerConfig, RMSpropTFConfig, SGDConfig
+from xlatrain.optim.adamw import AdamW
+from xlatrain.optim.hyper import Hyper
+from xlatrain.optim.lamb import LAMB
 from xlatrain.optim.lars import LARS
 from xlatrain.optim.rmsprop_tf import RMSpropTF
 from xlatrain.optim.segments import Segments
@@ -21,19 +24,41 @@ class Optimizer(Protocol):
     slots: dict[str, float]  # name of each slot and its value before the first step
 
     def update(
-        self, params: torch.Tensor, grads: torch.Tensor, slots: Tensors, lr: torch.Tensor, segments: Segments
+        self, params: torch.Tensor, grads: torch.Tensor, slots: Tensors, hyper: Hyper, segments: Segments
     ) -> tuple[torch.Tensor, Tensors]:
-        """New parameters and slots. lr is a scalar tensor; segments tell where each tensor lies."""
+        """New parameters and slots; segments tell where each tensor lies."""
         ...
 
 
 def build_optimizer(config: OptimizerConfig) -> Optimizer:
     """The optimizer that a configuration names."""
-    match config:
+    c = config
+    match c:
         case SGDConfig():
-            return SGD(config.momentum, config.weight_decay, config.nesterov)
+            return SGD(c.weight_decay, c.nesterov, c.decoupled_decay)
         case RMSpropTFConfig():
-            return RMSpropTF(config.rho, config.momentum, config.eps, config.weight_decay)
+            return RMSpropTF(c.rho, c.eps, c.weight_decay, c.decoupled_decay)
+        case AdamWConfig():
+            return AdamW(c.momentum, c.beta2, c.eps, c.weight_decay)
+        case LAMBConfig():
+            return LAMB(
+                c.momentum,
+                c.beta2,
+                c.eps,
+                c.weight_decay,
+                c.correct_bias,
+                c.max_weight_norm,
+                c.trust_clip,
+                c.max_grad_norm,
+            )
         case LARSConfig():
-            return LARS(config.momentum, config.weight_decay, config.trust_coefficient, config.eps, config.nesterov)
+            return LARS(
+                c.weight_decay,
+                c.trust_coefficient,
+                c.eps,
+                c.nesterov,
+                c.scaled_momentum,
+                c.trust_clip,
+                c.loss_l2,
+            )
     raise ValueError(f"no optimizer for {type(config).__name__}")

@@ -1,17 +1,25 @@
 """LARS, layer-wise adaptive rate scaling (You, Gitman, Ginsburg, arXiv:1708.03888), in the form of the TPU code.
 
-The released TPU EfficientNet and the MLPerf reference scale inside the momentum buffer ("unscaled momentum"):
+The released TPU EfficientNet and the MLPerf reference scale inside the momentum buffer, "unscaled momentum" (verified):
 
     trust = eta · |w| / (|g| + wd·|w| + eps),  1 where |w| = 0 or |g| = 0
     m <- mu·m + lr · trust · (g + wd·w);   w <- w - m
 
+"Scaled momentum" (tf.contrib, MLPerf v0.6; recalled) keeps rate and trust outside: m <- mu·m + g + wd·w,
+w <- w - lr · trust · m. The two differ when trust or rate change from step to step. trust_clip is LARC's, as timm has
+it: a trust of min(trust / lr, 1), so that a tensor's rate lr · trust never is above lr.
+
 Batch norm and biases take plain momentum SGD at the raw learning rate, without decay.
+
+loss_l2 is the second decay of the reference EfficientNet-LARS code: an L2 term of the loss over all but the parameters
+of norms, so that |g| holds it too and weights are decayed twice (1e-5 and 1e-5 there).
 """
 
 from __future__ import annotations
 
 import torch
 
+from xlatrain.optim.hyper import Hyper
 from xlatrain.optim.segments import Segments
 
 
@@ -30,14 +38,17 @@ class LARS:
 
     def __init__(
         self,
-        momentum: float = 0.9,
         weight_decay: float = 1e-5,
         trust_coefficient: float = 1e-3,
         eps: float = 0.0,
         nesterov: bool = False,
+        scaled_momentum: bool = False,
+        trust_clip: bool = False,
+        loss_l2: float = 0.0,
     ):
-        self.momentum, self.weight_decay, self.nesterov = momentum, weight_decay, nesterov
-        self.trust_coefficient, self.eps = trust_coefficient, eps
+        self.weight_decay, self.trust_coefficient, self.eps = weight_decay, trust_coefficient, eps
+        self.nesterov, self.scaled_momentum, self.trust_clip = nesterov, scaled_momentum, trust_clip
+        self.loss_l2 = loss_l2
         self.slots = {"momentum": 0.0}
 
     def update(
@@ -45,14 +56,21 @@ class LARS:
         params: torch.Tensor,
         grads: torch.Tensor,
         slots: dict[str, torch.Tensor],
-        lr: torch.Tensor,
+        hyper: Hyper,
         segments: Segments,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        if self.loss_l2:
+            grads = torch.where(segments.not_norm(params), grads + self.loss_l2 * params, grads)
+        rate = segments.spread(self._rates(params, grads, hyper.lr, segments))
+        decay = torch.where(segments.decayed(params), self.weight_decay * params, torch.zeros_like(params))
+        inside, outside = (grads + decay, rate) if self.scaled_momentum else (rate * (grads + decay), 1.0)
+        buffer = hyper.momentum * slots["momentum"] + inside
+        return params - outside * (inside + hyper.momentum * buffer if self.nesterov else buffer), {"momentum": buffer}
+
+    def _rates(self, params: torch.Tensor, grads: torch.Tensor, lr: torch.Tensor, segments: Segments) -> torch.Tensor:
+        """The learning rate of each tensor."""
         trust = trust_ratio(
             segments.norms(params), segments.norms(grads), self.trust_coefficient, self.weight_decay, self.eps
         )
-        trust = torch.where(segments.is_decayed(), trust, torch.ones_like(trust))
-        decay = torch.where(segments.is_decayed(), self.weight_decay, 0.0)
-        scaled = lr * segments.spread(trust) * (grads + segments.spread(decay) * params)
-        buffer = self.momentum * slots["momentum"] + scaled
-        return params - (scaled + self.momentum * buffer if self.nesterov else buffer), {"momentum": buffer}
+        adapted = torch.minimum(trust, lr) if self.trust_clip else lr * trust
+        return torch.where(segments.is_decayed(), adapted, lr)

@@ -1,15 +1,16 @@
 """RMSProp with TensorFlow's semantics, which EfficientNet was trained with.
 
 Against torch.optim.RMSprop: the mean square starts at one, epsilon is inside the square root, and the learning rate is
-multiplied into the momentum buffer. Constants of the reference TPU code: rho 0.9, momentum 0.9, eps 0.001.
+multiplied into the momentum buffer. Constants of the reference TPU code: rho 0.9, momentum 0.9, eps 0.001 (verified).
 """
 
 from __future__ import annotations
 
 import torch
 
+from xlatrain.optim.hyper import Hyper
 from xlatrain.optim.segments import Segments
-from xlatrain.optim.sgd import add_weight_decay
+from xlatrain.optim.sgd import add_weight_decay, decay_weights
 
 
 def rmsprop_tf_update(
@@ -19,20 +20,20 @@ def rmsprop_tf_update(
     buffer: torch.Tensor,
     lr: torch.Tensor,
     rho: float,
-    momentum: float,
+    momentum: torch.Tensor | float,
     eps: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """s <- s + (1 - rho)(g² - s);  m <- mu·m + lr·g / sqrt(s + eps);  w <- w - m. Returns (w, s, m)."""
     mean_square = mean_square + (1.0 - rho) * (grad.square() - mean_square)
-    buffer = momentum * buffer + lr * grad * torch.rsqrt(mean_square + eps)
+    buffer = momentum * buffer + lr * grad / torch.sqrt(mean_square + eps)
     return param - buffer, mean_square, buffer
 
 
 class RMSpropTF:
-    """TensorFlow's RMSProp with momentum and L2 weight decay on all but norms and biases."""
+    """TensorFlow's RMSProp with momentum. Weight decay is L2 or decoupled; norms and biases are exempt."""
 
-    def __init__(self, rho: float = 0.9, momentum: float = 0.9, eps: float = 1e-3, weight_decay: float = 0.0):
-        self.rho, self.momentum, self.eps, self.weight_decay = rho, momentum, eps, weight_decay
+    def __init__(self, rho: float = 0.9, eps: float = 1e-3, weight_decay: float = 0.0, decoupled_decay: bool = False):
+        self.rho, self.eps, self.weight_decay, self.decoupled_decay = rho, eps, weight_decay, decoupled_decay
         self.slots = {"mean_square": 1.0, "momentum": 0.0}
 
     def update(
@@ -40,11 +41,14 @@ class RMSpropTF:
         params: torch.Tensor,
         grads: torch.Tensor,
         slots: dict[str, torch.Tensor],
-        lr: torch.Tensor,
+        hyper: Hyper,
         segments: Segments,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        grads = add_weight_decay(params, grads, self.weight_decay, segments)
+        if self.decoupled_decay:
+            params = decay_weights(params, self.weight_decay, hyper.lr, segments)
+        else:
+            grads = add_weight_decay(params, grads, self.weight_decay, segments)
         params, mean_square, buffer = rmsprop_tf_update(
-            params, grads, slots["mean_square"], slots["momentum"], lr, self.rho, self.momentum, self.eps
+            params, grads, slots["mean_square"], slots["momentum"], hyper.lr, self.rho, hyper.momentum, self.eps
         )
         return params, {"mean_square": mean_square, "momentum": buffer}

@@ -39,6 +39,10 @@ class Segments:
         """True where weight decay and layer adaptation apply: bool [size]."""
         return torch.arange(len(flat), device=flat.device, dtype=torch.int32) < self.layout.decayed_size
 
+    def not_norm(self, flat: torch.Tensor) -> torch.Tensor:
+        """True for all but the parameters of norms: bool [size]."""
+        return torch.arange(len(flat), device=flat.device, dtype=torch.int32) < self.layout.not_norm_size
+
     def is_decayed(self) -> torch.Tensor:
         """True for the tensors that weight decay and layer adaptation apply to: bool [tensors]."""
         return torch.arange(len(self.layout.names), device=self.index.device, dtype=torch.int32) < self.layout.decayed

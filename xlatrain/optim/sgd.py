@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import torch
 
+from xlatrain.optim.hyper import Hyper
 from xlatrain.optim.segments import Segments
 
 
 def sgd_update(
-    param: torch.Tensor, grad: torch.Tensor, buffer: torch.Tensor, lr: torch.Tensor, momentum: float, nesterov: bool
+    param: torch.Tensor,
+    grad: torch.Tensor,
+    buffer: torch.Tensor,
+    lr: torch.Tensor,
+    momentum: torch.Tensor | float,
+    nesterov: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """m <- mu·m + g;  w <- w - lr·(g + mu·m if nesterov else m). Any shape, float32. Returns (w, m)."""
+    """m <- mu·m + g;  w <- w - lr·(g + mu·m if nesterov else m). Any shape. Returns (w, m)."""
     buffer = momentum * buffer + grad
     return param - lr * (grad + momentum * buffer if nesterov else buffer), buffer
 
 
 class SGD:
-    """Momentum SGD with L2 weight decay on all but norms and biases."""
+    """Momentum SGD. Weight decay is L2 in the gradient or decoupled (w <- w - lr·wd·w); norms and biases are exempt."""
 
-    def __init__(self, momentum: float = 0.9, weight_decay: float = 0.0, nesterov: bool = True):
-        self.momentum, self.weight_decay, self.nesterov = momentum, weight_decay, nesterov
+    def __init__(self, weight_decay: float = 0.0, nesterov: bool = True, decoupled_decay: bool = False):
+        self.weight_decay, self.nesterov, self.decoupled_decay = weight_decay, nesterov, decoupled_decay
         self.slots = {"momentum": 0.0}
 
     def update(
@@ -27,18 +33,28 @@ class SGD:
         params: torch.Tensor,
         grads: torch.Tensor,
         slots: dict[str, torch.Tensor],
-        lr: torch.Tensor,
+        hyper: Hyper,
         segments: Segments,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        grads = add_weight_decay(params, grads, self.weight_decay, segments)
-        params, buffer = sgd_update(params, grads, slots["momentum"], lr, self.momentum, self.nesterov)
+        if self.decoupled_decay:
+            params = decay_weights(params, self.weight_decay, hyper.lr, segments)
+        else:
+            grads = add_weight_decay(params, grads, self.weight_decay, segments)
+        params, buffer = sgd_update(params, grads, slots["momentum"], hyper.lr, hyper.momentum, self.nesterov)
         return params, {"momentum": buffer}
 
 
 def add_weight_decay(
     params: torch.Tensor, grads: torch.Tensor, weight_decay: float, segments: Segments
 ) -> torch.Tensor:
-    """g + wd·w for the tensors that are decayed."""
+    """L2: g + wd·w for the tensors that are decayed."""
     if not weight_decay:
         return grads
     return torch.where(segments.decayed(params), grads + weight_decay * params, grads)
+
+
+def decay_weights(params: torch.Tensor, weight_decay: float, lr: torch.Tensor, segments: Segments) -> torch.Tensor:
+    """Decoupled: w - lr·wd·w for the tensors that are decayed."""
+    if not weight_decay:
+        return params
+    return torch.where(segments.decayed(params), params * (1.0 - lr * weight_decay), params)

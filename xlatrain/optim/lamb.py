@@ -1,0 +1,69 @@
+"""LAMB, layer-wise adaptive moments (You et al., arXiv:1904.00962; algorithm as in TensorFlow Addons, verified).
+
+    m, v as Adam;  r = m̂ / (sqrt(v̂) + eps);  u = r + wd·w;  trust = phi(|w|) / |u|, 1 where either norm is 0
+    w <- w - lr · trust · u
+
+phi is the identity, or the clamp of |w| to [0, max_weight_norm] (the paper leaves its bounds open; 10 is a port's).
+Bias correction acts like a warm-up and can be switched off where there is one (paper's appendix, recalled).
+Norms and biases take the plain update: no decay, no trust ratio.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from xlatrain.optim.adamw import adam_moments
+from xlatrain.optim.hyper import Hyper, bias_correction
+from xlatrain.optim.segments import Segments
+
+
+def lamb_trust(param_norm: torch.Tensor, update_norm: torch.Tensor, max_weight_norm: float | None) -> torch.Tensor:
+    """phi(|w|) / |u|, and 1 where either norm is zero. Any shape."""
+    usable = (param_norm > 0) & (update_norm > 0)
+    weight = param_norm if max_weight_norm is None else param_norm.clamp(max=max_weight_norm)
+    one = torch.ones_like(param_norm)
+    return torch.where(usable, weight / torch.where(usable, update_norm, one), one)
+
+
+class LAMB:
+    """LAMB over flat parameters. trust_clip limits the trust ratio to 1; max_grad_norm clips the whole gradient."""
+
+    def __init__(
+        self,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-6,
+        weight_decay: float = 0.01,
+        correct_bias: bool = True,
+        max_weight_norm: float | None = None,
+        trust_clip: bool = False,
+        max_grad_norm: float | None = None,
+    ):
+        self.beta1, self.beta2, self.eps, self.weight_decay = beta1, beta2, eps, weight_decay
+        self.correct_bias, self.max_weight_norm = correct_bias, max_weight_norm
+        self.trust_clip, self.max_grad_norm = trust_clip, max_grad_norm
+        self.slots = {"mean": 0.0, "mean_square": 0.0}
+
+    def update(
+        self,
+        params: torch.Tensor,
+        grads: torch.Tensor,
+        slots: dict[str, torch.Tensor],
+        hyper: Hyper,
+        segments: Segments,
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        if self.max_grad_norm is not None:
+            norm = grads.square().sum().sqrt()
+            grads = grads / torch.clamp(norm / self.max_grad_norm, min=1.0)
+        mean, mean_square = adam_moments(grads, slots["mean"], slots["mean_square"], self.beta1, self.beta2)
+        numerator, root = mean, torch.sqrt(mean_square)
+        if self.correct_bias:
+            numerator = mean / bias_correction(self.beta1, hyper.updates)
+            root = root / torch.sqrt(bias_correction(self.beta2, hyper.updates))
+        decay = torch.where(segments.decayed(params), self.weight_decay * params, torch.zeros_like(params))
+        update = numerator / (root + self.eps) + decay
+        trust = lamb_trust(segments.norms(params), segments.norms(update), self.max_weight_norm)
+        if self.trust_clip:
+            trust = trust.clamp(max=1.0)
+        trust = torch.where(segments.is_decayed(), trust, torch.ones_like(trust))
+        return params - hyper.lr * segments.spread(trust) * update, {"mean": mean, "mean_square": mean_square}
