@@ -79,7 +79,7 @@ def plain_losses(overrides: list[str]) -> list[float]:
 def replica_losses(overrides: list[str], replicas: int, root: str) -> list[float]:
     """The same run by xlatrain."""
     job = [*overrides, f"cluster.replicas={replicas}", f"run.root={root}"]
-    summary = runs.train(*compose.compose_config(job), job, name=f"r{replicas}")
+    summary = runs.train(compose.compose_config(job)[0], job, name=f"r{replicas}")
     lines = map(json.loads, (Path(summary["run"]) / "metrics.jsonl").read_text().splitlines())
     return [line["loss"] for line in lines if line["kind"] == "train"]
 

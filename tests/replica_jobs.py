@@ -8,9 +8,10 @@ from torch import nn
 
 from xlatrain.errors import CaptureError
 from xlatrain.models.batch_norm import GroupedBatchNorm
+from xlatrain.models.bn_groups import replica_groups
 from xlatrain.xla import watch
 from xlatrain.xla.capture import CapturedStep
-from xlatrain.xla.collectives import all_reduce, contiguous_groups, mean_over_replicas
+from xlatrain.xla.collectives import all_reduce, mean_over_replicas
 from xlatrain.xla.runtime import Replica, to_device
 
 
@@ -125,7 +126,7 @@ def run_batch_norm(replica: Replica, sizes: list[int], mean: float) -> dict:
         x, weight, bias, target = batch_norm_case(mean)
         share = len(x) // replica.world_size
         mine = slice(replica.ordinal * share, (replica.ordinal + 1) * share)
-        norm = GroupedBatchNorm(nn.BatchNorm2d(x.shape[1]), contiguous_groups(replica.world_size, size), size)
+        norm = GroupedBatchNorm(nn.BatchNorm2d(x.shape[1]), replica_groups(replica.world_size, size), size)
 
         def step(carry, inputs, norm=norm):
             x = inputs["x"].clone().requires_grad_()

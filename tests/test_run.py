@@ -49,7 +49,7 @@ RANDOM = [
 
 def train(root, name, *overrides):
     overrides = [*overrides, f"run.root={root}", f"run.name={name}"]
-    return runs.train(*compose_config(overrides), overrides)
+    return runs.train(compose_config(overrides)[0], overrides)
 
 
 def lines(summary, kind):
@@ -151,7 +151,7 @@ def test_evaluation_of_saved_weights_is_the_same_number_on_any_replicas(root, ra
         f"run.root={root}",
         f"run.name=eval-{replicas}",
     ]
-    summary = runs.evaluate(*compose_config(overrides), overrides)
+    summary = runs.evaluate(compose_config(overrides)[0], overrides)
     assert summary["eval_examples"] == 360
     assert summary["top1"] == random_run["top1"]
     assert summary["top5"] == random_run["top5"]

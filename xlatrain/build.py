@@ -10,14 +10,14 @@ from torch import nn
 from xlatrain.config import Config
 from xlatrain.data.dataset import Place
 from xlatrain.models.batch_norm import convert_batch_norm
+from xlatrain.models.bn_groups import replica_groups
 from xlatrain.models.build import build_model
 from xlatrain.models.depthwise import convert_depthwise
 from xlatrain.optim import build_optimizer
-from xlatrain.optim.schedule import learning_rate_table
+from xlatrain.optim.schedule import learning_rate_table, momentum_table
 from xlatrain.preflight import Plan
 from xlatrain.state import ModelLayout, model_layout
 from xlatrain.step import EvalStep, Network, Tensors, TrainStep
-from xlatrain.xla.collectives import contiguous_groups
 from xlatrain.xla.runtime import Replica
 
 
@@ -38,7 +38,7 @@ def build_host_model(plan: Plan, replica: Replica) -> HostModel:
     """Build, convert for XLA, lay out."""
     config = plan.config
     module = build_model(config.model, plan.dataset.num_classes, config.data.image_size, config.train.seed)
-    groups = contiguous_groups(replica.world_size, plan.bn_group)
+    groups = replica_groups(replica.world_size, plan.bn_group, config.cluster.torus_width)
     convert_batch_norm(module, groups, plan.bn_group, config.model.bn_momentum, config.model.bn_eps)
     how = config.model.depthwise
     if how == "shift" or (how == "auto" and replica.platform == "CPU"):
@@ -74,7 +74,7 @@ def train_tables(plan: Plan, model: HostModel) -> Tensors:
     """What training reads and nothing changes: the schedule among it, one learning rate a step. Host tensors."""
     return eval_tables(plan.config, model) | {
         "lr": torch.tensor(learning_rate_table(plan.schedule)),
-        "momentum": torch.full((plan.schedule.total_steps,), plan.config.optimizer.momentum),
+        "momentum": torch.tensor(momentum_table(plan.schedule)),
         "segments": model.layout.parameters.segments(),
     }
 

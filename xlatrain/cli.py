@@ -11,6 +11,7 @@ from xlatrain.telemetry.console import make_console
 VERBS = {
     "train": "train a model: xlatrain train model=efficientnet_b0 data=digits train.duration=5ep",
     "eval": "evaluate saved weights: xlatrain eval weights=runs/NAME/weights.safetensors",
+    "show": "draw a run's learning rates: xlatrain show schedule [schedule=onecycle ...] [out=schedule.png]",
 }
 
 
@@ -27,9 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from xlatrain.help import print_options
 
             return print_options(verb, VERBS[verb])
-        from xlatrain.jobs import run_jobs
+        from xlatrain.jobs import run_jobs, show
 
-        return run_jobs(verb, rest)
+        return show(rest) if verb == "show" else run_jobs(verb, rest)
     except ConfigError as error:
         _say(f"xlatrain {verb}: {_count(len(error.faults))} in the configuration; nothing was started.")
         for fault in error.faults:

@@ -34,7 +34,14 @@ class ModelConfig:
     drop_path_rate: float | None = option(
         None, "stochastic depth of the last block; null = timm's", "probability", low=0, high=1
     )
-    sync_bn_group: str = option("world", "replicas that share batch norm statistics: world, local, or how many")
+    sync_bn_group: str = option(
+        "world",
+        "replicas that share batch norm statistics: world, local, how many, or a rule of the TPU code: auto (128 "
+        "images), auto_rmsprop",
+    )
+    sync_bn_statistics: str = option(
+        "eval", "when running statistics are made equal over all replicas", choices=("eval", "step")
+    )
     bn_momentum: float | None = option(
         None, "weight of the new batch in the running statistics; null = the model's", low=0, high=1
     )
@@ -102,15 +109,41 @@ class LARSConfig(OptimizerConfig):
 
 @dataclass
 class ScheduleConfig:
-    name: str = option(MISSING, "shape after the warm-up", choices=("constant", "cosine", "polynomial", "exponential"))
-    warmup: str = option("0step", "linear warm-up", "duration")
-    warmup_lr: float = option(0.0, "learning rate at step 0 of the warm-up", low=0)
+    name: str = option(
+        MISSING,
+        "shape after the warm-up",
+        choices=("constant", "cosine", "polynomial", "exponential", "step", "onecycle", "piecewise"),
+    )
+    warmup: str = option("0step", "length of the warm-up", "duration")
+    warmup_lr: float = option(0.0, "learning rate at its start", low=0)
+    warmup_shape: str = option(
+        "linear", "from warmup_lr to the peak, or warmup_lr all along", choices=("linear", "constant")
+    )
     end_lr: float = option(0.0, "cosine, polynomial: learning rate at the end", low=0)
     power: float = option(2.0, "polynomial: exponent", low=0)
-    decay: float = option(0.97, "exponential: factor", low=0, high=1)
+    from_start: bool = option(False, "cosine, polynomial: count from step 0, not from the end of the warm-up")
+    decay: float = option(0.97, "exponential, step: factor", low=0, high=1)
     decay_every: str = option(
         "2.4ep", "exponential: the factor applies once every this long, in steps (staircase)", "duration"
     )
+    milestones: list[str] = option([], "step: when the factor applies, as in [30ep,60ep,80ep]", "durations")
+    points: list[Any] = option([], "piecewise: straight lines between [duration, learning rate] points")
+    div: float = option(10.0, "onecycle: the cycle starts at the peak divided by this", low=1)
+    tail: float = option(0.1, "onecycle: share of the run after the cycle", low=0, high=1)
+    low_momentum: float | None = option(None, "onecycle: momentum at the peak; null = momentum stays", low=0, high=1)
+
+
+@dataclass
+class ScalingConfig:
+    rule: str = option(
+        "none",
+        "how peak and warm-up follow the batch: linear (lr·k), sqrt (lr·√k), legw (lr·√k, warm-up epochs·k)",
+        choices=("none", "linear", "sqrt", "legw"),
+    )
+    lr_per_256: float | None = option(None, "peak for a batch of 256; replaces optimizer.lr", low=0)
+    base_lr: float | None = option(None, "peak for a batch of base_batch; replaces optimizer.lr", low=0)
+    base_batch: int = option(256, "the batch that base_lr and base_warmup are for", "images", low=1)
+    base_warmup: str | None = option(None, "warm-up for base_batch; null = schedule.warmup", "duration")
 
 
 @dataclass
@@ -181,6 +214,9 @@ class ClusterConfig:
     replicas: int = option(
         MISSING, "replicas of the whole run; on TPU the number of cores that PyTorch/XLA sees", low=1
     )
+    torus_width: int | None = option(
+        None, "replicas in a row of the torus, in ordinal order; batch norm groups above 16 become tiles", low=1
+    )
 
 
 @dataclass
@@ -218,6 +254,7 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = MISSING
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    scaling: ScalingConfig = field(default_factory=ScalingConfig)
     data: DataConfig = MISSING
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     precision: PrecisionConfig = field(default_factory=PrecisionConfig)

@@ -19,6 +19,7 @@ from xlatrain.compose import CONF, compose_config, register_schemas, sweep_jobs,
 from xlatrain.config import Config
 from xlatrain.errors import EXIT_DONE, EXIT_FAILED, ConfigError, Fault, ReplicaError
 from xlatrain.preflight import Plan, check_eval, check_train
+from xlatrain.show import show_schedule
 from xlatrain.telemetry.console import make_console
 
 Check = Callable[[Config], Plan]
@@ -36,11 +37,24 @@ def run_jobs(verb: str, arguments: Sequence[str]) -> int:
     if not multirun:
         if faults := find_faults(overrides, check):
             raise ConfigError(*faults)
-        config, composed = compose_config(overrides)
-        summary = run(config, composed, overrides)
+        config, _ = compose_config(overrides)
+        summary = run(config, overrides)
         print_summary(summary)
         return EXIT_DONE
     return _sweep(run, check, overrides)
+
+
+def show(arguments: Sequence[str]) -> int:
+    """`xlatrain show schedule [out=FILE] [overrides]`. Raises ConfigError."""
+    if not arguments or arguments[0] != "schedule":
+        raise ConfigError(Fault("show", " ".join(arguments[:1]) or "nothing to show", "write xlatrain show schedule"))
+    register_schemas()
+    outs = [a.removeprefix("out=") for a in arguments[1:] if a.startswith("out=")]
+    overrides = [a for a in arguments[1:] if not a.startswith("out=")]
+    if faults := find_faults(overrides, check_train):
+        raise ConfigError(*faults)
+    show_schedule(check_train(compose_config(overrides)[0]), Path(outs[-1] if outs else "schedule.png"))
+    return EXIT_DONE
 
 
 def find_faults(overrides: Sequence[str], check: Check) -> list[Fault]:
@@ -78,7 +92,7 @@ def _sweep(run: Run, check: Check, overrides: list[str]) -> int:
         number = HydraConfig.get().job.num
         sys.stderr.write(f"\njob {number}: {' '.join(job_overrides)}\n")
         try:
-            run(to_config(composed), composed, job_overrides, f"{name}/{number}")
+            run(to_config(composed), job_overrides, f"{name}/{number}")
         except ReplicaError as error:
             sys.stderr.write(f"\n{error.report.rstrip()}\n")
             if error.exit_code > 128:

@@ -10,23 +10,10 @@ from pathlib import Path
 
 from xlatrain.config import Config
 from xlatrain.data.dataset import Dataset, open_dataset
-from xlatrain.duration import parse_duration
 from xlatrain.errors import ConfigError, Fault
+from xlatrain.models.bn_groups import group_size, replica_groups
 from xlatrain.optim.schedule import ScheduleSpec
-
-
-@dataclass(frozen=True)
-class Lengths:
-    """The run in steps. steps_per_epoch counts whole global batches."""
-
-    steps_per_epoch: int
-    total_steps: int
-    log_every: int
-    eval_every: int
-
-    def epoch(self, steps: int) -> float:
-        """Epochs done after a number of steps."""
-        return steps / self.steps_per_epoch
+from xlatrain.resolve import Lengths, check_durations, resolve_lengths, resolve_scaling, resolve_schedule
 
 
 @dataclass(frozen=True)
@@ -56,7 +43,7 @@ def _check(config: Config, training: bool) -> Plan:
     faults += _batches(config) if training else []
     faults += _weights(config, training)
     replicas = config.cluster.replicas
-    group, group_faults = _bn_group(config.model.sync_bn_group, max(replicas, 1))
+    group, group_faults = _bn_group(config)
     faults += group_faults
     lengths, schedule, dataset = None, None, None
     try:
@@ -66,13 +53,15 @@ def _check(config: Config, training: bool) -> Plan:
             raise ConfigError(Fault("data.val_examples", "0 leaves the validation set empty", "take 1 or more"))
     except ConfigError as error:
         faults += [*error.faults, *_model(config, config.data.num_classes or 10)]
-    if training:
-        duration_faults = _durations(config)
+    if training and (duration_faults := check_durations(config)):
         faults += duration_faults
-        if dataset and not duration_faults and config.train.global_batch > 0:
-            lengths, length_faults = _lengths(config, dataset)
-            faults += length_faults
-            schedule = _schedule(config, lengths)
+    elif training and config.train.global_batch > 0 and replicas > 0:
+        try:
+            config = resolve_scaling(config)
+            lengths = resolve_lengths(config, dataset.train.samples) if dataset else None
+            schedule = resolve_schedule(config, lengths) if lengths else None
+        except ConfigError as error:
+            faults += error.faults
     if faults:
         raise ConfigError(*faults)
     return Plan(
@@ -144,18 +133,16 @@ def _batches(config: Config) -> list[Fault]:
     ]
 
 
-def _bn_group(text: str, replicas: int) -> tuple[int, list[Fault]]:
-    """The replicas per batch norm group: "world", "local" or a number."""
-    text = str(text)
-    if text in ("world", "local"):
-        return (replicas if text == "world" else 1), []
-    divisors = [d for d in range(1, replicas + 1) if replicas % d == 0]
-    cure = f"take world, local or one of {', '.join(map(str, divisors))}"
-    if not text.isdigit() or int(text) < 1:
-        return 1, [Fault("model.sync_bn_group", f"{text!r} is neither world, local nor a number of replicas", cure)]
-    if replicas % int(text):
-        return 1, [Fault("model.sync_bn_group", f"groups of {text} do not divide {replicas} replicas", cure)]
-    return int(text), []
+def _bn_group(config: Config) -> tuple[int, list[Fault]]:
+    """The replicas per batch norm group."""
+    replicas = max(config.cluster.replicas, 1)
+    try:
+        size = group_size(config.model.sync_bn_group, replicas, config.train.global_batch // replicas)
+        replica_groups(replicas, size, config.cluster.torus_width)
+    except ValueError as error:
+        problem, _, cure = str(error).partition("; ")
+        return 1, [Fault("model.sync_bn_group", problem, cure or "take another size, or no cluster.torus_width")]
+    return size, []
 
 
 def _model(config: Config, num_classes: int) -> list[Fault]:
@@ -174,72 +161,6 @@ def _model(config: Config, num_classes: int) -> list[Fault]:
     except ValueError as error:
         return [Fault("model", f"timm cannot build {config.model.name}: {error}", "correct model.kwargs or the option")]
     return []
-
-
-def _durations(config: Config) -> list[Fault]:
-    faults = []
-    texts = {
-        "train.duration": config.train.duration,
-        "train.log_every": config.train.log_every,
-        "train.eval_every": config.train.eval_every,
-        "schedule.warmup": config.schedule.warmup,
-        "schedule.decay_every": config.schedule.decay_every,
-    }
-    for key, text in texts.items():
-        try:
-            if parse_duration(text).unit == "%" and key == "train.duration":
-                raise ValueError("a run cannot be a percentage of itself: write 20ep, 300step or 1.28Mexample")
-        except ValueError as error:
-            faults.append(Fault(key, f"{text!r} is not a duration", str(error)))
-    return faults
-
-
-def _lengths(config: Config, dataset: Dataset) -> tuple[Lengths, list[Fault]]:
-    batch, samples = config.train.global_batch, dataset.train.samples
-    steps_per_epoch = samples // batch
-    if steps_per_epoch == 0:
-        return Lengths(1, 1, 1, 1), [
-            Fault(
-                "train.global_batch",
-                f"{batch} is more than the {samples} training images",
-                f"take {samples // config.cluster.replicas * config.cluster.replicas} or less",
-            )
-        ]
-    total = parse_duration(config.train.duration).steps(steps_per_epoch, batch)
-    lengths = Lengths(
-        steps_per_epoch,
-        total,
-        max(1, parse_duration(config.train.log_every).steps(steps_per_epoch, batch, total)),
-        max(1, parse_duration(config.train.eval_every).steps(steps_per_epoch, batch, total)),
-    )
-    if total < 1:
-        return lengths, [
-            Fault(
-                "train.duration",
-                f"{config.train.duration} is less than one step",
-                "lengthen it, for instance train.duration=1ep",
-            )
-        ]
-    return lengths, []
-
-
-def _schedule(config: Config, lengths: Lengths) -> ScheduleSpec:
-    s, batch = config.schedule, config.train.global_batch
-
-    def steps(text: str) -> int:
-        return parse_duration(text).steps(lengths.steps_per_epoch, batch, lengths.total_steps)
-
-    return ScheduleSpec(
-        s.name,
-        config.optimizer.lr,
-        lengths.total_steps,
-        steps(s.warmup),
-        s.warmup_lr,
-        s.end_lr,
-        s.power,
-        s.decay,
-        max(1, steps(s.decay_every)),
-    )
 
 
 def _weights(config: Config, training: bool) -> list[Fault]:

@@ -6,7 +6,7 @@ import logging
 import time
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from xlatrain.config import Config
 from xlatrain.errors import ReplicaError
@@ -16,27 +16,27 @@ from xlatrain.telemetry.run_folder import claim_run_folder, write_json
 logger = logging.getLogger("xlatrain")
 
 
-def train(config: Config, composed: DictConfig, overrides: list[str], name: str | None = None) -> dict[str, Any]:
+def train(config: Config, overrides: list[str], name: str | None = None) -> dict[str, Any]:
     """Train. name: the folder under run.root, if not run.name. Returns the summary, which is also in summary.json."""
     plan = check_train(config)
     default = f"{config.model.name}-{config.data.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return _run(plan, composed, overrides, name or config.run.name or default, "xlatrain.train:train_replica")
+    return _run(plan, overrides, name or config.run.name or default, "xlatrain.train:train_replica")
 
 
-def evaluate(config: Config, composed: DictConfig, overrides: list[str], name: str | None = None) -> dict[str, Any]:
+def evaluate(config: Config, overrides: list[str], name: str | None = None) -> dict[str, Any]:
     """Evaluate saved weights. As train."""
     plan = check_eval(config)
     check_weights(plan)
     default = f"eval-{config.model.name}-{config.data.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return _run(plan, composed, overrides, name or config.run.name or default, "xlatrain.evaluate:evaluate_replica")
+    return _run(plan, overrides, name or config.run.name or default, "xlatrain.evaluate:evaluate_replica")
 
 
-def _run(plan: Plan, composed: DictConfig, overrides: list[str], name: str, target: str) -> dict[str, Any]:
+def _run(plan: Plan, overrides: list[str], name: str, target: str) -> dict[str, Any]:
     from xlatrain.xla.launch import launch
 
     started = time.perf_counter()
     folder = claim_run_folder(plan.config.run.root, name)
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(composed, resolve=True))
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(plan.config)))
     cluster = plan.config.cluster
     about = {"run": str(folder), "overrides": overrides}
     try:

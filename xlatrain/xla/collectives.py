@@ -32,15 +32,3 @@ def all_reduce(tensor: torch.Tensor, scale: float = 1.0, groups: Groups | None =
 def mean_over_replicas(tensor: torch.Tensor) -> torch.Tensor:
     """Arithmetic mean of a float32 tensor over all replicas."""
     return all_reduce(tensor, scale=1.0 / xr.world_size(), op=xm.REDUCE_SUM)
-
-
-def contiguous_groups(world_size: int, size: int) -> Groups | None:
-    """[[0 … size-1], [size … 2·size-1], …]; None when one group holds the whole world.
-
-    Raises ValueError when `size` does not divide `world_size`.
-    """
-    if size < 1 or world_size % size:
-        raise ValueError(f"a group of {size} replicas does not divide {world_size}")
-    if size == world_size:
-        return None  # also for a world of one
-    return [list(range(start, start + size)) for start in range(0, world_size, size)]

@@ -1,0 +1,141 @@
+"""What the options of a run come to: durations in steps, the schedule, the learning rate for the batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from xlatrain.config import Config
+from xlatrain.duration import parse_duration
+from xlatrain.errors import ConfigError, Fault
+from xlatrain.optim.scaling import scale
+from xlatrain.optim.schedule import ScheduleSpec
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """The run in steps. steps_per_epoch counts whole global batches."""
+
+    steps_per_epoch: int
+    total_steps: int
+    log_every: int
+    eval_every: int
+
+    def epoch(self, steps: int) -> float:
+        """Epochs done after a number of steps."""
+        return steps / self.steps_per_epoch
+
+
+def resolve_lengths(config: Config, samples: int) -> Lengths:
+    """The run's durations in steps, for `samples` training images. Raises ConfigError."""
+    batch = config.train.global_batch
+    steps_per_epoch = samples // batch
+    if steps_per_epoch == 0:
+        fits = samples // config.cluster.replicas * config.cluster.replicas
+        raise ConfigError(
+            Fault("train.global_batch", f"{batch} is more than the {samples} training images", f"take {fits} or less")
+        )
+    total = parse_duration(config.train.duration).steps(steps_per_epoch, batch)
+    if total < 1:
+        raise ConfigError(
+            Fault(
+                "train.duration",
+                f"{config.train.duration} is less than one step",
+                "lengthen it, for instance train.duration=1ep",
+            )
+        )
+    log, evaluate = (
+        max(1, parse_duration(text).steps(steps_per_epoch, batch, total))
+        for text in (config.train.log_every, config.train.eval_every)
+    )
+    return Lengths(steps_per_epoch, total, log, evaluate)
+
+
+def check_durations(config: Config) -> list[Fault]:
+    """Every text that should be a duration and is not."""
+    s, t = config.schedule, config.train
+    texts = {
+        "train.duration": t.duration,
+        "train.log_every": t.log_every,
+        "train.eval_every": t.eval_every,
+        "schedule.warmup": s.warmup,
+        "schedule.decay_every": s.decay_every,
+        "scaling.base_warmup": config.scaling.base_warmup or "0step",
+    }
+    texts |= {f"schedule.milestones[{i}]": text for i, text in enumerate(s.milestones)}
+    faults = []
+    for i, point in enumerate(s.points):
+        if isinstance(point, list) and len(point) == 2 and isinstance(point[1], (int, float)):
+            texts[f"schedule.points[{i}]"] = str(point[0])
+        else:
+            faults.append(
+                Fault(f"schedule.points[{i}]", f"{point!r}", "give [duration, learning rate], as in [5ep,0.4]")
+            )
+    for key, text in texts.items():
+        try:
+            if parse_duration(text).unit == "%" and key == "train.duration":
+                raise ValueError("a run cannot be a percentage of itself: write 20ep, 300step or 1.28Mexample")
+        except ValueError as error:
+            faults.append(Fault(key, f"{text!r} is not a duration", str(error)))
+    return faults
+
+
+def resolve_schedule(config: Config, lengths: Lengths) -> ScheduleSpec:
+    """The schedule with its lengths in steps. Raises ConfigError."""
+    s, batch = config.schedule, config.train.global_batch
+
+    def steps(text: str) -> int:
+        return parse_duration(text).steps(lengths.steps_per_epoch, batch, lengths.total_steps)
+
+    points = tuple((steps(str(at)), float(lr)) for at, lr in s.points)
+    if s.name == "piecewise" and (not points or list(points) != sorted(points, key=lambda p: p[0])):
+        raise ConfigError(
+            Fault("schedule.points", f"{s.points}", "give points in order, as in schedule.points=[[0ep,0],[5ep,0.4]]")
+        )
+    return ScheduleSpec(
+        name=s.name,
+        peak_lr=config.optimizer.lr,
+        total_steps=lengths.total_steps,
+        warmup_steps=steps(s.warmup),
+        warmup_lr=s.warmup_lr,
+        warmup_shape=s.warmup_shape,
+        end_lr=s.end_lr,
+        power=s.power,
+        decay=s.decay,
+        decay_steps=max(1, steps(s.decay_every)),
+        from_start=s.from_start,
+        milestones=tuple(steps(text) for text in s.milestones),
+        points=points,
+        div=s.div,
+        tail=s.tail,
+        momentum=config.optimizer.momentum,
+        low_momentum=s.low_momentum,
+    )
+
+
+def resolve_scaling(config: Config) -> Config:
+    """The configuration with optimizer.lr and schedule.warmup for its batch, if a base is given. Raises ConfigError."""
+    s = config.scaling
+    if s.lr_per_256 is None and s.base_lr is None:
+        if s.rule != "none" or s.base_warmup is not None:
+            raise ConfigError(
+                Fault(
+                    "scaling",
+                    f"{s.rule} has nothing to scale",
+                    "give scaling.lr_per_256, or scaling.base_lr and base_batch",
+                )
+            )
+        return config
+    if s.lr_per_256 is not None and s.base_lr is not None:
+        raise ConfigError(Fault("scaling", "both lr_per_256 and base_lr are given", "give one of them"))
+    base_batch, base_lr = (256, s.lr_per_256) if s.lr_per_256 is not None else (s.base_batch, s.base_lr)
+    warmup = parse_duration(s.base_warmup or config.schedule.warmup)
+    if s.rule == "legw" and warmup.unit != "ep":
+        raise ConfigError(
+            Fault("scaling.base_warmup", f"LEGW scales epochs, not {warmup.unit}", "write it in epochs, as in 0.3125ep")
+        )
+    lr, amount = scale(s.rule, config.train.global_batch, base_batch, base_lr, warmup.amount)
+    return replace(
+        config,
+        optimizer=replace(config.optimizer, lr=lr),
+        schedule=replace(config.schedule, warmup=f"{amount:.10g}{warmup.unit}"),
+    )

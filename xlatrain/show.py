@@ -1,0 +1,57 @@
+"""`xlatrain show schedule`: the learning rate and momentum of a run, drawn before it is started."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from xlatrain.optim.schedule import learning_rate_table, momentum_table
+from xlatrain.preflight import Plan
+from xlatrain.telemetry.console import make_console
+
+_BLOCKS = "▁▂▃▄▅▆▇█"
+
+
+def show_schedule(plan: Plan, path: Path) -> None:
+    """Print a sparkline of the schedule and what it comes to; draw it to a PNG."""
+    rates, momenta = learning_rate_table(plan.schedule), momentum_table(plan.schedule)
+    spec, lengths, console = plan.schedule, plan.lengths, make_console()
+    console.print(f"{spec.name}, {spec.total_steps} steps, {lengths.steps_per_epoch} an epoch")
+    console.print(f"learning rate  {sparkline(rates)}  peak {max(rates):.6g} at step {rates.index(max(rates))}")
+    if len(set(momenta)) > 1:
+        console.print(f"momentum       {sparkline(momenta)}  {min(momenta):g} to {max(momenta):g}")
+    console.print(
+        f"warm-up {spec.warmup_steps} steps from {spec.warmup_lr:g}; first {rates[0]:.6g}, last {rates[-1]:.6g}"
+    )
+    draw_schedule(rates, momenta, lengths.steps_per_epoch, spec.name, path)
+    console.print(f"drawn to {path}")
+
+
+def sparkline(values: Sequence[float], width: int = 72) -> str:
+    """A curve in one line of text, from the lowest value to the highest."""
+    picked = [values[i * len(values) // width] for i in range(width)] if len(values) > width else list(values)
+    low, high = min(picked), max(picked)
+    return "".join(_BLOCKS[round((v - low) / (high - low) * 7) if high > low else 0] for v in picked)
+
+
+def draw_schedule(rates: Sequence[float], momenta: Sequence[float], per_epoch: int, name: str, path: Path) -> None:
+    """The same as a picture: learning rate, and momentum where it changes, against epochs."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    epochs = [step / per_epoch for step in range(len(rates))]
+    figure, axes = pyplot.subplots(figsize=(8, 4), layout="constrained")
+    (line,) = axes.plot(epochs, rates, color="tab:blue", label="learning rate")
+    axes.set(xlabel="epoch", ylabel="learning rate", title=name)
+    axes.grid(alpha=0.3)
+    lines = [line]
+    if len(set(momenta)) > 1:
+        right = axes.twinx()
+        lines += right.plot(epochs, momenta, color="tab:orange", label="momentum")
+        right.set_ylabel("momentum")
+    axes.legend(handles=lines, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
