@@ -269,7 +269,7 @@ def test_the_command_line_exits_as_promised_and_a_sweep_ends_with_its_table(tmp_
 
 
 def test_the_flip_mirrors_about_half_the_images():
-    from xlatrain.step import random_flip
+    from xlatrain.augment import random_flip
 
     torch.manual_seed(0)
     images = torch.arange(6.0).reshape(1, 1, 2, 3).repeat(400, 1, 1, 1)

@@ -11,7 +11,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Each floor may import itself, what is below it, and errors and config, which everyone may.
 FLOORS = [
     {"xla"},
-    {"layout", "duration", "models", "data", "optim", "telemetry"},
+    {"layout", "duration", "models", "data", "optim", "telemetry", "augment"},
     {"state"},
     {"resolve"},
     {"step", "checkpoint", "preflight"},
@@ -23,7 +23,11 @@ FLOORS = [
     {"cli"},
     {"__main__"},
 ]
-LEVEL = {name: level for level, floor in enumerate(FLOORS) for name in floor} | {"errors": -1, "config": -1}
+LEVEL = {name: level for level, floor in enumerate(FLOORS) for name in floor} | {
+    "errors": -1,
+    "schema": -1,
+    "config": -1,
+}
 
 
 def imports(path):

@@ -7,17 +7,19 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from xlatrain.augment import Mix, beta_quantiles
 from xlatrain.config import Config
 from xlatrain.data.dataset import Place
 from xlatrain.models.batch_norm import convert_batch_norm
 from xlatrain.models.bn_groups import replica_groups
-from xlatrain.models.build import build_model
+from xlatrain.models.build import build_model, last_layer
 from xlatrain.models.depthwise import convert_depthwise
 from xlatrain.optim import build_optimizer
+from xlatrain.optim.reduce import build_gradient_mean
 from xlatrain.optim.schedule import learning_rate_table, momentum_table
 from xlatrain.preflight import Plan
 from xlatrain.state import ModelLayout, model_layout
-from xlatrain.step import EvalStep, Network, Tensors, TrainStep
+from xlatrain.step import Clip, EvalStep, Loss, Network, Tensors, TrainStep
 from xlatrain.xla.runtime import Replica
 
 
@@ -47,12 +49,22 @@ def build_host_model(plan: Plan, replica: Replica) -> HostModel:
 
 
 def build_train_step(config: Config, model: HostModel) -> TrainStep:
-    return TrainStep(
+    mix = Mix(config.augment.mixup > 0, config.augment.cutmix > 0)
+    loss = Loss(
         network(config, model),
-        build_optimizer(config.optimizer),
         config.train.label_smoothing,
-        config.ema.decay if config.ema.enabled else None,
         config.augment.flip,
+        mix if mix.mixup or mix.cutmix else None,
+    )
+    gradient = config.gradient
+    return TrainStep(
+        loss=loss,
+        optimizer=build_optimizer(config.optimizer),
+        mean=build_gradient_mean(gradient, model.layout.parameters, last_layer(model.module)),
+        clip=Clip(gradient.clip, gradient.clip_limit),
+        ema_decay=config.ema.decay if config.ema.enabled else None,
+        accumulate=gradient.accumulate,
+        average_buffers=config.model.sync_bn_statistics == "step" and bool(model.layout.buffers.names),
     )
 
 
@@ -76,6 +88,11 @@ def train_tables(plan: Plan, model: HostModel) -> Tensors:
         "lr": torch.tensor(learning_rate_table(plan.schedule)),
         "momentum": torch.tensor(momentum_table(plan.schedule)),
         "segments": model.layout.parameters.segments(),
+        **{
+            f"{name}_quantiles": beta_quantiles(alpha)
+            for name, alpha in (("mixup", plan.config.augment.mixup), ("cutmix", plan.config.augment.cutmix))
+            if alpha > 0
+        },
     }
 
 

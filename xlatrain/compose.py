@@ -17,8 +17,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from xlatrain.config import VARIANTS, Config, options
+from xlatrain.config import VARIANTS, Config
 from xlatrain.errors import ConfigError, Fault
+from xlatrain.schema import options
 
 _PACKAGE = Path(__file__).resolve().parent
 # In a wheel conf/ travels inside the package; in a checkout it lies beside it.

@@ -5,21 +5,12 @@ YAML files under conf/ only compose and override these. `xlatrain train --help` 
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import MISSING
 
-
-def option(
-    default: Any, help: str, unit: str = "", choices: tuple = (), low: float | None = None, high: float | None = None
-) -> Any:
-    """A field of the schema: default, explanation, unit, and the values it may take: some choices, or low to high."""
-    metadata = {"help": help, "unit": unit, "choices": choices, "low": low, "high": high}
-    if isinstance(default, (dict, list)):
-        return field(default_factory=lambda: type(default)(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
+from xlatrain.schema import option
 
 
 @dataclass
@@ -51,6 +42,8 @@ class ModelConfig:
         "how depthwise convolutions are computed; auto = shift on CPU, native on TPU",
         choices=("auto", "native", "shift"),
     )
+    pool: str | None = option(None, "global pooling; catavgmax = fast.ai's concat pooling; null = the model's")
+    zero_init_residual: bool = option(False, "start each residual block as the identity: last batch norm scale 0")
     kwargs: dict[str, Any] = option({}, "further arguments for timm.create_model")
 
 
@@ -190,6 +183,30 @@ class AugmentConfig:
         0, "random translation on the host, each way, with edge padding", "pixels of data.image_size", low=0
     )
     flip: bool = option(False, "random horizontal flip, on the device")
+    mixup: float = option(0.0, "alpha of mixup's Beta distribution, on the device; 0 = off", low=0)
+    cutmix: float = option(0.0, "alpha of cutmix's Beta distribution, on the device; 0 = off", low=0)
+
+
+@dataclass
+class GradientConfig:
+    name: str = MISSING
+    accumulate: int = option(1, "micro-batches that a step's batch is cut into, inside the captured step", low=1)
+    clip: str = option("none", "clipping after the reduction", choices=("none", "value", "norm", "agc"))
+    clip_limit: float = option(1.0, "largest value, norm, or ratio of norms (agc)", low=0)
+    bucket_mb: float | None = option(None, "all-reduce in buckets of this size; null = all at once", "MB", low=0)
+    exponent_bits: int = option(
+        8, "of the format that gradients are all-reduced in; emulated below 8 + 23", low=2, high=8
+    )
+    mantissa_bits: int = option(23, "of that format", low=0, high=23)
+    scale: bool = option(False, "APS: scale each tensor by a power of two so that its sum just fits the format")
+    sum: str = option(
+        "ordered",
+        "add replica after replica, rounding each time (memory: world size times), or round once and add in float32",
+        choices=("ordered", "float32"),
+    )
+    kahan: bool = option(False, "carry the rounding error of the ordered sum along")
+    fp32_last_layer: bool = option(False, "all-reduce the classifier in float32 (hybrid precision)")
+    report_error: bool = option(False, "log |mean - float32 mean| / |float32 mean| as gradient_error; reduces twice")
 
 
 @dataclass
@@ -257,6 +274,7 @@ class Config:
     scaling: ScalingConfig = field(default_factory=ScalingConfig)
     data: DataConfig = MISSING
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    gradient: GradientConfig = field(default_factory=GradientConfig)
     precision: PrecisionConfig = field(default_factory=PrecisionConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
@@ -279,15 +297,3 @@ VARIANTS: dict[str, dict[str, type]] = {
     },
     "data": {"shards": ShardsConfig, "digits": DigitsConfig, "synthetic": SyntheticConfig},
 }
-
-
-def options(schema: type, prefix: str = "") -> list[tuple[str, dataclasses.Field]]:
-    """All options of a schema as (dotted key, field), sub-schemas expanded."""
-    rows: list[tuple[str, dataclasses.Field]] = []
-    for f in dataclasses.fields(schema):
-        sub = f.default_factory if f.default_factory is not dataclasses.MISSING else None
-        if sub is not None and dataclasses.is_dataclass(sub):
-            rows += options(sub, f"{prefix}{f.name}.")
-        elif f.metadata:
-            rows.append((prefix + f.name, f))
-    return rows

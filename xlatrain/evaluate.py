@@ -55,7 +55,7 @@ class Evaluator:
             f"eval-loader-{self._count}",
             lambda: HostFan(self.plan.dataset.val.eval_batches(where), self.replica.local_count),
         )
-        feed = DeviceFeed(fan.share(self.replica.local_ordinal), self.replica)
+        feed = DeviceFeed(fan, self.replica)
         constant: Tensors = {**self._tables, "params": params, "buffers": buffers}
         carry = to_device({"sums": torch.zeros(5)}, self.replica.device)
         try:

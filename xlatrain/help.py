@@ -8,8 +8,9 @@ from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
 from xlatrain.compose import compose_config, groups, register_schemas
-from xlatrain.config import VARIANTS, Config, options
+from xlatrain.config import VARIANTS, Config
 from xlatrain.errors import EXIT_DONE
+from xlatrain.schema import options
 from xlatrain.telemetry.console import make_console
 
 

@@ -120,14 +120,15 @@ def _environment() -> list[Fault]:
 
 
 def _batches(config: Config) -> list[Fault]:
-    batch, replicas = config.train.global_batch, config.cluster.replicas
-    if replicas < 1 or batch < 1 or batch % replicas == 0:
+    batch, replicas, parts = config.train.global_batch, config.cluster.replicas, config.gradient.accumulate
+    share = replicas * parts
+    if share < 1 or batch < 1 or batch % share == 0:
         return []
-    near = sorted({max(1, batch // replicas) * replicas, -(-batch // replicas) * replicas})
+    near = sorted({max(1, batch // share) * share, -(-batch // share) * share})
     return [
         Fault(
             "train.global_batch",
-            f"{batch} does not divide among {replicas} replicas",
+            f"{batch} does not divide among {replicas} replicas" + (f" of {parts} micro-batches" if parts > 1 else ""),
             f"take {' or '.join(f'train.global_batch={n}' for n in near)}",
         )
     ]

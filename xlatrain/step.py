@@ -6,7 +6,6 @@ in through the carry; tables hold what is constant for the run but too large, or
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,12 +13,15 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
 
-from xlatrain.layout import LANES
+from xlatrain.augment import Mix, mixed_cross_entropy, normalise, random_flip
+from xlatrain.layout import LANES, Layout
 from xlatrain.optim import Optimizer
+from xlatrain.optim.clip import clip_adaptive, clip_norm, clip_value
 from xlatrain.optim.hyper import Hyper
+from xlatrain.optim.reduce import GradientMean
 from xlatrain.optim.segments import Segments
 from xlatrain.state import ModelLayout
-from xlatrain.xla.collectives import all_reduce, mean_over_replicas
+from xlatrain.xla.collectives import all_reduce, in_order, mean_over_replicas
 
 Tensors = dict[str, torch.Tensor]
 
@@ -44,70 +46,125 @@ class Network:
 
 
 @dataclass(frozen=True)
-class TrainStep:
-    """One optimizer step: images to new state.
-
-    Inputs: images uint8 [local batch, H, W, 3], labels int64 and skipped float32 [local batch], and the tables.
-    Carry: state.initial_state. Output: `metrics` float32 [len(TRAIN_METRICS)], equal on all replicas; loss and top1 are
-    means over the global batch, skipped_samples is the share of its samples that could not be decoded.
-    """
+class Loss:
+    """From images to the loss, with augmentation on the way."""
 
     network: Network
-    optimizer: Optimizer
     label_smoothing: float
-    ema_decay: float | None
     flip: bool
+    mix: Mix | None
 
-    def __call__(self, carry: Tensors, inputs: Tensors) -> tuple[Tensors, Tensors]:
-        layout = self.network.layout
-        self.network.module.train()
-        params = {k: t.clone().requires_grad_() for k, t in layout.parameters.unpack(carry["params"]).items()}
-        buffers = {k: t.clone() for k, t in layout.buffers.unpack(carry["buffers"]).items()}
-        images = normalise(inputs["images"], inputs["mean"], inputs["std"])
+    def __call__(
+        self, images: torch.Tensor, labels: torch.Tensor, params: Tensors, buffers: Tensors, tables: Tensors
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """images uint8 [N, H, W, 3], labels int64 [N]. Returns the mean loss and the share of right answers."""
+        images = normalise(images, tables["mean"], tables["std"])
         if self.flip:
             images = random_flip(images)
-        logits = self.network.logits(images, params, buffers, inputs)
-        loss = F.cross_entropy(logits, inputs["labels"], label_smoothing=self.label_smoothing)
-        grads = torch.autograd.grad(loss, list(params.values()), allow_unused=True)
+        images, share = self.mix(images, tables) if self.mix else (images, None)
+        logits = self.network.logits(images, params, buffers, tables)
+        top1 = (logits.detach().argmax(1) == labels).float().mean()
+        return mixed_cross_entropy(logits, labels, share, self.label_smoothing), top1
 
+
+@dataclass(frozen=True)
+class Clip:
+    """Clipping of the mean gradient: by value, by the norm of all of it, or adaptively (agc)."""
+
+    kind: str
+    limit: float
+
+    def __call__(self, params: torch.Tensor, grads: torch.Tensor, layout: Layout) -> torch.Tensor:
+        match self.kind:
+            case "value":
+                return clip_value(grads, self.limit)
+            case "norm":
+                return clip_norm(grads, self.limit)
+            case "agc":
+                return clip_adaptive(params, grads, self.limit, layout)
+        return grads
+
+
+@dataclass(frozen=True)
+class TrainStep:
+    """One optimizer step: images to new state. Reduce, then clip, then update.
+
+    Inputs: images uint8 [local batch, H, W, 3], labels int64 and skipped float32 [local batch], and the tables.
+    Carry: state.initial_state. Output: `metrics` float32 [len(metrics)], equal on all replicas; loss and top1 are means
+    over the global batch, skipped_samples is the share of its samples that could not be decoded.
+
+    accumulate: micro-batches that the local batch is cut into. Their mean gradient is that of the whole batch, but for
+    batch norm, whose statistics are those of a micro-batch. average_buffers: make running statistics equal every step.
+    """
+
+    loss: Loss
+    optimizer: Optimizer
+    mean: GradientMean
+    clip: Clip
+    ema_decay: float | None
+    accumulate: int
+    average_buffers: bool
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return (*TRAIN_METRICS, "gradient_error") if self.mean.report_error else TRAIN_METRICS
+
+    def __call__(self, carry: Tensors, inputs: Tensors) -> tuple[Tensors, Tensors]:
+        layout = self.loss.network.layout
+        self.loss.network.module.train()
+        segments = Segments(layout.parameters, inputs["segments"])
+        flat, buffers, local = self._gradient(carry, inputs)
         with torch.no_grad():
-            top1 = (logits.argmax(1) == inputs["labels"]).float().mean()
-            local = torch.stack([loss.detach(), top1, inputs["skipped"].mean()])
-            gradient, (loss, top1, skipped_samples) = self._reduce(params, grads, local)
+            # Metrics, and buffers averaged each step, travel with the gradient: one all-reduce of one buffer.
+            extra = [F.pad(local, (0, LANES - len(local)))] + ([buffers] if self.average_buffers else [])
+            gradient, means, error = self.mean(flat, torch.cat(extra), segments)
+            loss, top1, skipped_samples = means[: len(local)]
+            buffers = means[LANES:] if self.average_buffers else buffers
+            grad_norm = gradient.square().sum().sqrt()
+            gradient = self.clip(carry["params"], gradient, layout.parameters)
             hyper = self._hyper(carry, inputs)
             slots = {k.removeprefix("slot/"): t for k, t in carry.items() if k.startswith("slot/")}
-            segments = Segments(layout.parameters, inputs["segments"])
             new_params, new_slots = self.optimizer.update(carry["params"], gradient, slots, hyper, segments)
-            new = {"params": new_params, "buffers": layout.buffers.pack(buffers) if buffers else carry["buffers"]}
+            new = {"params": new_params, "buffers": buffers}
             new |= {f"slot/{name}": tensor for name, tensor in new_slots.items()}
             if self.ema_decay is not None:
                 new |= averaged(carry, new, self.ema_decay)
 
             # The guard: one sum that any inf or nan poisons, alike on all replicas since it is of reduced values.
-            grad_norm = gradient.square().sum().sqrt()
             healthy = torch.isfinite(grad_norm + loss)
             new = {name: torch.where(healthy, tensor, carry[name]) for name, tensor in new.items()}
             bad = torch.logical_not(healthy).long()
             new["step"] = carry["step"] + 1
             new["skipped"] = carry["skipped"] + bad
             new["skipped_in_a_row"] = (carry["skipped_in_a_row"] + 1) * bad
-            values = (loss, top1, skipped_samples, hyper.lr, grad_norm, new["skipped"], new["skipped_in_a_row"])
+            values = [loss, top1, skipped_samples, hyper.lr, grad_norm, new["skipped"], new["skipped_in_a_row"]]
+            values += [] if error is None else [error]
             return {**new, "rng": carry["rng"]}, {"metrics": torch.stack([v.float() for v in values])}
+
+    def _gradient(self, carry: Tensors, inputs: Tensors) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """This replica's flat gradient, its buffers after the step, and its loss, top-1 and skipped share."""
+        layout = self.loss.network.layout
+        buffers = {k: t.clone() for k, t in layout.buffers.unpack(carry["buffers"]).items()}
+        images, labels = inputs["images"].chunk(self.accumulate), inputs["labels"].chunk(self.accumulate)
+        total, seen = None, None
+        for part, answers in zip(images, labels, strict=True):
+            if total is not None:
+                total, part = in_order(total, part)
+            params = {k: t.clone().requires_grad_() for k, t in layout.parameters.unpack(carry["params"]).items()}
+            loss, top1 = self.loss(part, answers, params, buffers, inputs)
+            grads = torch.autograd.grad(loss, list(params.values()), allow_unused=True)
+            known = [torch.zeros_like(p) if g is None else g for g, p in zip(grads, params.values(), strict=True)]
+            flat, values = layout.parameters.pack(known), torch.stack([loss.detach(), top1])
+            total, seen = (flat, values) if total is None else (total + flat, seen + values)
+        local = torch.cat([seen / self.accumulate, inputs["skipped"].mean().reshape(1)])
+        packed = layout.buffers.pack(buffers) if buffers else carry["buffers"]
+        return total / self.accumulate, packed, local
 
     @staticmethod
     def _hyper(carry: Tensors, inputs: Tensors) -> Hyper:
         """This step's hyper-parameters, from the tables of the run."""
         lr, momentum = (inputs[n].index_select(0, carry["step"].reshape(1)).reshape(()) for n in ("lr", "momentum"))
         return Hyper(lr, momentum, (carry["step"] - carry["skipped"] + 1).float())
-
-    def _reduce(
-        self, params: Tensors, grads: Sequence[torch.Tensor | None], metrics: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean of gradients and metrics over all replicas, in one all-reduce of one buffer."""
-        known = [torch.zeros_like(p) if g is None else g for g, p in zip(grads, params.values(), strict=True)]
-        flat = self.network.layout.parameters.pack(known)
-        reduced = mean_over_replicas(torch.cat([flat, F.pad(metrics, (0, LANES - len(metrics)))]))
-        return reduced[: len(flat)], reduced[len(flat) : len(flat) + len(metrics)]
 
 
 @dataclass(frozen=True)
@@ -149,17 +206,6 @@ def compare_replicas(carry: Tensors, inputs: Tensors) -> tuple[Tensors, Tensors]
     """How far the replicas' parameters and buffers are apart: `spread` float32 [1], 0 when they are bit-equal."""
     gaps = [(all_reduce(t, op="max") - all_reduce(t, op="min")).abs().max() for t in inputs.values() if t.numel()]
     return {}, {"spread": torch.stack(gaps).max().reshape(1)}
-
-
-def normalise(images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
-    """uint8 [N, H, W, 3] in 0..255 to float32 [N, 3, H, W]; mean and std [3] are of images in 0..1."""
-    return ((images.float() - 255.0 * mean) / (255.0 * std)).permute(0, 3, 1, 2)
-
-
-def random_flip(images: torch.Tensor) -> torch.Tensor:
-    """Mirror each image [N, C, H, W] left to right with probability one half."""
-    coin = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
-    return torch.where(coin, images.flip(3), images)
 
 
 def averaged(carry: Tensors, new: Tensors, decay: float) -> Tensors:

@@ -16,7 +16,7 @@ from xlatrain.evaluate import Evaluator
 from xlatrain.optim import build_optimizer
 from xlatrain.preflight import Plan
 from xlatrain.state import first_seed, initial_state, weights_in_use
-from xlatrain.step import TRAIN_METRICS, Tensors, average_buffers, compare_replicas
+from xlatrain.step import Tensors, average_buffers, compare_replicas
 from xlatrain.telemetry.meter import Meter
 from xlatrain.telemetry.progress import ProgressLine
 from xlatrain.telemetry.run_folder import MetricsWriter, log_to
@@ -43,9 +43,9 @@ class Trainer:
         self.started = time.perf_counter()
         progress.say(f"building {config.model.name} for {replica.world_size} replicas")
         self.model: HostModel = replica.shared("model", lambda: build_host_model(plan, replica))
-        self.step = CapturedStep(
-            build_train_step(config, self.model), replica, "train step", config.engine.replay, progress.say
-        )
+        train_step = build_train_step(config, self.model)
+        self.metrics = train_step.metrics
+        self.step = CapturedStep(train_step, replica, "train step", config.engine.replay, progress.say)
         self.evaluator = Evaluator(plan, self.model, replica, progress.say)
         self.synchronise = CapturedStep(average_buffers, replica, "statistics step", config.engine.replay)
         self.writer = MetricsWriter(folder) if replica.is_first else None
@@ -65,7 +65,7 @@ class Trainer:
                 self.plan.dataset.train.train_batches(where, config.train.seed, first_step=0), replica.local_count
             ),
         )
-        feed = DeviceFeed(fan.share(replica.local_ordinal), replica)
+        feed = DeviceFeed(fan, replica)
         batches = iter(feed)
         running: deque[tuple[int, torch.Tensor]] = deque()
 
@@ -115,7 +115,7 @@ class Trainer:
 
     def _read(self, step: int, metrics: torch.Tensor) -> None:
         """Read what a step reported, once it has run; log, and end a run that diverges."""
-        values = dict(zip(TRAIN_METRICS, metrics.cpu().tolist(), strict=True))
+        values = dict(zip(self.metrics, metrics.cpu().tolist(), strict=True))
         done, lengths = step + 1, self.plan.lengths
         self.meter.step(values)
         in_a_row = int(values["skipped_in_a_row"])

@@ -35,12 +35,42 @@ def nearest_names(name: str) -> list[str]:
 
 def _create(config: ModelConfig, num_classes: int, image_size: int) -> nn.Module:
     arguments: dict[str, Any] = dict(config.kwargs)
-    for key in ("drop_rate", "drop_path_rate"):
-        if (value := getattr(config, key)) is not None:
+    for key, value in (
+        ("drop_rate", config.drop_rate),
+        ("drop_path_rate", config.drop_path_rate),
+        ("global_pool", config.pool),
+    ):
+        if value is not None:
             arguments[key] = value
     if timm.get_pretrained_cfg_value(config.name, "fixed_input_size"):
         arguments.setdefault("img_size", image_size)
     try:
-        return timm.create_model(config.name, num_classes=num_classes, **arguments)
+        model = timm.create_model(config.name, num_classes=num_classes, **arguments)
     except (RuntimeError, TypeError, AssertionError) as error:
         raise ValueError(str(error).splitlines()[0]) from error
+    if config.zero_init_residual:
+        zero_residuals(model)
+    return model
+
+
+def zero_residuals(model: nn.Module) -> int:
+    """Set the scale of the last batch norm of each residual block to 0, so that the block starts as the identity (Goyal
+    et al., arXiv:1706.02677; recalled); returns how many. A block is a module of timm's with a skip connection."""
+    count = 0
+    for block in model.modules():
+        if not (getattr(block, "has_skip", False) or type(block).__name__ in ("BasicBlock", "Bottleneck")):
+            continue
+        norms = [child for child in block.children() if isinstance(child, nn.BatchNorm2d)]
+        if norms and norms[-1].affine:
+            nn.init.zeros_(norms[-1].weight)
+            count += 1
+    return count
+
+
+def last_layer(model: nn.Module) -> tuple[str, ...]:
+    """The names of the classifier's parameters."""
+    classifier = model.get_classifier() if hasattr(model, "get_classifier") else None
+    if not isinstance(classifier, nn.Module):
+        return ()
+    mine = {id(p) for p in classifier.parameters()}
+    return tuple(name for name, p in model.named_parameters() if id(p) in mine)

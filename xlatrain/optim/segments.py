@@ -26,9 +26,12 @@ class Segments:
         tensor index with all indices, exact in float32 and, unlike a scatter, parallel on a TPU.
         """
         rows = flat.square().view(-1, 8, LANES // 8).sum((1, 2))
-        tensors = torch.arange(len(self.layout.names), device=flat.device, dtype=self.index.dtype)
-        mine = self.index[:, None] == tensors[None, :]
-        return torch.where(mine, rows[:, None], torch.zeros_like(rows[:, None])).sum(0).sqrt()
+        return self._by_tensor(rows).sum(0).sqrt()
+
+    def largest(self, flat: torch.Tensor) -> torch.Tensor:
+        """Largest absolute value of each tensor: float32 [tensors]."""
+        rows = flat.abs().view(-1, 8, LANES // 8).amax((1, 2))
+        return self._by_tensor(rows).amax(0)
 
     def spread(self, values: torch.Tensor) -> torch.Tensor:
         """One value per tensor [tensors] to one per element [size]."""
@@ -46,3 +49,9 @@ class Segments:
     def is_decayed(self) -> torch.Tensor:
         """True for the tensors that weight decay and layer adaptation apply to: bool [tensors]."""
         return torch.arange(len(self.layout.names), device=self.index.device, dtype=torch.int32) < self.layout.decayed
+
+    def _by_tensor(self, rows: torch.Tensor) -> torch.Tensor:
+        """One value per row, in the column of the tensor that the row belongs to: [rows, tensors], else 0."""
+        tensors = torch.arange(len(self.layout.names), device=rows.device, dtype=self.index.dtype)
+        mine = self.index[:, None] == tensors[None, :]
+        return torch.where(mine, rows[:, None], torch.zeros_like(rows[:, None]))

@@ -64,7 +64,11 @@ class Meter:
         """Means of loss and accuracy since the last call, the last learning rate, norms, speed, skips."""
         rows, self._interval = self._interval, []
         last = rows[-1]
-        mean = {name: statistics.fmean(r[name] for r in rows) for name in ("loss", "top1", "grad_norm")}
+        mean = {
+            name: statistics.fmean(r[name] for r in rows)
+            for name in ("loss", "top1", "grad_norm", "gradient_error")
+            if name in last
+        }
         return {
             **mean,
             "lr": last["lr"],

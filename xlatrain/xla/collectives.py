@@ -29,6 +29,28 @@ def all_reduce(tensor: torch.Tensor, scale: float = 1.0, groups: Groups | None =
     return torch_xla._XLAC._xla_all_reduce(op, tensor, scale, [list(g) for g in groups or ()], True)
 
 
+def world_size() -> int:
+    """Replicas of the run."""
+    return xr.world_size()
+
+
+def all_gather(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """The tensors of all replicas, by ordinal. float32 [n] each; takes world size times the memory."""
+    if xr.world_size() == 1:
+        return [tensor]
+    # With pinned layouts torch_xla builds it of an all-reduce whose graph holds the ordinal: each replica would compile
+    # a program of its own, and on XLA:CPU those never meet.
+    return list(xm.all_gather(tensor[None], dim=0, pin_layout=False).unbind(0))
+
+
+def in_order(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The same values, but none before all are there: what follows is scheduled after what made them. Without it the
+    compiler may interleave micro-batches and hold the activations of all of them at once."""
+    copies = [tensor.clone() for tensor in tensors]
+    xm.optimization_barrier_(copies)
+    return tuple(copies)
+
+
 def mean_over_replicas(tensor: torch.Tensor) -> torch.Tensor:
     """Arithmetic mean of a float32 tensor over all replicas."""
     return all_reduce(tensor, scale=1.0 / xr.world_size(), op=xm.REDUCE_SUM)

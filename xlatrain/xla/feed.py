@@ -44,10 +44,18 @@ class Channel:
         """The reader goes away."""
         self._closed.set()
 
+    def _get(self) -> Any:
+        while not self._closed.is_set():
+            try:
+                return self._queue.get(timeout=0.1)
+            except queue.Empty:
+                continue
+        return StopIteration()
+
     def __iter__(self) -> Iterator[Any]:
         while True:
             started = time.perf_counter()
-            item = self._queue.get()
+            item = self._get()
             self.waited += time.perf_counter() - started
             if isinstance(item, StopIteration):
                 return
@@ -85,6 +93,10 @@ class HostFan:
         """The batches of local replica i. Raises the loader's own exception where it occurred."""
         return self._channels[i]
 
+    def join(self) -> None:
+        """Wait for the reading thread; it ends when the source does, or when a share is closed."""
+        self._thread.join()
+
 
 class DeviceFeed:
     """A replica's batches on its device, `ahead` batches before their use.
@@ -92,8 +104,9 @@ class DeviceFeed:
     Iterating yields dicts of device tensors and raises what the source raises. `waited`: seconds spent waiting for one.
     """
 
-    def __init__(self, source: Channel, replica: Replica, ahead: int = 2):
-        self._source, self._channel = source, Channel(ahead)
+    def __init__(self, fan: HostFan, replica: Replica, ahead: int = 2):
+        self._fan, self._channel = fan, Channel(ahead)
+        self._source = fan.share(replica.local_ordinal)
         self._thread = threading.Thread(
             target=self._copy, args=(replica.device,), daemon=True, name=f"device-feed-{replica.ordinal}"
         )
@@ -117,9 +130,12 @@ class DeviceFeed:
         return iter(self._channel)
 
     def close(self) -> None:
-        """Stop reading and copying ahead."""
+        """Stop reading and copying ahead, and wait for the threads: one that is still in a tensor operation when the
+        process ends takes it down with an abort."""
         self._source.close()
         self._channel.close()
+        self._thread.join()
+        self._fan.join()
 
 
 def split_batch(batch: Batch, parts: int) -> list[Batch]:

@@ -1,0 +1,94 @@
+"""Augmentation on the device, inside the captured step: one graph, random numbers anew at each step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+QUANTILES = 4097  # points at which Beta's inverse distribution is tabulated: no device samples it
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Blend each image with its partner: mixup (arXiv:1710.09412), cutmix (arXiv:1905.04899), or one of the two by a
+    coin for each batch. The partner is the image at the mirrored place of the batch, as in the TPU code."""
+
+    mixup: bool
+    cutmix: bool
+
+    def __call__(self, images: torch.Tensor, tables: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """images [N, C, H, W] to blended images, and the share of each image's own label: float32 [N].
+
+        tables: `mixup_quantiles` and `cutmix_quantiles`, Beta(alpha, alpha) at QUANTILES even steps of probability."""
+        partner = images.flip(0)
+        if not self.cutmix:
+            return mixup(images, partner, draw_beta(len(images), tables["mixup_quantiles"]))
+        pasted, kept = cutmix(images, partner, draw_beta(len(images), tables["cutmix_quantiles"]))
+        if not self.mixup:
+            return pasted, kept
+        blended, share = mixup(images, partner, draw_beta(len(images), tables["mixup_quantiles"]))
+        coin = torch.rand(1, device=images.device) < 0.5
+        return torch.where(coin, blended, pasted), torch.where(coin, share, kept)
+
+
+def mixup(images: torch.Tensor, partner: torch.Tensor, share: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """share·image + (1 - share)·partner, with share of at least one half, as the TPU code has it."""
+    share = torch.maximum(share, 1.0 - share)
+    return torch.lerp(partner, images, share.view(-1, 1, 1, 1)), share
+
+
+def cutmix(images: torch.Tensor, partner: torch.Tensor, share: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Paste a box of the partner, of area 1 - share before it is cut at the border, at a random place of each image.
+    Returns the images and the share that is left, counted in pixels."""
+    n, _, height, width = images.shape
+    side = torch.sqrt(1.0 - share)
+    inside = torch.ones(n, 1, height, width, device=images.device, dtype=torch.bool)
+    for size, shape in ((height, (1, 1, height, 1)), (width, (1, 1, 1, width))):
+        centre = torch.rand(n, device=images.device) * size
+        low, high = centre - side * size / 2, centre + side * size / 2
+        place = torch.arange(size, device=images.device).float().view(shape) + 0.5
+        inside = inside & (place > low.view(-1, 1, 1, 1)) & (place < high.view(-1, 1, 1, 1))
+    return torch.where(inside, partner, images), 1.0 - inside.float().mean((1, 2, 3))
+
+
+def draw_beta(count: int, quantiles: torch.Tensor) -> torch.Tensor:
+    """Numbers of the distribution whose quantiles are given: float32 [count], by linear interpolation."""
+    position = torch.rand(count, device=quantiles.device) * (len(quantiles) - 1)
+    below = position.floor()
+    low = quantiles.index_select(0, below.long())
+    high = quantiles.index_select(0, (below.long() + 1).clamp_max(len(quantiles) - 1))
+    return low + (high - low) * (position - below)
+
+
+def beta_quantiles(alpha: float) -> torch.Tensor:
+    """Beta(alpha, alpha) at QUANTILES even steps of probability: float32, on the host."""
+    import numpy as np
+    from scipy.stats import beta
+
+    return torch.tensor(beta.ppf(np.linspace(0.0, 1.0, QUANTILES), alpha, alpha), dtype=torch.float32)
+
+
+def mixed_cross_entropy(
+    logits: torch.Tensor, labels: torch.Tensor, share: torch.Tensor | None, smoothing: float
+) -> torch.Tensor:
+    """Mean cross entropy; with a share, that much against each label and the rest against its partner's."""
+    if share is None:
+        return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+    own, other = (
+        F.cross_entropy(logits, target, label_smoothing=smoothing, reduction="none")
+        for target in (labels, labels.flip(0))
+    )
+    return (share * own + (1.0 - share) * other).mean()
+
+
+def normalise(images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+    """uint8 [N, H, W, 3] in 0..255 to float32 [N, 3, H, W]; mean and std [3] are of images in 0..1."""
+    return ((images.float() - 255.0 * mean) / (255.0 * std)).permute(0, 3, 1, 2)
+
+
+def random_flip(images: torch.Tensor) -> torch.Tensor:
+    """Mirror each image [N, C, H, W] left to right with probability one half."""
+    coin = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
+    return torch.where(coin, images.flip(3), images)

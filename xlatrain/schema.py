@@ -1,0 +1,29 @@
+"""How a dataclass describes its options: type and default as Python has them, unit, help and limits beside them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import field
+from typing import Any
+
+
+def option(
+    default: Any, help: str, unit: str = "", choices: tuple = (), low: float | None = None, high: float | None = None
+) -> Any:
+    """A field of the schema: default, explanation, unit, and the values it may take: some choices, or low to high."""
+    metadata = {"help": help, "unit": unit, "choices": choices, "low": low, "high": high}
+    if isinstance(default, (dict, list)):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def options(schema: type, prefix: str = "") -> list[tuple[str, dataclasses.Field]]:
+    """All options of a schema as (dotted key, field), sub-schemas expanded."""
+    rows: list[tuple[str, dataclasses.Field]] = []
+    for f in dataclasses.fields(schema):
+        sub = f.default_factory if f.default_factory is not dataclasses.MISSING else None
+        if sub is not None and dataclasses.is_dataclass(sub):
+            rows += options(sub, f"{prefix}{f.name}.")
+        elif f.metadata:
+            rows.append((prefix + f.name, f))
+    return rows
