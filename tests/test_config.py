@@ -64,6 +64,18 @@ def test_choices_have_their_own_options_and_defaults():
         (["+model.kwargs.foo=1"], ["model", "'foo'"]),
         (["weights=x"], ["weights", "leave it out"]),
         (["hydra.foo=1"], ["hydra.foo", "no such option"]),
+        (["optimizer=sgd,lars"], ["optimizer=sgd,lars", "add -m"]),
+        (["optimizer=null"], ["optimizer"]),
+        (["--cfg"], ["--cfg", "no such flag"]),
+        (["weights=runs/lr=1/w.safetensors"], ["quote the value"]),
+        (["model.name=resnet18.nosuchtag"], ["model", "nosuchtag"]),
+        (["run.name=.."], ["run.name", "'..'"]),
+        (["train.seed=99999999999999999999"], ["train.seed", "out of range"]),
+        (["train.eval_every=0step"], ["train.eval_every", "at least 1step"]),
+        (["data.std=[0,0,0]"], ["data.std", "above 0"]),
+        (["gradient.accumulate=3"], ["train.global_batch", "3 micro-batches", "train.global_batch=120"]),
+        (["scaling.rule=legw"], ["scaling", "nothing to scale"]),
+        (["schedule=piecewise", "schedule.points=[[x,1.0]]"], ["schedule.points[0]", "'x'"]),
     ],
 )
 def test_a_mistake_is_one_clear_fault(overrides, words):
@@ -78,6 +90,11 @@ def test_faults_of_every_kind_are_reported_together():
         ["optimizer=larz", "train.globl_batch=1", "model.sync_bn_group=5", "train.duration=x"], check_train
     )
     assert [f.key for f in faults] == ["optimizer", "train.globl_batch", "model.sync_bn_group", "train.duration"]
+
+
+def test_a_missing_value_does_not_hide_other_faults():
+    faults = find_faults(["data=shards", "train.global_batch=63"], check_train)
+    assert [f.key for f in faults] == ["data.root", "train.global_batch"]
 
 
 def test_evaluation_needs_weights_that_are_there():

@@ -128,6 +128,27 @@ def test_a_shard_shorter_than_its_index_says_is_an_error(tmp_path):
         list(read_shard(tmp_path, short, 0))
 
 
+def test_a_shard_longer_than_its_index_says_is_an_error(tmp_path):
+    index = write(tmp_path)
+    with pytest.raises(DataError, match="goes on after the 7 samples"):
+        list(read_shard(tmp_path, replace(index.shards[0], samples=7), 0))
+    shards = (*index.shards[:2], replace(index.shards[2], samples=3))
+    # 23 samples fill the batch: only the reader can see that there are more.
+    short = ShardedSplit(replace(index, shards=shards), ShardsConfig(root="", image_size=8), 0)
+    with pytest.raises(DataError, match="goes on after the 3 samples"):
+        list(short.eval_batches(Place(0, 1, 23)))
+
+
+@pytest.mark.parametrize("entry", [{"samples": "5"}, {"samples": -5}])
+def test_an_index_that_cannot_be_is_refused(tmp_path, entry):
+    write(tmp_path)
+    content = json.loads((tmp_path / "index.json").read_text())
+    content["shards"][0] |= entry
+    (tmp_path / "index.json").write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match="not an index"):
+        read_index(tmp_path)
+
+
 def test_incomplete_samples_and_wrong_labels_are_named(tmp_path):
     import webdataset
 

@@ -13,7 +13,7 @@ from xlatrain.checkpoint import load_weights, save_weights
 from xlatrain.errors import ConfigError
 from xlatrain.state import first_seed, initial_state, model_layout
 from xlatrain.telemetry.meter import Meter
-from xlatrain.telemetry.run_folder import claim_run_folder, write_json
+from xlatrain.telemetry.run_folder import claimed_folder, write_json
 
 
 @pytest.fixture(scope="module")
@@ -89,11 +89,25 @@ def test_weights_of_another_model_or_a_broken_file_are_refused(model, tmp_path):
 
 def test_a_run_folder_that_is_there_is_kept_beside_the_new_one(tmp_path):
     for i in range(3):
-        folder = claim_run_folder(str(tmp_path), "r")
-        assert not list(folder.iterdir())
-        (folder / "summary.json").write_text(str(i))
+        with claimed_folder(str(tmp_path), "r") as folder:
+            assert [p.name for p in folder.iterdir()] == [".lock"]
+            (folder / "summary.json").write_text(str(i))
     kept = {p.name: (p / "summary.json").read_text() for p in tmp_path.iterdir()}
     assert kept == {"r.1": "0", "r.2": "1", "r": "2"}
+
+
+def test_a_folder_that_a_run_holds_is_not_touched(tmp_path):
+    with claimed_folder(str(tmp_path), "r"), pytest.raises(ConfigError, match="is going on"):  # noqa: SIM117
+        with claimed_folder(str(tmp_path), "r"):
+            pass
+    with claimed_folder(str(tmp_path), "sweep/0"), pytest.raises(ConfigError, match="is going on"):  # noqa: SIM117
+        with claimed_folder(str(tmp_path), "sweep"):
+            pass
+
+
+def test_a_folder_that_cannot_be_made_is_a_fault_of_the_configuration():
+    with pytest.raises(ConfigError, match="run.root: /proc/foo/r cannot be made"), claimed_folder("/proc/foo", "r"):
+        pass
 
 
 def test_json_files_hold_only_json(tmp_path):

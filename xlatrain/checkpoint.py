@@ -32,6 +32,7 @@ def save_weights(
     tensors |= {name: tensor.clone() for name, tensor in frozen.items()}
     draft = path.with_name(path.name + ".part")
     save_file({n: t.contiguous() for n, t in tensors.items()}, draft, metadata=dict(metadata))
+    draft.chmod(0o644)
     draft.replace(path)
 
 

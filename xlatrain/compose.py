@@ -25,7 +25,7 @@ _PACKAGE = Path(__file__).resolve().parent
 # In a wheel conf/ travels inside the package; in a checkout it lies beside it.
 CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
 
-_ERRORS = (HydraException, OmegaConfBaseException)
+_ERRORS = (HydraException, OmegaConfBaseException, ValueError, TypeError)
 
 
 def register_schemas() -> None:
@@ -42,12 +42,15 @@ def groups() -> dict[str, list[str]]:
     return {d.name: sorted(f.stem for f in d.glob("*.yaml")) for d in sorted(CONF.iterdir()) if d.is_dir()}
 
 
-def compose_config(overrides: Sequence[str]) -> tuple[Config, DictConfig]:
+def compose_config(overrides: Sequence[str], fill: bool = False) -> tuple[Config, DictConfig]:
     """Compose one job: the typed configuration, and the same as OmegaConf. Raises ConfigError with all faults; its
-    `usable` holds the overrides that are not at fault."""
+    `usable` holds the overrides that are not at fault. fill: give options that have no value an empty one, so that the
+    rest can be checked."""
     try:
-        composed = _compose(overrides)
         _check_added(overrides)
+        composed = _compose(overrides)
+        for key in OmegaConf.missing_keys(composed) if fill else ():
+            OmegaConf.update(composed, key, "")
         return to_config(composed), composed
     except (*_ERRORS, ConfigError) as error:
         _compose([])  # what fails without any override is a fault of conf/ itself: let it be seen whole
@@ -74,10 +77,13 @@ def sweep_jobs(overrides: Sequence[str]) -> list[list[str]]:
     choices = []
     for text in overrides:
         override = _parse(text)
-        if override.is_sweep_override():
-            choices.append([f"{override.get_key_element()}={v}" for v in override.sweep_string_iterator()])
-        else:
+        if not override.is_sweep_override():
             choices.append([text])
+            continue
+        try:
+            choices.append([f"{override.get_key_element()}={v}" for v in override.sweep_string_iterator()])
+        except HydraException as error:
+            raise ConfigError(Fault(text, _reason(error), "list the values, as in train.seed=0,1")) from None
     return [list(job) for job in itertools.product(*choices)]
 
 
@@ -96,10 +102,14 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
 
 
 def _parse(text: str) -> Override:
+    if text.startswith("-"):
+        raise ConfigError(Fault(text, "there is no such flag", "the flags are -m and --help; options are key=value"))
     try:
         return OverridesParser.create().parse_override(text)
     except HydraException as error:
-        raise ConfigError(Fault(text, _reason(error), "write key=value, as in train.seed=1")) from None
+        key, _, value = text.partition("=")
+        cure = f"quote the value: \"{key}='{value}'\"" if value else "write key=value, as in train.seed=1"
+        raise ConfigError(Fault(text, str(error).strip().splitlines()[0], cure)) from None
 
 
 def _check_added(overrides: Sequence[str]) -> None:
@@ -107,6 +117,8 @@ def _check_added(overrides: Sequence[str]) -> None:
     for text in overrides:
         override = _parse(text)
         key = override.key_or_group
+        if override.is_sweep_override():
+            raise ConfigError(Fault(text, "several values make a sweep", "add -m, or give one value"))
         if (override.is_add() or override.is_delete()) and not key.startswith("model.kwargs."):
             raise ConfigError(
                 Fault(text, "options cannot be added or deleted", f"write {key}=value for one that exists")

@@ -248,7 +248,7 @@ class EngineConfig:
 class TrainConfig:
     global_batch: int = option(128, "images per step over all replicas", "images", low=1)
     duration: str = option("20ep", "length of the run", "duration")
-    seed: int = option(0, "of initial weights, order, augmentation and masks", low=0)
+    seed: int = option(0, "of initial weights, order, augmentation and masks", low=0, high=2**31 - 1)
     label_smoothing: float = option(0.0, "share of the target spread over all classes", "probability", low=0, high=1)
     log_every: str = option("10step", "how often a line of metrics is written", "duration")
     eval_every: str = option("5ep", "how often the validation set is evaluated", "duration")

@@ -34,7 +34,7 @@ def parse_duration(text: str) -> Duration:
     """Read a duration. Raises ValueError, saying what is allowed."""
     match = _FORM.fullmatch(str(text).strip())
     if not match:
-        raise ValueError("write a number with a unit: 20ep, 300step, 5% or 1.28Mexample")
+        raise ValueError("write a number with a unit: 20ep, 300step, 1.28Mexample, or 5% of the run")
     if match["scale"] and match["unit"] == "%":
         raise ValueError("a percentage takes no k or M")
     return Duration(float(match["value"]) * _SCALE[match["scale"]], match["unit"])

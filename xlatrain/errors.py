@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-EXIT_DONE, EXIT_FAILED, EXIT_CONFIG, EXIT_PREEMPTED = 0, 1, 2, 75
+EXIT_DONE, EXIT_FAILED, EXIT_CONFIG = 0, 1, 2
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,14 @@ from xlatrain.xla.runtime import Replica, to_device
 
 @dataclass(frozen=True)
 class EvalResult:
-    """loss: mean cross entropy. top1, top5: fractions. eval_examples: images counted; skipped_samples: undecodable."""
+    """loss: mean cross entropy. top1, top5: fractions. eval_examples: images counted; eval_skipped_samples: undecodable
+    ones."""
 
     loss: float
     top1: float
     top5: float
     eval_examples: int
-    skipped_samples: int
+    eval_skipped_samples: int
 
     def as_dict(self) -> dict[str, float | int]:
         return asdict(self)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from xlatrain.errors import EXIT_DONE, EXIT_FAILED, ConfigError, Fault, ReplicaE
 from xlatrain.preflight import Plan, check_eval, check_train
 from xlatrain.show import show_schedule
 from xlatrain.telemetry.console import make_console
+from xlatrain.telemetry.run_folder import claimed_folder
 
 Check = Callable[[Config], Plan]
 Run = Callable[..., dict[str, Any]]
@@ -65,13 +65,14 @@ def find_faults(overrides: Sequence[str], check: Check) -> list[Fault]:
     except ConfigError as error:
         faults += error.faults
         try:
-            config, _ = compose_config(error.usable)
+            config, _ = compose_config(error.usable, fill=True)
         except ConfigError:
             return faults
     try:
         check(config)
     except ConfigError as error:
-        faults += error.faults
+        known = {f.key for f in faults}
+        faults += [f for f in error.faults if f.key not in known]
     return faults
 
 
@@ -84,8 +85,7 @@ def _sweep(run: Run, check: Check, overrides: list[str]) -> int:
     if faults:
         raise ConfigError(*faults)
     first, _ = compose_config(all_jobs[0])
-    name = first.run.name or f"sweep-{time.strftime('%Y%m%d-%H%M%S')}"
-    folder = Path(first.run.root) / name
+    name = first.run.name or runs.free_name(first.run.root, "sweep")
 
     def job(composed: DictConfig) -> None:
         job_overrides = list(HydraConfig.get().overrides.task)
@@ -99,12 +99,13 @@ def _sweep(run: Run, check: Check, overrides: list[str]) -> int:
                 raise SystemExit(error.exit_code) from None
 
     argv = sys.argv
-    sys.argv = ["xlatrain", "-m", f"hydra.sweep.dir={folder}", *overrides]
-    try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
-    finally:
-        sys.argv = argv
-    return _print_results(folder)
+    with claimed_folder(first.run.root, name) as folder:
+        sys.argv = ["xlatrain", "-m", f"hydra.sweep.dir='{folder}'", *overrides]
+        try:
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
+        finally:
+            sys.argv = argv
+        return _print_results(folder)
 
 
 def print_summary(summary: dict[str, Any]) -> None:
@@ -127,15 +128,20 @@ def print_summary(summary: dict[str, Any]) -> None:
     for label, key in rows.items():
         if key in summary:
             value = summary[key]
-            table.add_row(label, f"{value:.4f}" if key in ("top1", "top5", "loss") else str(value))
+            table.add_row(label, _fraction(value) if key in ("top1", "top5", "loss") else str(value))
     make_console().print(table)
+
+
+def _fraction(value: float | None) -> str:
+    """Four digits; a value that was not finite is null in JSON."""
+    return "nan" if value is None else f"{value:.4f}"
 
 
 def _print_results(folder: Path) -> int:
     """The table that ends a sweep, the best top-1 marked. Returns the exit code."""
     files = sorted(folder.glob("*/summary.json"), key=lambda p: int(p.parent.name))
     summaries = [json.loads(p.read_text()) for p in files]
-    best = max((s["top1"] for s in summaries if "top1" in s), default=None)
+    best = max((s["top1"] for s in summaries if s.get("top1") is not None), default=None)
     common = set.intersection(*(set(s["overrides"]) for s in summaries)) if len(summaries) > 1 else set()
     table = Table(box=None, pad_edge=False)
     for heading in ("job", "overrides", "status", "top-1", "top-5", "loss", "images/s", "seconds"):
@@ -146,9 +152,9 @@ def _print_results(folder: Path) -> int:
         if s["status"] == "done":
             mark = " best" if s["top1"] == best else ""
             results = [
-                f"{s['top1']:.4f}{mark}",
-                f"{s['top5']:.4f}",
-                f"{s['loss']:.4f}",
+                _fraction(s["top1"]) + mark,
+                _fraction(s["top5"]),
+                _fraction(s["loss"]),
                 str(s.get("images_per_second", "")),
                 f"{s['wall_seconds']:.1f}",
             ]

@@ -39,7 +39,7 @@ def check_eval(config: Config) -> Plan:
 
 
 def _check(config: Config, training: bool) -> Plan:
-    faults = _values(config) + _environment()
+    faults = _values(config) + _environment() + _run_folder(config)
     faults += _batches(config) if training else []
     faults += _weights(config, training)
     replicas = config.cluster.replicas
@@ -91,9 +91,11 @@ def _values(config: Config) -> list[Fault]:
         elif low is not None and not low <= value <= (high if high is not None else value):  # also catches nan
             bounds = f"{low} to {high}" if high is not None else f"{low} or more"
             faults.append(Fault(key, f"{value} is out of range", f"take {bounds}"))
-    for key in ("mean", "std"):
-        if len(getattr(config.data, key)) != 3:
-            faults.append(Fault(f"data.{key}", f"{getattr(config.data, key)}", "give three numbers, one per channel"))
+    for key, low in (("mean", float("-inf")), ("std", 0.0)):
+        values = getattr(config.data, key)
+        if len(values) != 3 or not all(v > low for v in values):
+            what = "three numbers" if key == "mean" else "three numbers above 0"
+            faults.append(Fault(f"data.{key}", f"{values} are not {what}, one per channel", "see conf/data"))
     return faults
 
 
@@ -105,6 +107,21 @@ def _flat(node: object, prefix: str = "") -> Iterator[tuple[str, dataclasses.Fie
             yield from _flat(value, f"{prefix}{field.name}.")
         elif field.metadata:
             yield prefix + field.name, field, value
+
+
+def _run_folder(config: Config) -> list[Fault]:
+    """Whether the run's folder can be made, without making it."""
+    faults = []
+    name = config.run.name
+    if name is not None and (not name or Path(name).is_absolute() or {".", ".."} & set(name.split("/"))):
+        faults.append(
+            Fault("run.name", f"{name!r} is no name of a folder under run.root", "take letters, digits, - and _")
+        )
+    root = Path(config.run.root).absolute()
+    nearest = next(p for p in (root, *root.parents) if p.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        faults.append(Fault("run.root", f"{config.run.root} cannot be written", "name a folder of yours"))
+    return faults
 
 
 def _environment() -> list[Fault]:

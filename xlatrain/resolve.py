@@ -50,6 +50,9 @@ def resolve_lengths(config: Config, samples: int) -> Lengths:
     return Lengths(steps_per_epoch, total, log, evaluate)
 
 
+_NOT_ZERO = ("train.duration", "train.log_every", "train.eval_every", "schedule.decay_every")
+
+
 def check_durations(config: Config) -> list[Fault]:
     """Every text that should be a duration and is not."""
     s, t = config.schedule, config.train
@@ -72,8 +75,11 @@ def check_durations(config: Config) -> list[Fault]:
             )
     for key, text in texts.items():
         try:
-            if parse_duration(text).unit == "%" and key == "train.duration":
+            duration = parse_duration(text)
+            if duration.unit == "%" and key == "train.duration":
                 raise ValueError("a run cannot be a percentage of itself: write 20ep, 300step or 1.28Mexample")
+            if duration.amount == 0 and key in _NOT_ZERO:
+                raise ValueError("take at least 1step; what is longer than the run happens once, at its end")
         except ValueError as error:
             faults.append(Fault(key, f"{text!r} is not a duration", str(error)))
     return faults

@@ -121,7 +121,7 @@ class Trainer:
         in_a_row = int(values["skipped_in_a_row"])
         if in_a_row >= self.plan.config.train.max_skipped_steps:
             raise DivergenceError(
-                f"the gradient was not finite in {in_a_row} steps in a row, {done - in_a_row} to {step}; none of them "
+                f"the gradient was not finite in {in_a_row} steps in a row, {done - in_a_row + 1} to {done}; none "
                 "was applied. Lower optimizer.lr or lengthen schedule.warmup"
             )
         log = done % lengths.log_every == 0 or done == lengths.total_steps
@@ -175,6 +175,7 @@ class Trainer:
             "compiles": {name.removesuffix(" step"): watch.compiles(name) for name in steps},
             "other_compiles": watch.other_compiles(*steps),
             "cpu_fallbacks": watch.fallback_ops(),
+            "device_reads": watch.transfers_from_device(),
             **self.meter.totals(),
             "capture_seconds": round(self.step.capture_seconds, 3),
             "wall_seconds": round(time.perf_counter() - self.started, 3),

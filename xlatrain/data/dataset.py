@@ -57,8 +57,17 @@ def open_dataset(config: DataConfig, augment: AugmentConfig) -> Dataset:
         case DigitsConfig():
             _check_digits(config)
             root = Path(config.root) if config.root else digits.default_root(config.val_fraction)
-            digits.write_digits(root, config.val_fraction)
-            return _open_shards(root, config, augment)
+            try:
+                digits.write_digits(root, config.val_fraction)
+                return _open_shards(root, config, augment)
+            except OSError as error:
+                raise ConfigError(
+                    Fault("data.root", f"{root} cannot be written: {error}", "name a folder of yours")
+                ) from None
+            except ConfigError as error:
+                raise ConfigError(
+                    Fault("data.root", error.faults[0].problem, f"delete {root}: it is written anew")
+                ) from None
         case ShardsConfig():
             return _open_shards(Path(config.root), config, augment)
         case SyntheticConfig():

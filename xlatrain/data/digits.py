@@ -25,7 +25,7 @@ def default_root(val_fraction: float) -> Path:
 
 def write_digits(root: Path, val_fraction: float) -> None:
     """Write train/ and val/ under `root`, split by class with a fixed seed. Does nothing when they are there."""
-    if (root / "val" / "index.json").exists():
+    if all((root / name / "index.json").exists() for name in ("train", "val")):
         return
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split

@@ -57,8 +57,10 @@ def read_index(root: Path) -> ShardIndex:
     path = root / "index.json"
     try:
         content = json.loads(path.read_text())
-        shards = tuple(Shard(**entry) for entry in content["shards"])
-        class_names = tuple(content["class_names"])
+        shards = tuple(_shard(entry) for entry in content["shards"])
+        class_names = tuple(str(name) for name in content["class_names"])
+        if not class_names:
+            raise ValueError("class_names is empty")
     except FileNotFoundError:
         raise ConfigError(
             Fault(
@@ -78,6 +80,13 @@ def read_index(root: Path) -> ShardIndex:
             )
         )
     return ShardIndex(root, shards, class_names)
+
+
+def _shard(entry: dict) -> Shard:
+    shard = Shard(str(entry["name"]), entry["samples"], entry["bytes"])
+    if not (isinstance(shard.samples, int) and shard.samples >= 0):
+        raise ValueError(f"{shard.name} has {shard.samples!r} samples")
+    return shard
 
 
 def write_shards(
@@ -123,6 +132,8 @@ def read_shard(root: Path, shard: Shard, first_number: int) -> Iterator[Sample]:
                     if key is not None:
                         yield _sample(path, key, first_number + count, image, label)
                         count += 1
+                    if count == shard.samples:
+                        raise bad_sample(path, stem, f"the shard goes on after the {count} samples of its index")
                     key, image, label = stem, None, None
                 content = archive.extractfile(member).read()
                 if kind.lower() in IMAGE_TYPES:
@@ -140,7 +151,7 @@ def read_shard(root: Path, shard: Shard, first_number: int) -> Iterator[Sample]:
 
 def _sample(path: str, key: str, number: int, image: bytes | None, label: bytes | None) -> Sample:
     if image is None:
-        raise bad_sample(path, key, f"has no image ({', '.join(IMAGE_TYPES)})")
+        raise bad_sample(path, key, f"has no image ({', '.join(IMAGE_TYPES)}), or the tar is cut short here")
     try:
         return Sample(path, key, number, image, int(label or b""))
     except ValueError:

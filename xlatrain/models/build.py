@@ -42,9 +42,9 @@ def _create(config: ModelConfig, num_classes: int, image_size: int) -> nn.Module
     ):
         if value is not None:
             arguments[key] = value
-    if timm.get_pretrained_cfg_value(config.name, "fixed_input_size"):
-        arguments.setdefault("img_size", image_size)
     try:
+        if timm.get_pretrained_cfg_value(config.name, "fixed_input_size"):
+            arguments.setdefault("img_size", image_size)
         model = timm.create_model(config.name, num_classes=num_classes, **arguments)
     except (RuntimeError, TypeError, AssertionError) as error:
         raise ValueError(str(error).splitlines()[0]) from error

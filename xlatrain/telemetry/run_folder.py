@@ -2,27 +2,62 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import logging
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from xlatrain.errors import ConfigError, Fault
+
 logger = logging.getLogger("xlatrain")
 
+_LOCK = ".lock"  # held by the process of a run that is going on
 
-def claim_run_folder(root: str, name: str) -> Path:
-    """Make the folder of a new run. One that is there already is kept beside it as name.1, name.2, ...: nothing that
-    was saved is ever lost."""
+
+@contextlib.contextmanager
+def claimed_folder(root: str, name: str) -> Iterator[Path]:
+    """Make the folder of a new run and hold it until the run ends. One that is there already is kept beside it as
+    name.1, name.2, ...: nothing that was saved is ever lost. Raises ConfigError when a run holds it right now, or it
+    cannot be made."""
     folder = Path(root) / name
-    if folder.exists() and any(folder.iterdir()):
+    while True:
+        _keep_aside(folder)
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir()
+            break
+        except FileExistsError:
+            continue  # another run made it just now: it holds it, or it is kept aside in turn
+        except OSError as error:
+            raise ConfigError(
+                Fault("run.root", f"{folder} cannot be made: {error}", "name a folder of yours")
+            ) from None
+    with (folder / _LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder.resolve()
+
+
+def _keep_aside(folder: Path) -> None:
+    if not folder.exists():
+        return
+    with contextlib.ExitStack() as stack:
+        for path in folder.glob(f"**/{_LOCK}"):
+            lock = stack.enter_context(path.open())
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigError(
+                    Fault("run.name", f"a run in {folder} is going on", "wait for it, or take another run.name")
+                ) from None
         number = 1
         while (kept := folder.with_name(f"{folder.name}.{number}")).exists():
             number += 1
         folder.rename(kept)
-        logger.warning("%s was there already and is kept as %s", folder, kept)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder.resolve()
+    logger.warning("%s was there already and is kept as %s", folder, kept)
 
 
 def log_to(folder: Path) -> None:

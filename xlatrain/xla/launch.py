@@ -26,7 +26,7 @@ from typing import Any
 
 from xlatrain.errors import ReplicaError
 
-_FAILURE, _RESULT = "failure.txt", "result.pickle"
+_FAILURE, _RESULT, _GROUP = "failure.txt", "result.pickle", "group-"
 
 
 def launch(target: str, *args: Any, platform: str = "cpu", replicas: int = 1) -> Any:
@@ -44,13 +44,18 @@ def launch(target: str, *args: Any, platform: str = "cpu", replicas: int = 1) ->
     ):
         from torch_xla.distributed import xla_multiprocessing as xmp  # reads the environment, so not before
 
+        problem: BaseException | None = None
         try:
-            xmp.spawn(_replica_main, args=(target, args, channel, os.getpid(), replicas))
+            if not received:
+                xmp.spawn(_replica_main, args=(target, args, channel, os.getpid(), replicas))
         except (BrokenProcessPool, KeyboardInterrupt) as error:
-            _kill_children()
-            if received:
-                raise ReplicaError(f"stopped by signal {received[0]}", 128 + received[0]) from None
-            raise ReplicaError(_failure_report(Path(channel), error)) from None
+            problem = error
+        finally:
+            _end_groups(Path(channel))
+        if received:
+            raise ReplicaError(f"stopped by signal {received[0]}", 128 + received[0])
+        if problem:
+            raise ReplicaError(_failure_report(Path(channel), problem))
         return pickle.loads((Path(channel) / _RESULT).read_bytes())
 
 
@@ -59,6 +64,7 @@ def _replica_main(index: int, target: str, args: tuple, channel: str, parent: in
     from xlatrain.xla import runtime
 
     ordinal = index
+    _lead_group(Path(channel))
     try:
         replica = runtime.this_replica()
         if replica.world_size != expected:
@@ -106,7 +112,21 @@ def _die_with(parent: int) -> None:
     """End this process when its parent is gone, so that no orphan keeps the devices."""
     while os.getppid() == parent:
         time.sleep(1)
-    os._exit(1)
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def _lead_group(channel: Path) -> None:
+    """Make this process the head of a group of its own, to which its loader's workers belong: they end with it."""
+    if os.getpgrp() != os.getpid():
+        os.setpgid(0, 0)
+    (channel / f"{_GROUP}{os.getpid()}").touch()
+
+
+def _end_groups(channel: Path) -> None:
+    """Kill what is left of the processes of this run, however they ended."""
+    for path in channel.glob(f"{_GROUP}*"):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(int(path.name.removeprefix(_GROUP)), signal.SIGKILL)
 
 
 @contextlib.contextmanager
@@ -136,12 +156,20 @@ def _environment(platform: str, replicas: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[list[int]]:
-    """On SIGINT or SIGTERM end the children at once; the pool of processes would wait for them for ever."""
+    """On SIGINT or SIGTERM end the children; the pool of processes would wait for them for ever. The killing goes on
+    until the run has ended, since a signal may come before the children do."""
     received: list[int] = []
+    ended = threading.Event()
+
+    def kill() -> None:
+        while not ended.wait(0.1):
+            for child in multiprocessing.active_children():
+                child.kill()
 
     def stop(number: int, frame: object) -> None:
+        if not received:
+            threading.Thread(target=kill, daemon=True).start()
         received.append(number)
-        _kill_children()
 
     if threading.current_thread() is not threading.main_thread():
         yield received
@@ -150,10 +178,6 @@ def _signals() -> Iterator[list[int]]:
     try:
         yield received
     finally:
+        ended.set()
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _kill_children() -> None:
-    for child in multiprocessing.active_children():
-        child.kill()

@@ -1,0 +1,95 @@
+"""Clipping, accumulation and low-precision sums of gradients are what they say."""
+
+import pytest
+import timm.utils
+import torch
+
+from tests.test_optim import SHAPES, fixed_tensors, layout
+from tests.test_run import losses, train
+from xlatrain.augment import QUANTILES, beta_quantiles, cutmix, draw_beta, mixed_cross_entropy, mixup
+from xlatrain.optim.clip import clip_adaptive, clip_norm, clip_value
+
+
+def parameters(scale):
+    params = {n: torch.nn.Parameter(t) for n, t in fixed_tensors(0).items()}
+    for param, grad in zip(params.values(), fixed_tensors(1).values(), strict=True):
+        param.grad = grad * scale
+    return params
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-3, 1.0, 100.0])
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (lambda p, g: clip_value(g, 0.5), lambda ps: torch.nn.utils.clip_grad_value_(ps, 0.5)),
+        (lambda p, g: clip_norm(g, 2.0), lambda ps: torch.nn.utils.clip_grad_norm_(ps, 2.0)),
+        (lambda p, g: clip_adaptive(p, g, 0.02, layout()), lambda ps: timm.utils.adaptive_clip_grad(ps, 0.02)),
+    ],
+    ids=["value", "norm", "agc"],
+)
+def test_clipping_equals_torchs_and_timms(ours, theirs, scale):
+    params, where = parameters(scale), layout()
+    found = where.unpack(ours(where.pack(params), where.pack({n: p.grad for n, p in params.items()})))
+    theirs(list(params.values()))
+    for name in SHAPES:
+        torch.testing.assert_close(found[name], params[name].grad, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0])
+def test_numbers_are_drawn_from_beta(alpha):
+    torch.manual_seed(0)
+    quantiles = beta_quantiles(alpha)
+    assert len(quantiles) == QUANTILES
+    drawn = draw_beta(200_000, quantiles).double()
+    assert drawn.mean().item() == pytest.approx(0.5, abs=3e-3)
+    assert drawn.var().item() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=1e-2)
+
+
+def test_mixup_blends_images_and_labels_alike():
+    images, share = torch.randn(6, 3, 4, 4), torch.tensor([0.1, 0.5, 0.9, 0.3, 0.7, 1.0])
+    mixed, kept = mixup(images, images.flip(0), share)
+    assert kept.tolist() == pytest.approx([0.9, 0.5, 0.9, 0.7, 0.7, 1.0])
+    torch.testing.assert_close(mixed[0], 0.9 * images[0] + 0.1 * images[5])
+    logits, labels = torch.randn(6, 5), torch.arange(6) % 5
+    one_hot = torch.nn.functional.one_hot(labels, 5).float()
+    target = kept[:, None] * one_hot + (1 - kept[:, None]) * one_hot.flip(0)
+    expected = torch.nn.functional.cross_entropy(logits, target, label_smoothing=0.1)
+    torch.testing.assert_close(mixed_cross_entropy(logits, labels, kept, 0.1), expected)
+
+
+def test_cutmix_counts_the_pixels_it_pastes():
+    torch.manual_seed(1)
+    images = torch.zeros(300, 1, 16, 16)
+    partner = torch.ones_like(images)
+    mixed, kept = cutmix(images, partner, torch.rand(300))
+    torch.testing.assert_close(1.0 - mixed.mean((1, 2, 3)), kept)
+    assert 0.3 < kept.mean().item() < 0.8
+
+
+COMMON = ["cluster.replicas=2", "augment=none", "ema=off", "train.duration=6step", "train.log_every=1step"]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("gradient")
+
+
+@pytest.mark.replicas
+def test_micro_batches_are_the_whole_batch_for_a_model_without_batch_norm(root):
+    """1e-6 relative: the mean of means, in another order of sums."""
+    overrides = [*COMMON, "model.name=test_vit", "optimizer.lr=0.01"]
+    whole = losses(train(root, "whole", *overrides))
+    parts = train(root, "parts", *overrides, "gradient.accumulate=4", "gradient.bucket_mb=0.5")
+    assert losses(parts) == pytest.approx(whole, rel=1e-6)
+    assert parts["compiles"] == {"train": 1, "eval": 1}
+
+
+@pytest.mark.replicas
+def test_eight_bit_sums_with_scaling_stay_near_float32_and_report_how_near(root):
+    overrides = [*COMMON, "gradient=e5m2_aps", "gradient.report_error=true", "gradient.fp32_last_layer=true"]
+    summary = train(root, "aps", *overrides, "cluster.replicas=4")
+    assert losses(summary) == pytest.approx(losses(train(root, "fp32", *COMMON, "cluster.replicas=4")), rel=0.1)
+    from tests.test_run import lines
+
+    errors = [row["gradient_error"] for row in lines(summary, "train")]
+    assert all(0.01 < e < 0.3 for e in errors)  # two mantissa bits are 12 % at worst a rounding
