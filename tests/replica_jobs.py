@@ -119,13 +119,15 @@ def run_errors(replica: Replica) -> dict:
     return messages
 
 
-def run_batch_norm(replica: Replica, sizes: list[int], mean: float) -> dict:
-    """GroupedBatchNorm over groups of each size, forward and backward, on slices of one batch of 16."""
+def run_batch_norm(replica: Replica, sizes: list[int], mean: float, bf16: bool, steps: int) -> list[dict]:
+    """GroupedBatchNorm over groups of each size, forward and backward, on slices of one batch of 16: what each replica
+    has after some steps, by group size. Gradients of weight and bias are those of the replica's own share."""
     results = {}
+    x, weight, bias, target = batch_norm_case(mean)
+    share = len(x) // replica.world_size
+    mine = slice(replica.ordinal * share, (replica.ordinal + 1) * share)
+    dtype = torch.bfloat16 if bf16 else torch.float32
     for size in sizes:
-        x, weight, bias, target = batch_norm_case(mean)
-        share = len(x) // replica.world_size
-        mine = slice(replica.ordinal * share, (replica.ordinal + 1) * share)
         norm = GroupedBatchNorm(nn.BatchNorm2d(x.shape[1]), replica_groups(replica.world_size, size), size)
 
         def step(carry, inputs, norm=norm):
@@ -133,18 +135,19 @@ def run_batch_norm(replica: Replica, sizes: list[int], mean: float) -> dict:
             weight, bias = (inputs[n].clone().requires_grad_() for n in ("weight", "bias"))
             buffers = {n: t.clone() for n, t in carry.items()}
             y = torch.func.functional_call(norm, {"weight": weight, "bias": bias, **buffers}, (x,))
-            dx, dw, db = torch.autograd.grad((y * inputs["target"]).sum(), [x, weight, bias])
-            return buffers, {"y": y.detach(), "dx": dx, "dw": all_reduce(dw), "db": all_reduce(db)}
+            dx, dw, db = torch.autograd.grad((y.float() * inputs["target"]).sum(), [x, weight, bias])
+            return buffers, {"y": y.detach().float(), "dx": dx.float(), "dw": dw, "db": db}
 
         carry = to_device(
             {"running_mean": torch.zeros(x.shape[1]), "running_var": torch.ones(x.shape[1])}, replica.device
         )
         captured = CapturedStep(step, replica, f"batch norm {size}")
-        inputs = to_device({"x": x[mine], "weight": weight, "bias": bias, "target": target[mine]}, replica.device)
-        for _ in range(3):
+        inputs = {"x": x[mine].to(dtype), "weight": weight, "bias": bias, "target": target[mine]}
+        inputs = to_device(inputs, replica.device)
+        for _ in range(steps):
             carry, outputs = captured(carry, inputs)
         results[size] = {k: t.cpu() for k, t in {**carry, **outputs}.items()}
-    return {"by_replica": gather(replica, results)}
+    return gather(replica, results)
 
 
 def batch_norm_case(mean: float):
@@ -152,6 +155,20 @@ def batch_norm_case(mean: float):
     random = torch.Generator().manual_seed(5)
     x = torch.randn(16, 3, 4, 4, generator=random) * torch.tensor([1.0, 0.5, 3.0]).view(1, 3, 1, 1) + mean
     return x, torch.tensor([1.0, -0.5, 2.0]), torch.tensor([0.1, 0.0, -1.0]), torch.randn(x.shape, generator=random)
+
+
+def plain_batch_norm(mean: float, rows: slice, bf16: bool, steps: int) -> dict:
+    """torch's own batch norm, in float64, on some rows of that batch: outputs and gradients of the last step, running
+    statistics."""
+    x, weight, bias, target = batch_norm_case(mean)
+    x = x.to(torch.bfloat16) if bf16 else x
+    x, weight, bias, target = x[rows].double(), weight.double(), bias.double(), target[rows].double()
+    running_mean, running_var = torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
+    for _ in range(steps):
+        leaves = [t.clone().requires_grad_() for t in (x, weight, bias)]
+        y = F.batch_norm(leaves[0], running_mean, running_var, leaves[1], leaves[2], True, 0.1, 1e-5)
+        dx, dw, db = torch.autograd.grad((y * target).sum(), leaves)
+    return {"y": y.detach(), "dx": dx, "dw": dw, "db": db, "running_mean": running_mean, "running_var": running_var}
 
 
 def raise_on(replica: Replica, ordinal: int) -> None:
@@ -165,13 +182,28 @@ def raise_on(replica: Replica, ordinal: int) -> None:
         replica.wait()
 
 
-def plain_batch_norm(mean: float, steps: int = 3):
-    """torch's own batch norm on the whole batch: outputs and gradients of the last step, running statistics."""
-    x, weight, bias, target = batch_norm_case(mean)
-    running_mean, running_var = torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
-    x, weight, bias, target = (t.double() for t in (x, weight, bias, target))
-    for _ in range(steps):
-        leaves = [t.clone().requires_grad_() for t in (x, weight, bias)]
-        y = F.batch_norm(leaves[0], running_mean, running_var, leaves[1], leaves[2], True, 0.1, 1e-5)
-        dx, dw, db = torch.autograd.grad((y * target).sum(), leaves)
-    return {"y": y.detach(), "dx": dx, "dw": dw, "db": db, "running_mean": running_mean, "running_var": running_var}
+def run_combination_steps(replica: Replica, plans: dict) -> dict:
+    """Three steps of each plan's train step, replayed and then traced: losses, and what was compiled."""
+    from xlatrain.build import build_host_model, build_train_step, place, train_tables
+    from xlatrain.optim import build_optimizer
+    from xlatrain.state import first_seed, initial_state
+
+    results = {}
+    for name, plan in plans.items():
+        model = replica.shared(name, lambda plan=plan: build_host_model(plan, replica))
+        slots = build_optimizer(plan.config.optimizer).slots
+        tables = to_device(train_tables(plan, model), replica.device)
+        losses, compiles = {}, {}
+        for replay in (True, False):
+            label = f"{name} replay={replay}"
+            step = CapturedStep(build_train_step(plan.config, model), replica, label, replay)
+            state = initial_state(model.module, model.layout, slots, plan.config.ema.enabled, first_seed(0, 0))
+            state = to_device(state, replica.device)
+            batches = plan.dataset.train.train_batches(place(plan.config.train.global_batch, replica), 0, 0)
+            losses[replay] = []
+            for _, batch in zip(range(3), batches, strict=False):
+                state, outputs = step(state, {**to_device(batch, replica.device), **tables})
+                losses[replay].append(outputs["metrics"].cpu().tolist()[0])
+            compiles[replay] = watch.compiles(label)
+        results[name] = (losses, compiles)
+    return results

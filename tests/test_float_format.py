@@ -1,10 +1,10 @@
 """The emulated formats equal a reference that works on one value at a time, in exact fractions."""
 
 import math
-import random
 import struct
 from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 
@@ -56,18 +56,48 @@ def test_all_bf16_values(form):
     check([b << 16 for b in range(2**16)], form)
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_random_float32_values_of_all_sizes_and_around_the_format(form):
-    draw = random.Random(1)
-    bits = [draw.getrandbits(32) for _ in range(100_000)]
+def bit_reference(bits, exponent_bits, mantissa_bits):
+    """The same cast on an array of float32 bits (uint32), in integers; checked against `reference` below."""
+    field, fraction = (bits >> 23 & 0xFF).astype(np.int64), (bits & 0x7FFFFF).astype(np.int64)
+    bias = 2 ** (exponent_bits - 1) - 1
+    exponent = np.maximum(field - 127, 1 - bias)
+    significand = (fraction | 1 << 23) >> np.minimum(exponent - (field - 127), 40)
+    drop = 23 - mantissa_bits
+    kept, rest = significand >> drop, significand & (1 << drop) - 1
+    half = (1 << drop) >> 1
+    kept += (rest > half) | ((rest == half) & (kept & 1 == 1) & (drop > 0))
+    with np.errstate(over="ignore"):
+        value = np.ldexp(kept.astype(np.float64), exponent - mantissa_bits).astype(np.float32)
+    value = np.where(field - 127 > bias, np.float32(np.inf), np.where(field == 0, np.float32(0), value))
+    signed = np.where(bits >> 31 == 1, -value, value)
+    return np.where(field == 255, bits.view(np.float32), signed)
+
+
+def random_bits(form, count):
+    """Half of all float32 values, half of those around the range of a format."""
+    random = np.random.default_rng(form)
+    bits = random.integers(0, 2**32, count, dtype=np.uint64).astype(np.uint32)
     middle = 127 - 2 ** (form[0] - 1)
-    bits += [
-        draw.getrandbits(1) << 31
-        | min(254, max(0, middle + draw.randrange(-8, 2 ** form[0] + 4))) << 23
-        | draw.getrandbits(23)
-        for _ in range(100_000)
-    ]
-    check(bits, form)
+    near = np.clip(random.integers(middle - 8, middle + 2 ** form[0] + 4, count // 2), 0, 254).astype(np.uint32)
+    bits[::2] = bits[::2] & 0x807FFFFF | near << 23
+    return bits
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_million_random_float32_values_of_all_sizes_and_around_the_format(form):
+    bits = random_bits(form, 1_000_000)
+    found = quantize(torch.from_numpy(bits.view(np.float32).copy()), FloatFormat(*form)).numpy()
+    expected = bit_reference(bits, *form)
+    same = (found.view(np.uint32) == expected.view(np.uint32)) | (np.isnan(found) & np.isnan(expected))
+    assert same.all(), [(hex(b), f, e) for b, f, e in zip(bits[~same], found[~same], expected[~same], strict=True)][:3]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_reference_in_integers_equals_the_one_in_fractions(form):
+    bits = random_bits(form, 20_000)
+    for b, found in zip(bits.tolist(), bit_reference(bits, *form).tolist(), strict=True):
+        expected = reference(float32(b), *form)
+        assert found == expected or (math.isnan(found) and math.isnan(expected))
 
 
 def test_powers_and_logarithms_are_exact():

@@ -85,6 +85,17 @@ def test_micro_batches_are_the_whole_batch_for_a_model_without_batch_norm(root):
 
 
 @pytest.mark.replicas
+def test_gradients_are_reduced_then_clipped_then_applied(root):
+    """The clipped mean is the same on any number of replicas; a mean of clipped parts would not be: a limit far below
+    the norm makes every part as long as the mean. 1e-4 relative, as for replicas in general."""
+    overrides = [*COMMON, "gradient.clip=norm", "gradient.clip_limit=0.05", "optimizer.lr=0.5", "schedule.warmup=0step"]
+    found = [losses(train(root, f"clip{n}", *overrides, f"cluster.replicas={n}")) for n in (1, 4)]
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
+    unclipped = losses(train(root, "free", *overrides, "gradient.clip=none"))
+    assert unclipped[3] != pytest.approx(found[0][3], rel=0.01)
+
+
+@pytest.mark.replicas
 def test_eight_bit_sums_with_scaling_stay_near_float32_and_report_how_near(root):
     overrides = [*COMMON, "gradient=e5m2_aps", "gradient.report_error=true", "gradient.fp32_last_layer=true"]
     summary = train(root, "aps", *overrides, "cluster.replicas=4")

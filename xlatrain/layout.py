@@ -68,3 +68,12 @@ class Layout:
     def segments(self) -> torch.Tensor:
         """For each row of a flat tensor the index of the tensor it belongs to: int32 [rows]."""
         return torch.repeat_interleave(torch.arange(len(self.rows), dtype=torch.int32), torch.tensor(self.rows))
+
+    def describe_groups(self) -> str:
+        """How many tensors and values weight decay and layer adaptation apply to, and how many are exempt."""
+        counts = [shape.numel() for shape in self.shapes]
+        decayed, exempt = counts[: self.decayed], counts[self.decayed :]
+        return (
+            f"{len(decayed)} tensors with {sum(decayed):,} values are decayed and adapted; "
+            f"{len(exempt)} with {sum(exempt):,} are exempt"
+        )

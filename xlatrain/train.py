@@ -43,6 +43,7 @@ class Trainer:
         self.started = time.perf_counter()
         progress.say(f"building {config.model.name} for {replica.world_size} replicas")
         self.model: HostModel = replica.shared("model", lambda: build_host_model(plan, replica))
+        progress.say(self.model.layout.parameters.describe_groups())
         train_step = build_train_step(config, self.model)
         self.metrics = train_step.metrics
         self.step = CapturedStep(train_step, replica, "train step", config.engine.replay, progress.say)

@@ -1,0 +1,34 @@
+"""Every optimizer in both precisions, with and without micro-batches: one compile, and replayed equals traced."""
+
+import itertools
+import math
+
+import pytest
+
+from xlatrain.compose import compose_config, groups, register_schemas
+from xlatrain.preflight import check_train
+from xlatrain.xla.launch import launch
+
+register_schemas()
+pytestmark = pytest.mark.replicas
+
+COMBINATIONS = [
+    [f"optimizer={o}", f"precision={p}", f"gradient.accumulate={k}"]
+    for o, p, k in itertools.product(groups()["optimizer"], ("fp32", "bf16"), (1, 2))
+]
+
+
+@pytest.fixture(scope="module")
+def results():
+    common = ["cluster.replicas=1", "train.global_batch=16", "model.drop_rate=0.1", "augment.mixup=0.2"]
+    plans = {" ".join(c): check_train(compose_config([*common, *c])[0]) for c in COMBINATIONS}
+    return launch("tests.replica_jobs:run_combination_steps", plans, replicas=1)
+
+
+@pytest.mark.parametrize("combination", COMBINATIONS, ids=" ".join)
+def test_one_compile_and_replayed_equals_traced(results, combination):
+    losses, compiles = results[" ".join(combination)]
+    assert compiles == {True: 1, False: 0}  # the traced step finds the replayed one's program
+    assert losses[True] == losses[False]
+    assert all(map(math.isfinite, losses[True]))
+    assert len(set(losses[True])) == 3
