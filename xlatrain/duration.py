@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-UNITS = {"ep": "epochs", "step": "optimizer steps", "%": "percent of the run", "example": "training images"}
 _FORM = re.compile(r"(?P<value>\d+(?:\.\d*)?|\.\d+)\s*(?P<scale>[kM]?)(?P<unit>ep|step|%|example)")
 _SCALE = {"": 1, "k": 1_000, "M": 1_000_000}
 
