@@ -119,11 +119,11 @@ def run_errors(replica: Replica) -> dict:
     return messages
 
 
-def run_batch_norm(replica: Replica, sizes: list[int], mean: float, bf16: bool, steps: int) -> list[dict]:
-    """GroupedBatchNorm over groups of each size, forward and backward, on slices of one batch of 16: what each replica
+def run_batch_norm(replica: Replica, sizes: list[int], images: int, mean: float, bf16: bool, steps: int) -> list[dict]:
+    """GroupedBatchNorm over groups of each size, forward and backward, on slices of one batch: what each replica
     has after some steps, by group size. Gradients of weight and bias are those of the replica's own share."""
     results = {}
-    x, weight, bias, target = batch_norm_case(mean)
+    x, weight, bias, target = batch_norm_case(mean, images)
     share = len(x) // replica.world_size
     mine = slice(replica.ordinal * share, (replica.ordinal + 1) * share)
     dtype = torch.bfloat16 if bf16 else torch.float32
@@ -150,17 +150,17 @@ def run_batch_norm(replica: Replica, sizes: list[int], mean: float, bf16: bool, 
     return gather(replica, results)
 
 
-def batch_norm_case(mean: float):
-    """One batch of 16 for batch norm: x, weight, bias, and what the output is multiplied with."""
+def batch_norm_case(mean: float, images: int):
+    """One batch for batch norm: x, weight, bias, and what the output is multiplied with."""
     random = torch.Generator().manual_seed(5)
-    x = torch.randn(16, 3, 4, 4, generator=random) * torch.tensor([1.0, 0.5, 3.0]).view(1, 3, 1, 1) + mean
+    x = torch.randn(images, 3, 4, 4, generator=random) * torch.tensor([1.0, 0.5, 3.0]).view(1, 3, 1, 1) + mean
     return x, torch.tensor([1.0, -0.5, 2.0]), torch.tensor([0.1, 0.0, -1.0]), torch.randn(x.shape, generator=random)
 
 
-def plain_batch_norm(mean: float, rows: slice, bf16: bool, steps: int) -> dict:
+def plain_batch_norm(mean: float, images: int, rows: slice, bf16: bool, steps: int) -> dict:
     """torch's own batch norm, in float64, on some rows of that batch: outputs and gradients of the last step, running
     statistics."""
-    x, weight, bias, target = batch_norm_case(mean)
+    x, weight, bias, target = batch_norm_case(mean, images)
     x = x.to(torch.bfloat16) if bf16 else x
     x, weight, bias, target = x[rows].double(), weight.double(), bias.double(), target[rows].double()
     running_mean, running_var = torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)

@@ -1,5 +1,7 @@
 """Clipping, accumulation and low-precision sums of gradients are what they say."""
 
+from pathlib import Path
+
 import pytest
 import timm.utils
 import torch
@@ -104,3 +106,15 @@ def test_eight_bit_sums_with_scaling_stay_near_float32_and_report_how_near(root)
 
     errors = [row["gradient_error"] for row in lines(summary, "train")]
     assert all(0.01 < e < 0.3 for e in errors)  # two mantissa bits are 12 % at worst a rounding
+
+
+@pytest.mark.replicas
+def test_eight_bit_gradients_with_scaling_train_to_within_a_point_of_float32(root):
+    """Eight replicas, the default run in full. One point is 3.6 of the 360 images."""
+    exact = train(root, "full-fp32")
+    scaled = train(root, "full-aps", "gradient=e5m2_aps")
+    assert exact["top1"] > 0.97
+    assert abs(scaled["top1"] - exact["top1"]) <= 0.01
+    log = (Path(scaled["run"]) / "train.log").read_text()
+    assert "5 exponent and 2 mantissa bits, with auto-precision scaling: emulated" in log
+    assert "learning rate 0.05 for batch 128, 55 steps of warm-up (5ep), then cosine, 220 steps in all" in log

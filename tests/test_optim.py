@@ -1,6 +1,5 @@
 """Optimizers over flat parameters follow torch's and timm's step for step."""
 
-import itertools
 import math
 
 import pytest
@@ -202,6 +201,6 @@ def test_a_layout_packs_and_unpacks_unchanged_and_starts_each_tensor_on_a_tile()
     assert where.size % LANES == 0
     assert all(torch.equal(t, tensors[n]) for n, t in where.unpack(flat).items())
     assert flat.square().sum().item() == pytest.approx(sum(t.square().sum().item() for t in tensors.values()), rel=1e-5)
-    assert where.decayed_size == sum(
-        -(-torch.Size(s).numel() // LANES) * LANES for s in itertools.islice(SHAPES.values(), DECAYED)
-    )
+    decayed = where.unpack(Segments(where, where.segments()).decayed())
+    assert [bool(t.all()) for t in decayed.values()] == [i < DECAYED for i in range(len(SHAPES))]
+    assert not any(t.any() for t in list(decayed.values())[DECAYED:])

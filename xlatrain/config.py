@@ -26,7 +26,7 @@ class ModelConfig:
         None, "stochastic depth of the last block; null = timm's", "probability", low=0, high=1
     )
     sync_bn_group: str = option(
-        "world",
+        "auto",
         "replicas that share batch norm statistics: world, local, how many, or a rule of the TPU code: auto (128 "
         "images), auto_rmsprop",
     )

@@ -36,16 +36,6 @@ class Layout:
         """Values in the flat tensor, padding included."""
         return sum(self.rows) * LANES
 
-    @property
-    def decayed_size(self) -> int:
-        """Values of the flat tensor that weight decay applies to: its first ones."""
-        return sum(self.rows[: self.decayed]) * LANES
-
-    @property
-    def not_norm_size(self) -> int:
-        """Values of the flat tensor that are not parameters of norms: its first ones."""
-        return sum(self.rows[: self.not_norm]) * LANES
-
     def pack(self, tensors: Mapping[str, torch.Tensor] | Sequence[torch.Tensor]) -> torch.Tensor:
         """Named tensors, or all in order, to one flat float32 tensor [size]."""
         ordered = [tensors[n] for n in self.names] if isinstance(tensors, Mapping) else list(tensors)

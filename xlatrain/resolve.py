@@ -145,3 +145,19 @@ def resolve_scaling(config: Config) -> Config:
         optimizer=replace(config.optimizer, lr=lr),
         schedule=replace(config.schedule, warmup=f"{amount:.10g}{warmup.unit}"),
     )
+
+
+def describe_learning_rate(config: Config, schedule: ScheduleSpec) -> str:
+    """The resolved peak and warm-up in words, and where they come from."""
+    s, batch = config.scaling, config.train.global_batch
+    base = None
+    if s.lr_per_256 is not None:
+        base = f"{s.lr_per_256:g} at 256"
+    elif s.base_lr is not None:
+        base = f"{s.base_lr:g} at {s.base_batch:,}"
+    origin = f" ({s.rule} from {base})" if base else ""
+    warmup = f"{schedule.warmup_steps:,} steps of warm-up" if schedule.warmup_steps else "no warm-up"
+    return (
+        f"learning rate {schedule.peak_lr:.6g} for batch {batch:,}{origin}, {warmup} ({config.schedule.warmup}), "
+        f"then {schedule.name}, {schedule.total_steps:,} steps in all"
+    )

@@ -14,7 +14,9 @@ from xlatrain.checkpoint import save_weights
 from xlatrain.errors import DivergenceError
 from xlatrain.evaluate import Evaluator
 from xlatrain.optim import build_optimizer
+from xlatrain.optim.reduce import describe_gradient
 from xlatrain.preflight import Plan
+from xlatrain.resolve import describe_learning_rate
 from xlatrain.state import first_seed, initial_state, weights_in_use
 from xlatrain.step import Tensors, average_buffers, compare_replicas
 from xlatrain.telemetry.meter import Meter
@@ -44,6 +46,9 @@ class Trainer:
         progress.say(f"building {config.model.name} for {replica.world_size} replicas")
         self.model: HostModel = replica.shared("model", lambda: build_host_model(plan, replica))
         progress.say(self.model.layout.parameters.describe_groups())
+        progress.say(describe_learning_rate(config, plan.schedule))
+        if text := describe_gradient(config.gradient):
+            progress.say(text)
         train_step = build_train_step(config, self.model)
         self.metrics = train_step.metrics
         self.step = CapturedStep(train_step, replica, "train step", config.engine.replay, progress.say)

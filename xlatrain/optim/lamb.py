@@ -60,7 +60,7 @@ class LAMB:
         if self.correct_bias:
             numerator = mean / bias_correction(self.beta1, hyper.updates)
             root = root / torch.sqrt(bias_correction(self.beta2, hyper.updates))
-        decay = torch.where(segments.decayed(params), self.weight_decay * params, torch.zeros_like(params))
+        decay = torch.where(segments.decayed(), self.weight_decay * params, torch.zeros_like(params))
         update = numerator / (root + self.eps) + decay
         trust = lamb_trust(segments.norms(params), segments.norms(update), self.max_weight_norm)
         if self.trust_clip:

@@ -60,9 +60,9 @@ class LARS:
         segments: Segments,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         if self.loss_l2:
-            grads = torch.where(segments.not_norm(params), grads + self.loss_l2 * params, grads)
+            grads = torch.where(segments.not_norm(), grads + self.loss_l2 * params, grads)
         rate = segments.spread(self._rates(params, grads, hyper.lr, segments))
-        decay = torch.where(segments.decayed(params), self.weight_decay * params, torch.zeros_like(params))
+        decay = torch.where(segments.decayed(), self.weight_decay * params, torch.zeros_like(params))
         inside, outside = (grads + decay, rate) if self.scaled_momentum else (rate * (grads + decay), 1.0)
         buffer = hyper.momentum * slots["momentum"] + inside
         return params - outside * (inside + hyper.momentum * buffer if self.nesterov else buffer), {"momentum": buffer}

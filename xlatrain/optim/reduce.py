@@ -112,3 +112,14 @@ def build_gradient_mean(config: GradientConfig, layout: Layout, last_layer: tupl
     return GradientMean(
         form, config.scale, config.sum == "ordered", config.kahan, bucket, tuple(exact), config.report_error
     )
+
+
+def describe_gradient(config: GradientConfig) -> str | None:
+    """What happens to gradients on their way, in words, when that is not a plain float32 mean."""
+    if (config.exponent_bits, config.mantissa_bits) == (FLOAT32.exponent, FLOAT32.mantissa):
+        return None
+    scaled = "with" if config.scale else "without"
+    return (
+        f"gradients are summed as floats of {config.exponent_bits} exponent and {config.mantissa_bits} mantissa bits, "
+        f"{scaled} auto-precision scaling: emulated, so the sums are those of the format but no bytes are saved"
+    )

@@ -38,17 +38,22 @@ class Segments:
         rows = values.index_select(0, self.index)
         return rows[:, None].expand(-1, LANES).reshape(-1)
 
-    def decayed(self, flat: torch.Tensor) -> torch.Tensor:
+    def decayed(self) -> torch.Tensor:
         """True where weight decay and layer adaptation apply: bool [size]."""
-        return torch.arange(len(flat), device=flat.device, dtype=torch.int32) < self.layout.decayed_size
+        return self._by_row(self.layout.decayed)
 
-    def not_norm(self, flat: torch.Tensor) -> torch.Tensor:
+    def not_norm(self) -> torch.Tensor:
         """True for all but the parameters of norms: bool [size]."""
-        return torch.arange(len(flat), device=flat.device, dtype=torch.int32) < self.layout.not_norm_size
+        return self._by_row(self.layout.not_norm)
 
     def is_decayed(self) -> torch.Tensor:
         """True for the tensors that weight decay and layer adaptation apply to: bool [tensors]."""
         return torch.arange(len(self.layout.names), device=self.index.device, dtype=torch.int32) < self.layout.decayed
+
+    def _by_row(self, first: int) -> torch.Tensor:
+        """True for the values of the first tensors: bool [size]. Of the row index: torch_xla writes an arange into the
+        program as data, 4 bytes a parameter."""
+        return (self.index < first)[:, None].expand(-1, LANES).reshape(-1)
 
     def _by_tensor(self, rows: torch.Tensor) -> torch.Tensor:
         """One value per row, in the column of the tensor that the row belongs to: [rows, tensors], else 0."""

@@ -50,11 +50,11 @@ def add_weight_decay(
     """L2: g + wd·w for the tensors that are decayed."""
     if not weight_decay:
         return grads
-    return torch.where(segments.decayed(params), grads + weight_decay * params, grads)
+    return torch.where(segments.decayed(), grads + weight_decay * params, grads)
 
 
 def decay_weights(params: torch.Tensor, weight_decay: float, lr: torch.Tensor, segments: Segments) -> torch.Tensor:
     """Decoupled: w - lr·wd·w for the tensors that are decayed."""
     if not weight_decay:
         return params
-    return torch.where(segments.decayed(params), params * (1.0 - lr * weight_decay), params)
+    return torch.where(segments.decayed(), params * (1.0 - lr * weight_decay), params)

@@ -134,6 +134,9 @@ class CapturedStep:
         C._clear_pending_irs(device)
         # Each random op derives its seed from that of the op before, also of an earlier trace: begin anew.
         C._xla_set_rng_seed(0, device)
+        # Python numbers become constants of the program. As parameters, torch_xla's way, they come to 380 for B2, each
+        # a cost at every step, and keep the compiler from folding them.
+        C._set_xla_all_numbers_special_scalars(True)
         with guard.tracing(self.name, arguments) as watcher:
             new_carry, outputs = self.function(carry, inputs)
         if RNG in carry:

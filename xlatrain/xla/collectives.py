@@ -10,6 +10,8 @@ import torch_xla
 import torch_xla.core.xla_model as xm
 import torch_xla.runtime as xr
 
+C = torch_xla._XLAC
+
 Groups = Sequence[Sequence[int]]
 
 
@@ -26,7 +28,7 @@ def all_reduce(tensor: torch.Tensor, scale: float = 1.0, groups: Groups | None =
     alone = xr.world_size() == 1 and os.environ.get("XLA_ALWAYS_ALLREDUCE", "0") != "1"
     if alone or (groups is not None and all(len(g) == 1 for g in groups)):
         return tensor * scale if scale != 1.0 else tensor
-    return torch_xla._XLAC._xla_all_reduce(op, tensor, scale, [list(g) for g in groups or ()], True)
+    return C._xla_all_reduce(op, tensor, scale, [list(g) for g in groups or ()], True)
 
 
 def world_size() -> int:
@@ -34,13 +36,19 @@ def world_size() -> int:
     return xr.world_size()
 
 
-def all_gather(tensor: torch.Tensor) -> list[torch.Tensor]:
-    """The tensors of all replicas, by ordinal. float32 [n] each; takes world size times the memory."""
-    if xr.world_size() == 1:
-        return [tensor]
+def all_gather(tensor: torch.Tensor, groups: Groups | None = None) -> torch.Tensor:
+    """The tensors of all replicas, or of those of a group, by ordinal: float32 [n, ...] of [...]. Takes n times the
+    memory. groups as in all_reduce; all of one size."""
+    size = len(groups[0]) if groups else xr.world_size()
+    if size == 1:
+        return tensor[None]
     # With pinned layouts torch_xla builds it of an all-reduce whose graph holds the ordinal: each replica would compile
-    # a program of its own, and on XLA:CPU those never meet.
-    return list(xm.all_gather(tensor[None], dim=0, pin_layout=False).unbind(0))
+    # a program of its own, and on XLA:CPU those never meet. The form with a token is ordered among other collectives.
+    token, context = xm._get_all_reduce_token()
+    lists = [list(g) for g in groups or ()]
+    gathered, token = C._xla_all_gather_coalesced([tensor[None]], token, 0, size, lists, False)
+    C._set_all_reduce_token(context.device, token)
+    return gathered
 
 
 def in_order(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
