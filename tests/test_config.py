@@ -1,5 +1,7 @@
 """Every choice in conf/ composes and checks; every mistake is named with its cure, several at once."""
 
+import math
+
 import pytest
 
 from xlatrain.compose import compose_config, groups, option_keys, register_schemas, sweep_jobs
@@ -16,8 +18,24 @@ CHOICES = [(group, name) for group, names in groups().items() for name in names]
 @pytest.mark.parametrize(("group", "name"), CHOICES, ids="=".join)
 def test_every_choice_composes_and_passes_the_checks(group, name, tmp_path):
     overrides = [f"{group}={name}", *(["data.root=" + str(tiny_shards(tmp_path))] if name == "shards" else [])]
+    if group == "cluster":
+        overrides += ["data=synthetic", "augment=none", "train.global_batch=32768"]  # a slice has up to 2,048 replicas
     config, _ = compose_config(overrides)
     assert check_train(config).lengths.total_steps > 0
+
+
+@pytest.mark.parametrize("name", [n for n in groups()["cluster"] if n.startswith("tpu")])
+def test_a_slice_is_one_whole(name):
+    """Chips, replicas, hosts and name agree, and a chip's clock with its peak: whole matrix units of 128 x 128."""
+    cluster = compose_config([f"cluster={name}"])[0].cluster
+    chips = math.prod(cluster.topology)
+    assert cluster.replicas == chips * cluster.chip.devices
+    assert chips <= cluster.hosts * 4 * (2 if name.endswith("_8") else 1)
+    assert len(cluster.wrap) == len(cluster.topology)
+    cores = chips * (2 if cluster.chip.name in ("v2", "v3", "v4", "v5p") else 1)
+    assert int(cluster.accelerator_type.rsplit("-")[-1]) == cores
+    units = cluster.chip.peak_tflops * 1e12 / (cluster.chip.clock_mhz * 1e6 * 2 * 128**2)
+    assert units == pytest.approx(round(units), rel=0.02)
 
 
 def tiny_shards(root):

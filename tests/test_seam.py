@@ -17,9 +17,9 @@ FLOORS = [
     {"step", "checkpoint", "preflight"},
     {"build"},
     {"evaluate"},
-    {"train"},
-    {"runs", "compose", "show"},
-    {"jobs", "help"},
+    {"train", "trace"},
+    {"runs", "compose", "show", "plan"},
+    {"jobs", "help", "plans"},
     {"cli"},
     {"__main__"},
 ]
@@ -27,6 +27,7 @@ LEVEL = {name: level for level, floor in enumerate(FLOORS) for name in floor} | 
     "errors": -1,
     "schema": -1,
     "config": -1,
+    "config_cluster": -1,
 }
 
 

@@ -8,17 +8,18 @@ import torch
 from torch import nn
 
 from xlatrain.augment import Mix, beta_quantiles
-from xlatrain.config import Config
+from xlatrain.config import Config, ModelConfig
 from xlatrain.data.dataset import Place
 from xlatrain.models.batch_norm import convert_batch_norm
 from xlatrain.models.bn_groups import replica_groups
 from xlatrain.models.build import build_model, last_layer
-from xlatrain.models.depthwise import convert_depthwise
+from xlatrain.models.depthwise import DenseDepthwiseConv2d, ShiftDepthwiseConv2d, convert_depthwise
+from xlatrain.models.tiles import tile_first_layers
 from xlatrain.optim import build_optimizer
 from xlatrain.optim.reduce import build_gradient_mean
 from xlatrain.optim.schedule import learning_rate_table, momentum_table
 from xlatrain.preflight import Plan
-from xlatrain.state import ModelLayout, model_layout
+from xlatrain.state import ModelLayout, first_seed, initial_state, model_layout
 from xlatrain.step import Clip, EvalStep, Loss, Network, Tensors, TrainStep
 from xlatrain.xla.runtime import Replica
 
@@ -40,12 +41,21 @@ def build_host_model(plan: Plan, replica: Replica) -> HostModel:
     """Build, convert for XLA, lay out."""
     config = plan.config
     module = build_model(config.model, plan.dataset.num_classes, config.data.image_size, config.train.seed)
+    if plan.tiles.tiles > 1:
+        tile_first_layers(module, plan.tiles, config.model.depthwise_dense_channels)
     groups = replica_groups(replica.world_size, plan.bn_group, config.cluster.torus_width)
     convert_batch_norm(module, groups, plan.bn_group, config.model.bn_momentum, config.model.bn_eps)
-    how = config.model.depthwise
-    if how == "shift" or (how == "auto" and replica.platform == "CPU"):
-        convert_depthwise(module)
+    _choose_depthwise(module, config.model, replica.platform)
     return HostModel(module, model_layout(module, config.optimizer.decay_norm_and_bias))
+
+
+def _choose_depthwise(module: nn.Module, config: ModelConfig, platform: str) -> None:
+    """The form of each depthwise convolution: asked for, or the platform's fastest."""
+    form = config.depthwise
+    if form == "shift" or (form == "auto" and platform == "CPU"):
+        convert_depthwise(module, ShiftDepthwiseConv2d)
+    elif form == "dense" or (form == "auto" and platform == "TPU"):
+        convert_depthwise(module, DenseDepthwiseConv2d, config.depthwise_dense_channels)
 
 
 def build_train_step(config: Config, model: HostModel) -> TrainStep:
@@ -94,6 +104,14 @@ def train_tables(plan: Plan, model: HostModel) -> Tensors:
             if alpha > 0
         },
     }
+
+
+def train_carry(plan: Plan, model: HostModel, ordinal: int) -> Tensors:
+    """The carry before step 0, on the host. Replicas differ in nothing but the seed of their random masks."""
+    config = plan.config
+    slots = build_optimizer(config.optimizer).slots
+    seed = first_seed(config.train.seed, ordinal)
+    return initial_state(model.module, model.layout, slots, config.ema.enabled, seed)
 
 
 def place(global_batch: int, replica: Replica) -> Place:

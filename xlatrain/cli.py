@@ -11,6 +11,7 @@ from xlatrain.telemetry.console import make_console
 VERBS = {
     "train": "train a model: xlatrain train model=efficientnet_b0 data=digits train.duration=5ep",
     "eval": "evaluate saved weights: xlatrain eval weights=runs/NAME/weights.safetensors",
+    "plan": "compile a run for a TPU pod, without one: xlatrain plan model=efficientnet_b2 cluster=tpu_v3_1024 ...",
     "show": "draw a run's learning rates: xlatrain show schedule [schedule=onecycle ...] [out=schedule.png]",
 }
 
@@ -28,6 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from xlatrain.help import print_options
 
             return print_options(verb, VERBS[verb])
+        if verb == "plan":
+            from xlatrain.plans import plan
+
+            return plan(rest)
         from xlatrain.jobs import run_jobs, show
 
         return show(rest) if verb == "show" else run_jobs(verb, rest)

@@ -1,4 +1,4 @@
-"""The schema of conf/: each option's type, default, unit and help, in this one place.
+"""The schema of conf/: each option's type, default, unit and help, here (the facts of TPUs in config_cluster.py).
 
 YAML files under conf/ only compose and override these. `xlatrain train --help` prints them.
 """
@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from xlatrain.config_cluster import ClusterConfig
 from xlatrain.schema import option
 
 
@@ -39,8 +40,16 @@ class ModelConfig:
     bn_eps: float | None = option(None, "added to the variance; null = the model's", low=0)
     depthwise: str = option(
         "auto",
-        "how depthwise convolutions are computed; auto = shift on CPU, native on TPU",
-        choices=("auto", "native", "shift"),
+        "how depthwise convolutions are computed: native; shift = shifted multiply-adds; dense = dense ones with a "
+        "diagonal kernel, up to depthwise_dense_channels; auto = shift on CPU, dense on TPU",
+        choices=("auto", "native", "shift", "dense"),
+    )
+    depthwise_dense_channels: int = option(32, "more channels than this are native where others are dense", low=0)
+    tiles: int | None = option(
+        None,
+        "compute the stem and the first stage on this many tiles of each image, for the lanes of a TPU; 1 = whole; "
+        "null = as many as fill 128 lanes on TPU, 1 on CPU",
+        low=1,
     )
     pool: str | None = option(None, "global pooling; catavgmax = fast.ai's concat pooling; null = the model's")
     zero_init_residual: bool = option(False, "start each residual block as the identity: last batch norm scale 0")
@@ -225,21 +234,10 @@ class EmaConfig:
 
 
 @dataclass
-class ClusterConfig:
-    name: str = MISSING
-    platform: str = option(MISSING, "what the replicas run on", choices=("cpu", "tpu"))
-    replicas: int = option(
-        MISSING, "replicas of the whole run; on TPU the number of cores that PyTorch/XLA sees", low=1
-    )
-    torus_width: int | None = option(
-        None, "replicas in a row of the torus, in ordinal order; batch norm groups above 16 become tiles", low=1
-    )
-
-
-@dataclass
 class EngineConfig:
     replay: bool = option(True, "replay the captured step; false traces it every time (debugging, same results)")
     in_flight: int | None = option(None, "steps handed to the device before waiting; null = 1 on CPU, 2 on TPU", low=1)
+    save_hlo: bool = option(False, "write the train step's program to the run folder, as train_step.hlo.pb")
     fail_replica: int | None = option(None, "rehearse a failure: this replica raises ...")
     fail_step: int | None = option(None, "... at this step")
 

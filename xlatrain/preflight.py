@@ -12,6 +12,7 @@ from xlatrain.config import Config
 from xlatrain.data.dataset import Dataset, open_dataset
 from xlatrain.errors import ConfigError, Fault
 from xlatrain.models.bn_groups import group_size, replica_groups
+from xlatrain.models.tiles import Grid, choose_grid, stem_size
 from xlatrain.optim.schedule import ScheduleSpec
 from xlatrain.resolve import Lengths, check_durations, resolve_lengths, resolve_scaling, resolve_schedule
 
@@ -26,6 +27,7 @@ class Plan:
     schedule: ScheduleSpec
     bn_group: int
     eval_batch: int  # images per evaluation step over all replicas
+    tiles: Grid  # of the stem and the first stage
 
 
 def check_train(config: Config) -> Plan:
@@ -46,13 +48,15 @@ def _check(config: Config, training: bool) -> Plan:
     group, group_faults = _bn_group(config)
     faults += group_faults
     lengths, schedule, dataset = None, None, None
+    tiles = Grid(1, 1)
     try:
         dataset = open_dataset(config.data, config.augment)
-        faults += _model(config, dataset.num_classes)
+        tiles, model_faults = _model(config, dataset.num_classes)
+        faults += model_faults
         if dataset.val.samples == 0:
             raise ConfigError(Fault("data.val_examples", "0 leaves the validation set empty", "take 1 or more"))
     except ConfigError as error:
-        faults += [*error.faults, *_model(config, config.data.num_classes or 10)]
+        faults += [*error.faults, *_model(config, config.data.num_classes or 10)[1]]
     if training and (duration_faults := check_durations(config)):
         faults += duration_faults
     elif training and config.train.global_batch > 0 and replicas > 0:
@@ -71,6 +75,7 @@ def _check(config: Config, training: bool) -> Plan:
         schedule or ScheduleSpec("constant", 0.0, 0),
         group,
         eval_batch_for(config.eval.global_batch or config.train.global_batch, replicas),
+        tiles,
     )
 
 
@@ -163,9 +168,11 @@ def _bn_group(config: Config) -> tuple[int, list[Fault]]:
     return size, []
 
 
-def _model(config: Config, num_classes: int) -> list[Fault]:
+def _model(config: Config, num_classes: int) -> tuple[Grid, list[Fault]]:
+    """Whether timm can build the model, and how its first layers are tiled."""
+    whole = Grid(1, 1)
     if config.data.image_size < 1:
-        return []
+        return whole, []
     import timm
 
     from xlatrain.models.build import check_model, nearest_names
@@ -173,12 +180,28 @@ def _model(config: Config, num_classes: int) -> list[Fault]:
     if config.model.name.partition(".")[0] not in timm.list_models():
         near = nearest_names(config.model.name)
         cure = f"did you mean {', '.join(near)}?" if near else "see timm.list_models()"
-        return [Fault("model.name", f"timm has no model {config.model.name!r}", cure)]
+        return whole, [Fault("model.name", f"timm has no model {config.model.name!r}", cure)]
     try:
-        check_model(config.model, num_classes, config.data.image_size)
+        model = check_model(config.model, num_classes, config.data.image_size)
     except ValueError as error:
-        return [Fault("model", f"timm cannot build {config.model.name}: {error}", "correct model.kwargs or the option")]
-    return []
+        cure = "correct model.kwargs or the option"
+        return whole, [Fault("model", f"timm cannot build {config.model.name}: {error}", cure)]
+    return _tiles(config, stem_size(model, config.data.image_size))
+
+
+def _tiles(config: Config, size: int | None) -> tuple[Grid, list[Fault]]:
+    """How the first layers are tiled; size: of the images after the stem, None where tiles are not possible."""
+    tiles, whole = config.model.tiles, Grid(1, 1)
+    if tiles == 1 or (tiles is None and (size is None or config.cluster.platform == "cpu")):
+        return whole, []
+    if size is None:
+        problem = f"the first layers of {config.model.name} at {config.data.image_size} pixels cannot be tiled"
+        return whole, [Fault("model.tiles", problem, "take model.tiles=1 or leave it out")]
+    images = config.train.global_batch // max(1, config.cluster.replicas * config.gradient.accumulate)
+    try:
+        return choose_grid(max(1, images), size, tiles), []
+    except ValueError as error:
+        return whole, [Fault("model.tiles", str(error), "take model.tiles=1 or another number")]
 
 
 def _weights(config: Config, training: bool) -> list[Fault]:

@@ -9,15 +9,14 @@ from typing import Any
 
 import torch
 
-from xlatrain.build import HostModel, build_host_model, build_train_step, place, train_tables
+from xlatrain.build import HostModel, build_host_model, build_train_step, place, train_carry, train_tables
 from xlatrain.checkpoint import save_weights
 from xlatrain.errors import DivergenceError
 from xlatrain.evaluate import Evaluator
-from xlatrain.optim import build_optimizer
 from xlatrain.optim.reduce import describe_gradient
 from xlatrain.preflight import Plan
 from xlatrain.resolve import describe_learning_rate
-from xlatrain.state import first_seed, initial_state, weights_in_use
+from xlatrain.state import weights_in_use
 from xlatrain.step import Tensors, average_buffers, compare_replicas
 from xlatrain.telemetry.meter import Meter
 from xlatrain.telemetry.progress import ProgressLine
@@ -51,7 +50,8 @@ class Trainer:
             progress.say(text)
         train_step = build_train_step(config, self.model)
         self.metrics = train_step.metrics
-        self.step = CapturedStep(train_step, replica, "train step", config.engine.replay, progress.say)
+        engine = config.engine
+        self.step = CapturedStep(train_step, replica, "train step", engine.replay, progress.say, engine.save_hlo)
         self.evaluator = Evaluator(plan, self.model, replica, progress.say)
         self.synchronise = CapturedStep(average_buffers, replica, "statistics step", config.engine.replay)
         self.writer = MetricsWriter(folder) if replica.is_first else None
@@ -61,7 +61,7 @@ class Trainer:
 
     def run(self) -> dict[str, Any]:
         config, lengths, replica = self.plan.config, self.plan.lengths, self.replica
-        state = self._initial_state()
+        state = to_device(train_carry(self.plan, self.model, replica.ordinal), replica.device)
         self._check_replicas_equal(state)
         tables = to_device(train_tables(self.plan, self.model), replica.device)
         where = place(config.train.global_batch, replica)
@@ -91,18 +91,6 @@ class Trainer:
                 state = self._evaluate(state, done)
         feed.close()
         return self._finish(state)
-
-    def _initial_state(self) -> Tensors:
-        """The carry before step 0. Replicas differ in nothing but the seed of their random masks."""
-        config = self.plan.config
-        state = initial_state(
-            self.model.module,
-            self.model.layout,
-            build_optimizer(config.optimizer).slots,
-            config.ema.enabled,
-            first_seed(config.train.seed, self.replica.ordinal),
-        )
-        return to_device(state, self.replica.device)
 
     def _check_replicas_equal(self, state: Tensors) -> None:
         """Compare weights over all replicas, on the devices themselves."""
@@ -193,6 +181,8 @@ class Trainer:
                 "image_size": str(config.data.image_size),
             }
             save_weights(self.folder / "weights.safetensors", host, self.model.layout, self.model.frozen(), metadata)
+            if self.step.hlo:
+                (self.folder / "train_step.hlo.pb").write_bytes(self.step.hlo)
             self.writer.write("event", lengths.total_steps, lengths.epoch(lengths.total_steps), event="done")
             self.writer.close()
         return summary

@@ -2,7 +2,8 @@
 
 A group is written as world, local, a number of replicas, or a rule of the released TPU code (verified):
 auto (LARS path): all replicas up to 8, else groups of max(1, 128 // local batch), so that a norm sees 128 images.
-auto_rmsprop (RMSProp path): local up to 8 replicas, else groups of max(8, replicas // 8).
+auto_rmsprop (RMSProp path): local up to 8 replicas, else groups of max(8, replicas // 8). Where a rule's size does not
+divide the replicas, which the released code refuses, the next smaller one that does is taken.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def group_size(text: str, replicas: int, local_batch: int) -> int:
         raise ValueError(f"{text!r} is neither a rule nor a number of replicas; {allowed}")
     size = sizes.get(text) or int(text)
     if text in ("auto", "auto_rmsprop"):
-        size = min(size, replicas)
+        size = max(d for d in divisors(replicas) if d <= size)
     if replicas % size:
         raise ValueError(f"groups of {size} do not divide {replicas} replicas; {allowed}")
     return size

@@ -22,10 +22,10 @@ def build_model(config: ModelConfig, num_classes: int, image_size: int, seed: in
         return _create(config, num_classes, image_size)
 
 
-def check_model(config: ModelConfig, num_classes: int, image_size: int) -> None:
+def check_model(config: ModelConfig, num_classes: int, image_size: int) -> nn.Module:
     """Build the model without memory or numbers; raises ValueError as build_model does."""
     with torch.device("meta"):
-        _create(config, num_classes, image_size)
+        return _create(config, num_classes, image_size)
 
 
 def nearest_names(name: str) -> list[str]:

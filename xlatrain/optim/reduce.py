@@ -15,7 +15,8 @@ from xlatrain.config import GradientConfig
 from xlatrain.layout import LANES, Layout
 from xlatrain.optim.float_format import FLOAT32, FloatFormat, ceil_log2, power_of_two, quantize
 from xlatrain.optim.segments import Segments
-from xlatrain.xla.collectives import all_gather, all_reduce, in_order, mean_over_replicas, world_size
+from xlatrain.xla.collectives import all_gather, all_reduce, in_order, mean_over_replicas
+from xlatrain.xla.runtime import world_size
 
 _MEGABYTE = 2**20
 

@@ -39,6 +39,19 @@ class _Program:
     results: dict[str, int | str]
 
 
+@dataclass(frozen=True)
+class ExportedStep:
+    """A traced step as a program that can be compiled elsewhere.
+
+    hlo: a serialized HloModuleProto. parameters: for each parameter the carry or input name it takes, or "constant".
+    aliases: result index to parameter index, for results that are written over the buffer they update.
+    """
+
+    hlo: bytes
+    parameters: tuple[str, ...]
+    aliases: dict[int, int]
+
+
 class CapturedStep:
     """Runs `function(carry, inputs) -> (carry, outputs)` as one compiled program on a replica's device.
 
@@ -50,7 +63,8 @@ class CapturedStep:
     differ from step to step, and from replica to replica when their first seeds do.
 
     replay=False traces and runs the function anew at every call: slow, for debugging, same results.
-    report(text) is told before and after a capture, which takes from seconds to minutes.
+    report(text) is told before and after a capture, which takes from seconds to minutes. keep_hlo: keep the program as
+    traced in `hlo`, a serialized HloModuleProto.
     """
 
     def __init__(
@@ -60,9 +74,12 @@ class CapturedStep:
         name: str,
         replay: bool = True,
         report: Callable[[str], None] | None = None,
+        keep_hlo: bool = False,
     ):
         self.function, self.replica, self.name, self.replay = function, replica, name, replay
         self.report = report or (lambda text: None)
+        self.keep_hlo = keep_hlo
+        self.hlo: bytes | None = None
         self.capture_seconds = 0.0
         self.captures = 0
         self._programs: dict[tuple, _Program] = {}
@@ -76,6 +93,22 @@ class CapturedStep:
             self.captures += 1
             program = self._programs[key] = self._capture(carry, inputs, announce=key not in self._programs)
         return self._run(program, carry, inputs)
+
+    def export(self, carry: Tensors, inputs: Tensors) -> ExportedStep:
+        """Trace the step and return its program, neither compiled nor run. The carry stays usable."""
+        with PROCESS_LOCK:
+            arguments = _arguments(carry, inputs)
+            results, ids, values = self._trace(carry, inputs, arguments)
+            pending = _pending(results)
+            hlo = C._get_xla_tensors_hlo_proto(pending)
+            names = [s if isinstance(s, str) else "constant" for s in self._sources(arguments, ids, values)]
+            table = _results(results, pending, arguments)
+            C._clear_pending_irs(str(self.replica.device))
+        updated = {f"carry.{name}" for name in _donated(carry)}
+        aliases = {
+            i: names.index(name) for name, i in table.items() if isinstance(i, int) and name in updated & set(names)
+        }
+        return ExportedStep(hlo, tuple(names), aliases)
 
     def _run(self, program: _Program, carry: Tensors, inputs: Tensors) -> tuple[Tensors, Tensors]:
         arguments = _arguments(carry, inputs)
@@ -107,6 +140,7 @@ class CapturedStep:
                 for name in _donated(carry)
                 if C._xla_get_tensor_id(carry[name]) in ids
             ]
+            self.hlo = C._get_xla_tensors_hlo_proto(pending) if self.keep_hlo else None
             compiles = watch.uncached_compiles()
             C._xla_set_enable_alias_with_buffer_donor_config(True)
             for value in donated:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 import torch
 import torch_xla
 import torch_xla.core.xla_model as xm
-import torch_xla.runtime as xr
+
+from xlatrain.xla.runtime import world_size
 
 C = torch_xla._XLAC
 
@@ -20,26 +20,19 @@ def all_reduce(tensor: torch.Tensor, scale: float = 1.0, groups: Groups | None =
 
     tensor: any shape, float32 (XLA:CPU has no bf16 all-reduce, and sums want the digits). scale multiplies the result.
     groups: lists of ordinals, one all-reduce in each; None = all replicas. op: "sum", "min" or "max".
-    With one replica in each group the tensor comes back scaled, and no collective is traced; XLA_ALWAYS_ALLREDUCE=1 in
-    the environment keeps the collectives of a world of one, as it does for torch_xla's own.
+    With one replica in each group the tensor comes back scaled, and no collective is traced.
     """
     if tensor.dtype != torch.float32:
         raise TypeError(f"all_reduce takes float32, got {tensor.dtype}")
-    alone = xr.world_size() == 1 and os.environ.get("XLA_ALWAYS_ALLREDUCE", "0") != "1"
-    if alone or (groups is not None and all(len(g) == 1 for g in groups)):
+    if world_size() == 1 or (groups is not None and all(len(g) == 1 for g in groups)):
         return tensor * scale if scale != 1.0 else tensor
     return C._xla_all_reduce(op, tensor, scale, [list(g) for g in groups or ()], True)
-
-
-def world_size() -> int:
-    """Replicas of the run."""
-    return xr.world_size()
 
 
 def all_gather(tensor: torch.Tensor, groups: Groups | None = None) -> torch.Tensor:
     """The tensors of all replicas, or of those of a group, by ordinal: float32 [n, ...] of [...]. Takes n times the
     memory. groups as in all_reduce; all of one size."""
-    size = len(groups[0]) if groups else xr.world_size()
+    size = len(groups[0]) if groups else world_size()
     if size == 1:
         return tensor[None]
     # With pinned layouts torch_xla builds it of an all-reduce whose graph holds the ordinal: each replica would compile
@@ -61,4 +54,4 @@ def in_order(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
 
 def mean_over_replicas(tensor: torch.Tensor) -> torch.Tensor:
     """Arithmetic mean of a float32 tensor over all replicas."""
-    return all_reduce(tensor, scale=1.0 / xr.world_size(), op=xm.REDUCE_SUM)
+    return all_reduce(tensor, scale=1.0 / world_size(), op=xm.REDUCE_SUM)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ T = TypeVar("T")
 PROCESS_LOCK = threading.RLock()
 
 _shared: dict[str, Any] = {}
+_planned_world: list[int] = []
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,21 @@ class Replica:
         """Wait until this replica's device has run everything handed to it. Waiting for *all* devices of the process,
         torch_xla's default, deadlocks against the other replicas' threads."""
         xm.wait_device_ops(xm.xla_real_devices([str(self.device)]))
+
+
+def world_size() -> int:
+    """Replicas of the run, or of the run that is being planned."""
+    return _planned_world[-1] if _planned_world else xr.world_size()
+
+
+@contextlib.contextmanager
+def planned_world(size: int) -> Iterator[None]:
+    """Trace as one of `size` replicas, on a device that is alone. What is traced so can be compiled, not run."""
+    _planned_world.append(size)
+    try:
+        yield
+    finally:
+        _planned_world.pop()
 
 
 def this_replica() -> Replica:

@@ -1,0 +1,240 @@
+"""What a run will need, take and cost on its cluster, from its compiled steps and the facts of the cluster."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from xlatrain.config_cluster import ClusterConfig
+from xlatrain.plan.network import Collective, collective_ms
+from xlatrain.plan.program import Op, Program
+from xlatrain.preflight import Plan
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of device memory per replica, as the compiler planned them. A donated argument and the result that is
+    written over it count once."""
+
+    arguments: int
+    outputs: int
+    aliased: int
+    temporaries: int
+    code: int
+
+    @property
+    def total(self) -> int:
+        return self.arguments + self.outputs - self.aliased + self.temporaries + self.code
+
+
+@dataclass(frozen=True)
+class Step:
+    """A compiled step: its memory, or how much it would have needed, and its program."""
+
+    fits: bool
+    memory: Memory | None
+    needed: int
+    program: Program | None
+    compile_seconds: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A plan's figures. Times in ms, None where a fact of the cluster is missing; `missing` says which.
+
+    device_ms: estimated cycles / clock. network_ms: all collectives, alpha-beta model. step_ms: their sum, nothing
+    overlapped; step_ms_overlapped: the gradient's all-reduce hidden behind the device's work as far as it goes.
+    """
+
+    plan: Plan
+    train: Step
+    eval: Step
+    parameters: int
+    device_ms: float | None
+    eval_ms: float | None
+    collectives: tuple[tuple[Collective, float | None], ...]
+    network_ms: float | None
+    step_ms: float | None
+    step_ms_overlapped: float | None
+    hours: float | None
+    warnings: tuple[str, ...]
+    missing: tuple[str, ...]
+
+    @property
+    def cluster(self) -> ClusterConfig:
+        return self.plan.config.cluster
+
+    @property
+    def capacity(self) -> int:
+        """Bytes of memory of a replica."""
+        chip = self.cluster.chip
+        return int(chip.hbm_gib * GIB / chip.devices) if chip and chip.hbm_gib else 0
+
+    @property
+    def fits(self) -> bool:
+        """Both steps compile and stay within memory."""
+        return all(s.fits and (not self.capacity or s.needed <= self.capacity) for s in (self.train, self.eval))
+
+    @property
+    def images_per_second(self) -> float | None:
+        return self.plan.config.train.global_batch / self.step_ms * 1e3 if self.step_ms else None
+
+    @property
+    def allreduce_fraction(self) -> float | None:
+        return self.network_ms / self.step_ms if self.step_ms and self.network_ms is not None else None
+
+    @property
+    def mfu(self) -> float | None:
+        """FLOPs of convolutions and products / (step time · peak of a replica)."""
+        chip = self.cluster.chip
+        if not self.step_ms or not chip or not chip.peak_tflops or not self.train.program:
+            return None
+        return self.train.program.flops / (self.step_ms * 1e-3 * chip.peak_tflops * 1e12 / chip.devices)
+
+    @property
+    def epochs_per_hour(self) -> float | None:
+        return 3.6e6 / (self.step_ms * self.plan.lengths.steps_per_epoch) if self.step_ms else None
+
+    @property
+    def chips(self) -> int:
+        return math.prod(self.cluster.topology)
+
+    def cost(self, spot: bool = False) -> float | None:
+        """USD for the run."""
+        chip = self.cluster.chip
+        price = (chip.price_spot if spot else chip.price_on_demand) if chip else None
+        return self.hours * self.chips * price if self.hours is not None and price is not None else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures as JSON has them."""
+        config, program = self.plan.config, self.train.program
+        return {
+            "model": config.model.name,
+            "cluster": self.cluster.name,
+            "replicas": self.cluster.replicas,
+            "global_batch": config.train.global_batch,
+            "local_batch": config.train.global_batch // self.cluster.replicas,
+            "image_size": config.data.image_size,
+            "bn_group": self.plan.bn_group,
+            "parameters": self.parameters,
+            "fits": self.fits,
+            "hbm_bytes": max(self.train.needed, self.eval.needed),
+            "hbm_capacity_bytes": self.capacity,
+            "memory": {"train": _memory(self.train), "eval": _memory(self.eval)},
+            "device_ms": self.device_ms,
+            "eval_ms": self.eval_ms,
+            "network_ms": self.network_ms,
+            "step_ms": self.step_ms,
+            "step_ms_overlapped": self.step_ms_overlapped,
+            "images_per_second": self.images_per_second,
+            "images_per_second_per_host": _divided(self.images_per_second, self.cluster.hosts),
+            "images_per_second_per_replica": _divided(self.images_per_second, self.cluster.replicas),
+            "allreduce_fraction": self.allreduce_fraction,
+            "mfu": self.mfu,
+            "flops": program.flops if program else None,
+            "collectives": [{**asdict(c), "ms": ms} for c, ms in self.collectives],
+            "ms_by_kind": {kind: self._ms(cycles) for kind, cycles in program.by_kind().items()} if program else {},
+            "epochs_per_hour": self.epochs_per_hour,
+            "steps": self.plan.lengths.total_steps,
+            "epochs": self.plan.lengths.epoch(self.plan.lengths.total_steps),
+            "hours": self.hours,
+            "cost_usd": self.cost(),
+            "cost_usd_spot": self.cost(spot=True),
+            "compile_seconds": {"train": self.train.compile_seconds, "eval": self.eval.compile_seconds},
+            "warnings": list(self.warnings),
+            "missing": list(self.missing),
+        }
+
+    def _ms(self, cycles: int) -> float | None:
+        chip = self.cluster.chip
+        return cycles / (chip.clock_mhz * 1e3) if chip and chip.clock_mhz else None
+
+
+def estimate(plan: Plan, train: Step, evaluation: Step, parameters: int) -> Estimate:
+    """Put the figures together."""
+    cluster, lengths = plan.config.cluster, plan.lengths
+    chip = cluster.chip
+    clock = chip.clock_mhz * 1e3 if chip and chip.clock_mhz else None
+    device_ms, eval_ms = (s.program.cycles / clock if s.program and clock else None for s in (train, evaluation))
+    collectives = tuple((c, collective_ms(c, cluster)) for c in (train.program.collectives if train.program else ()))
+    known = train.program is not None and all(ms is not None for _, ms in collectives)
+    network_ms = sum(ms for _, ms in collectives) if known else None
+    step_ms = overlapped = hours = None
+    if device_ms is not None and network_ms is not None:
+        step_ms = device_ms + network_ms
+        hidden = max(
+            (ms for c, ms in collectives if c.op == "all-reduce" and c.group_size == cluster.replicas), default=0
+        )
+        overlapped = max(device_ms, hidden) + network_ms - hidden
+        evaluations = lengths.total_steps / lengths.eval_every
+        eval_steps = math.ceil(plan.dataset.val.samples / plan.eval_batch)
+        hours = (lengths.total_steps * step_ms + evaluations * eval_steps * (eval_ms or 0.0)) / 3.6e6
+    missing = [
+        what
+        for what, fact in (
+            ("times: the chip's clock is not known (cluster.chip.clock_mhz)", clock),
+            (
+                "network time: the cluster's links are not known (cluster.topology, cluster.chip.ici_*)",
+                chip and chip.ici_gb_per_s,
+            ),
+            ("cost: no price (cluster.chip.price_on_demand)", chip and chip.price_on_demand),
+            ("input rate of a host: their number is not known (cluster.hosts)", cluster.hosts),
+        )
+        if not fact
+    ]
+    return Estimate(
+        plan, train, evaluation, parameters, device_ms, eval_ms, collectives, network_ms, step_ms, overlapped, hours,
+        tuple(_warnings(plan, train)), tuple(missing),
+    )  # fmt: skip
+
+
+def top_ops(program: Program, count: int) -> list[Op]:
+    """The most expensive ops."""
+    return sorted(program.ops, key=lambda op: -op.cycles)[:count]
+
+
+def idle_lanes(program: Program) -> float:
+    """Share of the time, weighted by each op's lanes, in which a lane stands idle."""
+    tiled = [op for op in program.ops if op.lanes is not None]
+    total = sum(op.cycles for op in tiled)
+    return sum(op.cycles * (1.0 - op.lanes / 128.0) for op in tiled) / total if total else 0.0
+
+
+def _warnings(plan: Plan, train: Step) -> list[str]:
+    """What is worth a word."""
+    found: list[str] = []
+    program = train.program
+    if program is None:
+        return found
+    local = plan.config.train.global_batch // plan.config.cluster.replicas
+    total = max(1, program.cycles)
+    narrow = [op for op in program.ops if op.lanes is not None and op.lanes <= 64 and op.cycles > 0.002 * total]
+    for lanes in sorted({op.lanes for op in narrow}):
+        mine = [op for op in narrow if op.lanes == lanes]
+        share = sum(op.cycles for op in mine) / total
+        if share >= 0.02:
+            why = f"local batch {local}" if lanes == local else f"dimensions of {lanes}"
+            places = ", ".join(dict.fromkeys(op.scope or op.name for op in sorted(mine, key=lambda o: -o.cycles)[:3]))
+            found.append(
+                f"{why} leave{'s' if lanes == local else ''} {1 - lanes / 128:.0%} of the lanes idle in {share:.0%} of "
+                f"the device's time ({places}, …)"
+            )
+    copies = program.by_kind().get("copy", 0) / total
+    if copies > 0.1:
+        found.append(f"{copies:.0%} of the device's time goes into copies")
+    if plan.config.precision.name == "fp32":
+        found.append(
+            "precision=fp32: convolutions run at a fraction of the bf16 peak; precision=bf16 is the usual choice"
+        )
+    return found
+
+
+def _memory(step: Step) -> dict[str, int] | None:
+    return {**asdict(step.memory), "total": step.memory.total} if step.memory else None
+
+
+def _divided(value: float | None, by: int | None) -> float | None:
+    return value / by if value is not None and by else None

@@ -1,0 +1,58 @@
+"""The time of collectives on a torus of chips, by the alpha-beta model: hops of fixed latency, links of fixed rate.
+
+All replicas: the replicas of a chip reduce through its memory, then the axes of the torus work at once, each on its
+share of the data, in rings both ways round (an axis that does not wrap around has half the rate). Groups: a ring of
+neighbours both ways. Bytes are those of one replica's tensor. Links are taken as free of other traffic and at full
+rate.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from xlatrain.config_cluster import ClusterConfig
+
+
+@dataclass(frozen=True)
+class Collective:
+    """Equal collectives of a step. bytes: of one replica's result; group_size: replicas; count: how many."""
+
+    op: str
+    bytes: int
+    group_size: int
+    count: int
+
+
+def collective_ms(collective: Collective, cluster: ClusterConfig) -> float | None:
+    """Milliseconds for all of them, one after the other; None if the cluster's facts do not suffice."""
+    chip = cluster.chip
+    if chip is None or not chip.ici_links or not chip.ici_gb_per_s or chip.hop_us is None or not cluster.topology:
+        return None
+    if collective.group_size == 1:
+        return 0.0
+    size = collective.bytes
+    chips = max(1, collective.group_size // chip.devices)
+    seconds = _inside_chip(size, min(collective.group_size, chip.devices), chip.hbm_gb_per_s)
+    link = chip.ici_gb_per_s * 1e9
+    hop = chip.hop_us * 1e-6
+    passes = 2 if collective.op == "all-reduce" else 1  # reduce-scatter and all-gather, or one of them
+    if chips > 1 and chips == math.prod(cluster.topology):
+        rates = [
+            (2.0 if wrap else 1.0) * link for n, wrap in zip(cluster.topology, _wraps(cluster), strict=True) if n > 1
+        ]
+        hops = sum(n // 2 if wrap else n - 1 for n, wrap in zip(cluster.topology, _wraps(cluster), strict=True))
+        seconds += passes * (size * (chips - 1) / chips / sum(rates) + hops * hop)
+    elif chips > 1:
+        rate = link * (2.0 if chips > 2 else 1.0)  # two neighbours share one link
+        seconds += passes * (size * (chips - 1) / chips / rate + (chips // 2) * hop)
+    return collective.count * seconds * 1e3
+
+
+def _inside_chip(size: int, replicas: int, hbm_gb_per_s: float | None) -> float:
+    """Seconds for the replicas of a chip to combine: each reads the other's and writes the result."""
+    return 3.0 * size / (hbm_gb_per_s * 1e9) if replicas > 1 and hbm_gb_per_s else 0.0
+
+
+def _wraps(cluster: ClusterConfig) -> list[bool]:
+    return list(cluster.wrap) or [False] * len(cluster.topology)

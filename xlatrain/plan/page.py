@@ -1,0 +1,127 @@
+"""A plan as an HTML page: the figures, charts of where time and memory go, for a sweep throughput against cores."""
+
+from __future__ import annotations
+
+import html
+import io
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from xlatrain.plan.estimate import GIB, Estimate, top_ops
+from xlatrain.plan.report import figures, title
+from xlatrain.plan.table import HEADINGS, comparison
+
+_STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
+table{border-collapse:collapse;margin:1rem 0}td,th{padding:.2rem .8rem .2rem 0;text-align:left;vertical-align:top}
+th{border-bottom:1px solid #999}h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}
+.warning{background:#fff4d6;padding:.4rem .8rem;margin:.4rem 0}svg{max-width:100%;height:auto}
+"""
+
+
+def write_page(estimates: Sequence[Estimate], path: Path) -> None:
+    """Write the page; it needs nothing but itself."""
+    parts = [f"<!doctype html><meta charset=utf-8><title>plan</title><style>{_STYLE}</style>"]
+    if len(estimates) > 1:
+        parts += [
+            "<h1>Plans compared</h1>",
+            _table(HEADINGS, [[title(e), *r] for e, r in zip(estimates, comparison(estimates), strict=True)]),
+        ]
+        parts.append(_cores_chart(estimates))
+    for estimate in estimates:
+        parts += _one(estimate)
+    path.write_text("\n".join(parts))
+
+
+def _one(estimate: Estimate) -> list[str]:
+    program, chip = estimate.train.program, estimate.cluster.chip
+    parts = [f"<h1>{html.escape(title(estimate))}</h1>", _table((), figures(estimate))]
+    parts += [f"<p class=warning>{html.escape(text)}</p>" for text in estimate.warnings]
+    parts += [f"<p>Not computed: {html.escape(text)}</p>" for text in estimate.missing]
+    if program is None or not chip.clock_mhz:
+        return parts
+    ms = chip.clock_mhz * 1e3
+    kinds = {kind: cycles / ms for kind, cycles in program.by_kind().items()}
+    kinds |= {"network": estimate.network_ms} if estimate.network_ms is not None else {}
+    parts += ["<h2>Where a step's time goes</h2>", _bars(kinds, "ms")]
+    if memory := estimate.train.memory:
+        sizes = {"temporaries": memory.temporaries, "arguments": memory.arguments, "code": memory.code,
+                 "results not donated": memory.outputs - memory.aliased}  # fmt: skip
+        sizes |= {"free": max(0, estimate.capacity - memory.total)}
+        parts += ["<h2>Memory of a replica</h2>", _bars({k: v / GIB for k, v in sizes.items()}, "GiB")]
+    rows = [
+        (op.scope or op.name, op.kind, op.op, op.shape, "" if op.lanes is None else f"{op.lanes}/128", op.cycles / ms)
+        for op in top_ops(program, 30)
+    ]
+    rows = [(*row[:-1], f"{row[-1]:.2f}") for row in rows]
+    parts += ["<h2>Most expensive ops</h2>", _table(("module", "kind", "op", "result", "lanes", "ms"), rows)]
+    scopes: dict[str, float] = defaultdict(float)
+    for op in program.ops:
+        scopes[".".join(op.scope.split(".")[:2]) or "rest"] += op.cycles / ms
+    parts += ["<h2>By part of the model</h2>", _bars(dict(sorted(scopes.items(), key=lambda s: -s[1])[:24]), "ms")]
+    rows = [
+        (c.op, f"{c.bytes:,}", f"{c.group_size:,}", c.count, "?" if t is None else f"{t:.3f}")
+        for c, t in estimate.collectives
+    ]
+    return [
+        *parts,
+        "<h2>Collectives</h2>",
+        _table(("op", "bytes each", "replicas a group", "count", "ms in all"), rows),
+    ]
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    head = "".join(f"<th>{html.escape(h)}" for h in headings)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(str(v))}" for v in row) for row in rows)
+    return f"<table>{f'<tr>{head}' if head else ''}{body}</table>"
+
+
+def _bars(values: dict[str, float], unit: str) -> str:
+    """A horizontal bar for each value."""
+    pyplot = _pyplot()
+    figure, axes = pyplot.subplots(figsize=(8, 0.5 + 0.3 * len(values)), layout="constrained")
+    names = list(values)[::-1]
+    bars = axes.barh(names, [values[n] for n in names], color="#4878a8")
+    axes.bar_label(bars, [f"{values[n]:.2f}" for n in names], padding=3)
+    axes.set_xlabel(unit)
+    axes.spines[["top", "right"]].set_visible(False)
+    return _svg(figure)
+
+
+def _cores_chart(estimates: Sequence[Estimate]) -> str:
+    """Throughput and share of all-reduce against replicas."""
+    known = sorted((e for e in estimates if e.images_per_second), key=lambda e: e.cluster.replicas)
+    if not known:
+        return ""
+    figure, (left, right) = _pyplot().subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+    lines: dict[str, list[Estimate]] = defaultdict(list)
+    for e in known:
+        chip = e.cluster.chip.name
+        lines[
+            f"{e.plan.config.model.name}, {chip}, {e.plan.config.train.global_batch // e.cluster.replicas} each"
+        ].append(e)
+    for label, line in lines.items():
+        replicas = [e.cluster.replicas for e in line]
+        left.plot(replicas, [e.images_per_second for e in line], "o-", label=label)
+        right.plot(replicas, [100 * (e.allreduce_fraction or 0) for e in line], "o-", label=label)
+    left.set(xlabel="replicas", ylabel="images/s", xscale="log", yscale="log")
+    right.set(xlabel="replicas", ylabel="% of the step in collectives", xscale="log", ylim=(0, None))
+    left.legend(fontsize="small")
+    return _svg(figure)
+
+
+def _pyplot():
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def _svg(figure) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg")
+    _pyplot().close(figure)
+    return buffer.getvalue().split("?>", 1)[1]

@@ -1,0 +1,155 @@
+"""A plan in the terminal: what it needs, takes and costs, and where the time goes."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from xlatrain.plan.bounds import Product
+from xlatrain.plan.estimate import GIB, Estimate, idle_lanes, top_ops
+
+
+def print_estimate(estimate: Estimate, console: Console) -> None:
+    """All of it, as tables."""
+    console.print(title(estimate), style="bold")
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in figures(estimate):
+        table.add_row(name, value)
+    console.print(table)
+    if estimate.train.program:
+        console.print(_kinds(estimate))
+        console.print(_ops(estimate))
+        console.print(_collectives(estimate))
+        console.print(_products(estimate))
+    for warning in estimate.warnings:
+        console.print(f"! {warning}", style="yellow", markup=False)
+    for what in estimate.missing:
+        console.print(f"not computed: {what}", markup=False)
+
+
+def title(estimate: Estimate) -> str:
+    """What was planned, in a line."""
+    config, cluster = estimate.plan.config, estimate.cluster
+    return (
+        f"{config.model.name}, {config.data.image_size} px, {config.precision.name}, {config.optimizer.name}, "
+        f"batch {config.train.global_batch:,} on {cluster.accelerator_type or cluster.name} "
+        f"({cluster.replicas:,} replicas, {config.train.global_batch // cluster.replicas} images each)"
+    )
+
+
+def figures(estimate: Estimate) -> list[tuple[str, str]]:
+    """The main figures, named and with units."""
+    e = estimate
+    capacity = f" of {e.capacity / GIB:.1f}" if e.capacity else ""
+    rows = [("fits", "yes" if e.fits else "NO")]
+    for name, step in (("train", e.train), ("eval", e.eval)):
+        over = step.needed - e.capacity
+        more = f", {over / GIB:.2f} GiB ({over:,} bytes) over" if e.capacity and over > 0 else ""
+        rows.append((f"memory, {name} step", f"{step.needed / GIB:.2f}{capacity} GiB{more}"))
+    if (memory := e.train.memory) is not None:
+        parts = {
+            "arguments": memory.arguments, "results": memory.outputs, "donated": -memory.aliased,
+            "temporaries": memory.temporaries, "code": memory.code,
+        }  # fmt: skip
+        rows.append(("", ", ".join(f"{name} {size / GIB:.2f}" for name, size in parts.items())))
+    if e.train.program:
+        rows.append(("FLOPs a step", f"{e.train.program.flops / 1e12:.2f} T a replica" + _share(", MFU ", e.mfu)))
+    rows += [
+        ("device time a step", _ms(e.device_ms)),
+        ("network time a step", _ms(e.network_ms) + _share(", ", e.allreduce_fraction, " of the step")),
+        ("step", _ms(e.step_ms) + (f" ({_ms(e.step_ms_overlapped)} overlapped)" if e.step_ms_overlapped else "")),
+        ("evaluation step", _ms(e.eval_ms)),
+        ("throughput", _rate(e.images_per_second)),
+    ]
+    if e.images_per_second and e.cluster.hosts:
+        per_host = e.images_per_second / e.cluster.hosts
+        per_replica = e.images_per_second / e.cluster.replicas
+        rows.append(("input needed", f"{_rate(per_host)} a host, {_rate(per_replica)} a replica"))
+    if e.hours is not None:
+        lengths = e.plan.lengths
+        rows.append(("epochs an hour", f"{e.epochs_per_hour:.1f}"))
+        rows.append((f"{lengths.epoch(lengths.total_steps):.0f} epochs, {lengths.total_steps:,} steps", hours(e.hours)))
+    if (cost := e.cost()) is not None:
+        spot = e.cost(spot=True)
+        more = f", {spot:,.0f} USD spot" if spot is not None else ""
+        rows.append(("cost", f"{cost:,.0f} USD on demand{more} (prices: {e.cluster.chip.price_date or 'undated'})"))
+    return rows
+
+
+def hours(value: float) -> str:
+    """A duration as people say it."""
+    return f"{value * 60:.0f} min" if value < 2 else f"{value:.1f} h"
+
+
+def _kinds(estimate: Estimate) -> Table:
+    table = Table("device time by kind of op", "ms", "share", box=None, pad_edge=False)
+    program = estimate.train.program
+    for kind, cycles in program.by_kind().items():
+        table.add_row(f"  {kind}", _cycles(estimate, cycles), f"{cycles / program.cycles:.1%}")
+    table.add_row("  lanes idle, by time", "", f"{idle_lanes(program):.1%}")
+    return table
+
+
+def _ops(estimate: Estimate, count: int = 12) -> Table:
+    table = Table("most expensive ops", "what", "result", "lanes", "padding", "ms", box=None, pad_edge=False)
+    for op in top_ops(estimate.train.program, count):
+        table.add_row(
+            f"  {op.scope or op.name}", f"{op.kind}: {op.op}" if op.op else op.kind, op.shape,
+            "" if op.lanes is None else f"{op.lanes}/128", f"{op.padding:.0%}", _cycles(estimate, op.cycles),
+        )  # fmt: skip
+    return table
+
+
+def _collectives(estimate: Estimate) -> Table:
+    table = Table("collectives", "bytes each", "replicas a group", "count", "ms in all", box=None, pad_edge=False)
+    for c, ms in estimate.collectives:
+        table.add_row(
+            f"  {c.op}", f"{c.bytes:,}", f"{c.group_size:,}", str(c.count), "?" if ms is None else f"{ms:.3f}"
+        )
+    return table
+
+
+def _products(estimate: Estimate, count: int = 8) -> Table:
+    """Bytes moved, padding included, against the least possible, the worst layers first; of those that have to move
+    1 MB at all."""
+    table = Table(
+        "pointwise and dense products", "points x in x out", "MB moved", "MB least", "ratio", box=None, pad_edge=False
+    )
+    memory = (estimate.cluster.chip.vmem_mib or 0) * 2**20
+    products = estimate.train.program.products
+    if not memory or not products:
+        return table
+    bounds = {id(p): p.bound(memory) for p in products}
+    products = [p for p in products if bounds[id(p)] >= 1e6]
+    worst = sorted(products, key=lambda p: bounds[id(p)] - p.moved)[:count]
+
+    def row(name: str, what: str, moved: float, least: float) -> None:
+        table.add_row(name, what, f"{moved / 1e6:,.0f}", f"{least / 1e6:,.0f}", f"{moved / least:.1f}")
+
+    for p in worst:
+        row(f"  {p.scope or '?'} {_short(p)}", f"{p.p:,} x {p.c:,} x {p.k:,}", p.moved, bounds[id(p)])
+    if not products:
+        return table
+    row(f"  all {len(products)} of 1 MB and more", "", sum(p.moved for p in products), sum(bounds.values()))
+    return table
+
+
+def _short(product: Product) -> str:
+    return "backward" if "backward" in product.op else "forward"
+
+
+def _cycles(estimate: Estimate, cycles: int) -> str:
+    chip = estimate.cluster.chip
+    return f"{cycles / (chip.clock_mhz * 1e3):.2f}" if chip.clock_mhz else f"{cycles:,} cycles"
+
+
+def _ms(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.2f} ms"
+
+
+def _rate(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:,.0f} images/s"
+
+
+def _share(before: str, value: float | None, after: str = "") -> str:
+    return "" if value is None else f"{before}{value:.1%}{after}"

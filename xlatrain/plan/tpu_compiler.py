@@ -1,0 +1,99 @@
+"""A program to an executable of a real TPU slice, by the TPU's own compiler, without a TPU.
+
+Runs as a process of its own, since jax and torch_xla each bring a runtime: python -m xlatrain.plan.tpu_compiler FOLDER
+reads FOLDER/request.json and program.pb, writes FOLDER/result.json and optimised.hlo.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+# libtpu asks where it runs; any host of any slice will do, since nothing is run.
+_ENVIRONMENT = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "JAX_PLATFORMS": "cpu",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-8",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_MIN_LOG_LEVEL": "3",
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+}
+
+
+def main(folder: Path) -> None:
+    """Compile what the folder asks for. A program that does not fit is a result, not an error."""
+    os.environ.update(_ENVIRONMENT)
+    import numpy as np
+    from jax.experimental import topologies
+    from jaxlib import _jax, xla_client
+
+    request = json.loads((folder / "request.json").read_text())
+    replicas = request["replicas"]
+    more = {"chip_config_name": request["chip_config"]} if request["chip_config"] else {}
+    devices = topologies.get_topology_desc(platform="tpu", topology_name=request["topology"], **more).devices
+    if len(devices) < replicas:
+        raise SystemExit(f"topology {request['topology']} has {len(devices)} devices, the run {replicas} replicas")
+    options = xla_client.CompileOptions()
+    options.num_replicas, options.num_partitions = replicas, 1
+    options.device_assignment = xla_client.DeviceAssignment.create(np.arange(replicas).reshape(replicas, 1))
+    module = _jax.mlir.hlo_to_stablehlo((folder / "program.pb").read_bytes())
+    aliases = {int(result): parameter for result, parameter in request["aliases"].items()}
+    result = {"device_kind": devices[0].device_kind, "devices": len(devices)}
+    try:
+        program = devices[0].client.compile(
+            _with_aliases(module, aliases), _jax.DeviceList(tuple(devices[:replicas])), options
+        )
+    except _jax.XlaRuntimeError as error:
+        over = _memory_exceeded(str(error))
+        if over is None:
+            raise
+        result |= {"fits": False, **over, "message": str(error)[:2000]}
+    else:
+        stats = program.get_compiled_memory_stats()
+        (folder / "optimised.hlo").write_text(program.hlo_modules()[0].to_string())
+        result |= {
+            "fits": True,
+            "argument_bytes": stats.argument_size_in_bytes,
+            "output_bytes": stats.output_size_in_bytes,
+            "aliased_bytes": stats.alias_size_in_bytes,
+            "temporary_bytes": stats.temp_size_in_bytes,
+            "code_bytes": stats.generated_code_size_in_bytes,
+        }
+    (folder / "result.json").write_text(json.dumps(result))
+
+
+def _with_aliases(module: bytes, aliases: dict[int, int]) -> bytes:
+    """The module with results that share the buffers of parameters, as a run donates them."""
+    from jax._src.interpreters.mlir import make_ir_context  # private, but jax is pinned: it knows all dialects
+    from jaxlib.mlir import ir
+    from jaxlib.mlir.dialects import func
+
+    with make_ir_context():
+        parsed = ir.Module.parse(module)
+        functions = [op for op in parsed.body if isinstance(op, func.FuncOp)]
+        entry = next(f for f in functions if f.name.value == "main")
+        index = ir.IntegerType.get_signless(32)
+        attributes = [{} for _ in entry.arguments]
+        for result, parameter in aliases.items():
+            attributes[parameter] = {"tf.aliasing_output": ir.IntegerAttr.get(index, result)}
+        entry.arg_attrs = ir.ArrayAttr.get([ir.DictAttr.get(a) for a in attributes])
+        buffer = io.BytesIO()
+        parsed.operation.write_bytecode(buffer)
+        return buffer.getvalue()
+
+
+def _memory_exceeded(message: str) -> dict[str, int] | None:
+    """Bytes used and available, from the compiler's complaint that a program does not fit; None for another error."""
+    found = re.search(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm", message)
+    if not found:
+        return None
+    used, capacity = (float(found[i]) * 1024 ** " KMGT".index(found[i + 1] or " ") for i in (1, 3))
+    return {"hbm_bytes": round(used), "hbm_capacity_bytes": round(capacity)}
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

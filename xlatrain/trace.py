@@ -1,0 +1,52 @@
+"""The train and eval step of a run traced on one CPU device, as one replica of its cluster: programs to compile."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from xlatrain.build import build_eval_step, build_host_model, build_train_step, eval_tables, train_carry, train_tables
+from xlatrain.models.batch_norm import GroupedBatchNorm
+from xlatrain.preflight import Plan
+from xlatrain.xla.capture import CapturedStep, ExportedStep
+from xlatrain.xla.runtime import Replica, planned_world, to_device
+from xlatrain.xla.scopes import named_modules
+
+
+@dataclasses.dataclass(frozen=True)
+class TracedRun:
+    """The programs of a run, and how large its model is."""
+
+    train: ExportedStep
+    eval: ExportedStep
+    parameters: int
+
+
+def trace_run(replica: Replica, plan: Plan) -> TracedRun:
+    """Trace both steps for the cluster of a checked run. Runs in a process of one replica (xla.launch)."""
+    config = plan.config
+    world = config.cluster.replicas
+    replica = dataclasses.replace(replica, world_size=world, platform=config.cluster.platform.upper())
+    with planned_world(world):
+        model = build_host_model(plan, replica)
+        with named_modules(model.module, whole=GroupedBatchNorm):
+            carry = to_device(train_carry(plan, model, ordinal=0), replica.device)
+            batch = _batch(config.train.global_batch // world, config.data.image_size, "skipped")
+            inputs = to_device({**batch, **train_tables(plan, model)}, replica.device)
+            train = CapturedStep(build_train_step(config, model), replica, "train step").export(carry, inputs)
+            batch = _batch(plan.eval_batch // world, config.data.image_size, "skipped", "mask")
+            weights = {"params": carry["params"], "buffers": carry["buffers"]}
+            inputs = to_device({**batch, **eval_tables(config, model)}, replica.device) | weights
+            sums = to_device({"sums": torch.zeros(5)}, replica.device)
+            evaluation = CapturedStep(build_eval_step(config, model), replica, "eval step").export(sums, inputs)
+        return TracedRun(train, evaluation, sum(p.numel() for p in model.module.parameters()))
+
+
+def _batch(images: int, size: int, *flags: str) -> dict[str, torch.Tensor]:
+    """A batch of a replica, on the host: what the feed hands to a step."""
+    return {
+        "images": torch.zeros(images, size, size, 3, dtype=torch.uint8),
+        "labels": torch.zeros(images, dtype=torch.int64),
+        **{flag: torch.zeros(images) for flag in flags},
+    }
