@@ -15,7 +15,7 @@ from rich.console import Console
 
 from xlatrain.compose import compose_config, register_schemas, sweep_jobs
 from xlatrain.config import Config
-from xlatrain.errors import EXIT_DONE, EXIT_FAILED, ConfigError, Fault
+from xlatrain.errors import EXIT_DONE, EXIT_FAILED, ConfigError, Fault, ReplicaError
 from xlatrain.plan.compile import check_compiler, compile_step
 from xlatrain.plan.estimate import Estimate, estimate
 from xlatrain.plan.page import write_page
@@ -44,14 +44,31 @@ def plan(arguments: Sequence[str]) -> int:
     else:
         jobs = sweep_jobs(with_defaults(overrides)) if flags & {"-m", "--multirun"} else [with_defaults(overrides)]
     plans = _checked(jobs)
-    estimates = []
+    if len(jobs) == 1:
+        found = estimate_plan(plans[0], say)
+        return (
+            _report(jobs, [found], "--json" in flags, say)
+            if found.fits
+            else _does_not_fit(found, "--json" in flags, say)
+        )
+    return _compare(jobs, plans, "--json" in flags, say)
+
+
+def _compare(jobs: list[list[str]], plans: list[Plan], as_json: bool, say: Say) -> int:
+    """Estimate one after the other; one that does not compile is told and left out, and the exit code is 1."""
+    done: list[tuple[list[str], Estimate]] = []
     for number, (job, checked) in enumerate(zip(jobs, plans, strict=True)):
-        if len(jobs) > 1:
-            say(f"plan {number + 1} of {len(jobs)}: {' '.join(job)}")
-        estimates.append(estimate_plan(checked, say))
-    if len(jobs) == 1 and not estimates[0].fits:
-        return _does_not_fit(estimates[0], "--json" in flags, say)
-    return _report(jobs, estimates, "--json" in flags, say)
+        say(f"plan {number + 1} of {len(jobs)}: {' '.join(job)}")
+        try:
+            done.append((job, estimate_plan(checked, say)))
+        except ReplicaError as error:
+            if error.exit_code > 128:
+                raise
+            say(f"plan {number + 1} failed: {error.report.strip().splitlines()[-1]}")
+    if not done:
+        return EXIT_FAILED
+    code = _report([job for job, _ in done], [found for _, found in done], as_json, say)
+    return code if len(done) == len(jobs) else EXIT_FAILED
 
 
 def estimate_plan(checked: Plan, say: Say) -> Estimate:

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import importlib.util
 import json
+import math
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from xlatrain.config_cluster import ClusterConfig
 from xlatrain.errors import ConfigError, Fault, ReplicaError
@@ -43,7 +45,7 @@ def compile_step(
     request = {
         "replicas": cluster.replicas,
         "topology": f"{cluster.chip.name}:{'x'.join(map(str, cluster.topology))}",
-        "chip_config": "megacore" if cluster.chip.name in _MEGACORE else None,
+        "options": _options(cluster),
         "aliases": {str(k): v for k, v in aliases.items()},
     }
     key = hashlib.sha256(hlo + json.dumps([request, _COMPILER], sort_keys=True).encode()).hexdigest()[:32]
@@ -64,6 +66,12 @@ def compile_step(
     )
     text = gzip.decompress((kept / "optimised.hlo.gz").read_bytes()).decode()
     return Step(True, memory, memory.total, read_program(parse_module(text), cluster.replicas), result["seconds"])
+
+
+def _options(cluster: ClusterConfig) -> dict[str, Any]:
+    """What libtpu has to be told of a slice beside its topology."""
+    options: dict[str, Any] = {"chip_config_name": "megacore"} if cluster.chip.name in _MEGACORE else {}
+    return options | ({"chips_per_host_bounds": [1, 1, 1]} if math.prod(cluster.topology) == 1 else {})
 
 
 def _compile(hlo: bytes, request: dict, kept: Path, name: str, say: Callable[[str], None]) -> None:

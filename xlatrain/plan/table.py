@@ -53,9 +53,8 @@ def comparison(estimates: Sequence[Estimate]) -> list[list[str]]:
                 _number(e.allreduce_fraction, ".1%"),
                 _number(e.mfu, ".1%"),
                 ("?" if e.hours is None else hours(e.hours)) + (" fastest" if e.fits and e.hours == fastest else ""),
-                _number(e.cost(), ",.0f")
-                + (" cheapest" if e.fits and e.cost() is not None and e.cost() == cheapest else ""),
-                _number(spot, ",.0f"),
+                _money(e.cost()) + (" cheapest" if e.fits and e.cost() is not None and e.cost() == cheapest else ""),
+                _money(spot),
             ]
         )
     return rows
@@ -63,3 +62,7 @@ def comparison(estimates: Sequence[Estimate]) -> list[list[str]]:
 
 def _number(value: float | None, form: str) -> str:
     return "?" if value is None else format(value, form)
+
+
+def _money(value: float | None) -> str:
+    return "?" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.2f}"

@@ -33,8 +33,8 @@ def main(folder: Path) -> None:
 
     request = json.loads((folder / "request.json").read_text())
     replicas = request["replicas"]
-    more = {"chip_config_name": request["chip_config"]} if request["chip_config"] else {}
-    devices = topologies.get_topology_desc(platform="tpu", topology_name=request["topology"], **more).devices
+    slice_ = topologies.get_topology_desc(platform="tpu", topology_name=request["topology"], **request["options"])
+    devices = slice_.devices
     if len(devices) < replicas:
         raise SystemExit(f"topology {request['topology']} has {len(devices)} devices, the run {replicas} replicas")
     options = xla_client.CompileOptions()
