@@ -13,19 +13,25 @@ def outputs(model, x):
     return [y, *torch.autograd.grad(y.square().sum(), [x, *model.parameters()]), *model.buffers()]
 
 
-@pytest.mark.parametrize("grid", [Grid(1, 1), Grid(2, 1), Grid(2, 2), Grid(4, 2)], ids=str)
-def test_results_gradients_and_statistics_are_those_of_whole_images(grid):
-    """float64, 1e-9 of the largest value: sums in another order, through 20 layers."""
-    x = torch.randn(3, 3, 64, 64, dtype=torch.float64, requires_grad=True)
+@pytest.mark.parametrize(
+    ("size", "grid", "joined"),
+    [(64, Grid(1, 1), 1), (64, Grid(2, 1), 1), (64, Grid(4, 2), 1), (72, Grid(2, 2), 1), (68, Grid(2, 2), 0),
+     (60, Grid(2, 2), 0), (60, Grid(5, 3), 1)],
+)  # fmt: skip
+def test_results_gradients_and_statistics_are_those_of_whole_images(size, grid, joined):
+    """float64, 1e-9 of the largest value: sums in another order, through 20 layers. The second stage halves the tiles,
+    so it is tiled only where their size is even."""
+    x = torch.randn(3, 3, size, size, dtype=torch.float64, requires_grad=True)
     models = []
     for tiled in (False, True):
         torch.manual_seed(0)
         model = timm.create_model("efficientnet_b1", drop_rate=0.0, drop_path_rate=0.0, num_classes=7)
-        assert stem_size(model, 64) == 32
+        assert stem_size(model, size) == size // 2
         if tiled:
             names = set(model.state_dict())
-            tile_first_layers(model, grid)
+            tile_first_layers(model, grid, size)
             assert set(model.state_dict()) == names
+            assert [hasattr(stage, "join") for stage in model.blocks[:2]] == [joined == 0, joined == 1]
         models.append(model)
     for whole, tiled in zip(outputs(models[0], x), outputs(models[1], x), strict=True):
         torch.testing.assert_close(tiled, whole, rtol=0, atol=1e-9 * max(1.0, whole.abs().max().item()))

@@ -42,7 +42,7 @@ def build_host_model(plan: Plan, replica: Replica) -> HostModel:
     config = plan.config
     module = build_model(config.model, plan.dataset.num_classes, config.data.image_size, config.train.seed)
     if plan.tiles.tiles > 1:
-        tile_first_layers(module, plan.tiles, config.model.depthwise_dense_channels)
+        tile_first_layers(module, plan.tiles, config.data.image_size, config.model.depthwise_dense_channels)
     groups = replica_groups(replica.world_size, plan.bn_group, config.cluster.torus_width)
     convert_batch_norm(module, groups, plan.bn_group, config.model.bn_momentum, config.model.bn_eps)
     _choose_depthwise(module, config.model, replica.platform)

@@ -47,7 +47,7 @@ class ModelConfig:
     depthwise_dense_channels: int = option(32, "more channels than this are native where others are dense", low=0)
     tiles: int | None = option(
         None,
-        "compute the stem and the first stage on this many tiles of each image, for the lanes of a TPU; 1 = whole; "
+        "compute the stem and the first stages on this many tiles of each image, for the lanes of a TPU; 1 = whole; "
         "null = as many as fill 128 lanes on TPU, 1 on CPU",
         low=1,
     )

@@ -1,6 +1,6 @@
 """The first layers of an EfficientNet on tiles of the images, so that few channels do not leave a TPU's lanes idle.
 
-A TPU lays out an activation with channels or images across 128 lanes. The stem and the first stage have 16 to 64
+A TPU lays out an activation with channels or images across 128 lanes. The stem and the first stages have 16 to 64
 channels and a core holds perhaps 32 images, so most lanes carry padding, at the highest resolution of the network. Cut
 into tiles, 32 images of 130 x 130 are 128 of 65 x 65: the same values, the same results, all lanes in use. Only a
 convolution of more than 1 x 1 has to see its neighbours' borders; squeeze-and-excitation averages over an image's tiles
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from timm.layers import DropPath
-from timm.models._efficientnet_blocks import DepthwiseSeparableConv, SqueezeExcite
+from timm.models._efficientnet_blocks import DepthwiseSeparableConv, InvertedResidual, SqueezeExcite
 from torch import nn
 
 from xlatrain.models.depthwise import diagonal_kernel
@@ -57,27 +57,36 @@ def choose_grid(images: int, size: int, tiles: int | None = None) -> Grid:
 def stem_size(model: nn.Module, image_size: int) -> int | None:
     """Height and width after the stem, of a model whose first layers can be tiled; None for another."""
     stem, stages = getattr(model, "conv_stem", None), getattr(model, "blocks", None)
-    first = stages[0] if isinstance(stages, nn.Sequential) and len(stages) else None
     if type(stem) is not nn.Conv2d or stem.stride != (2, 2) or stem.kernel_size != (3, 3) or stem.padding != (1, 1):
         return None
-    if first is None or image_size % 2 or not all(_is_simple(block) for block in first):
+    if image_size % 2 or not isinstance(stages, nn.Sequential) or not len(stages) or not _can_tile(stages[0], 1, 1):
         return None
     return image_size // 2
 
 
-def tile_first_layers(model: nn.Module, grid: Grid, dense_channels: int = 0) -> None:
-    """Change a model in place, so that its stem cuts the images and its first stage puts them together again. Names and
-    parameters stay. dense_channels: depthwise convolutions of at most so many channels become dense ones."""
+def tile_first_layers(model: nn.Module, grid: Grid, image_size: int, dense_channels: int = 0) -> None:
+    """Change a model in place, so that its stem cuts the images and its second stage, or the first where the tiles of
+    the second would be of different sizes, puts them together again. Names and parameters stay. dense_channels:
+    depthwise convolutions of at most so many channels become dense ones."""
     model.conv_stem = TiledConv2d(model.conv_stem, grid, cut=True)
-    first = model.blocks[0]
-    for block in first:
-        dense = block.conv_dw.out_channels <= dense_channels
-        block.conv_dw = TiledConv2d(block.conv_dw, grid, cut=False, dense=dense)
-        if isinstance(block.se, SqueezeExcite):
-            block.se = TiledSqueezeExcite(block.se, grid)
-        if isinstance(block.drop_path, DropPath):
-            block.drop_path = TiledDropPath(block.drop_path.drop_prob, grid)
-    first.add_module("join", Join(grid))
+    height, width = image_size // 2 // grid.rows, image_size // 2 // grid.columns
+    for stage in model.blocks[:2]:
+        if not _can_tile(stage, height, width):
+            break
+        for block in stage:
+            height, width = height // block.conv_dw.stride[0], width // block.conv_dw.stride[1]
+            _tile_block(block, grid, dense_channels)
+        last = stage
+    last.add_module("join", Join(grid))
+
+
+def _tile_block(block: nn.Module, grid: Grid, dense_channels: int) -> None:
+    dense = block.conv_dw.out_channels <= dense_channels
+    block.conv_dw = TiledConv2d(block.conv_dw, grid, cut=False, dense=dense)
+    if isinstance(block.se, SqueezeExcite):
+        block.se = TiledSqueezeExcite(block.se, grid)
+    if isinstance(block.drop_path, DropPath):
+        block.drop_path = TiledDropPath(block.drop_path.drop_prob, grid)
 
 
 class TiledConv2d(nn.Module):
@@ -178,16 +187,25 @@ class Join(nn.Module):
         return torch.cat([torch.cat(tiles[i : i + columns], 3) for i in range(0, len(tiles), columns)], 2)
 
 
+def _can_tile(stage: nn.Module, height: int, width: int) -> bool:
+    """Whether tiles of this size stay of one size through a stage, and all its parts are known to work on tiles."""
+    for block in stage:
+        if not _is_simple(block) or height % block.conv_dw.stride[0] or width % block.conv_dw.stride[1]:
+            return False
+        height, width = height // block.conv_dw.stride[0], width // block.conv_dw.stride[1]
+    return True
+
+
 def _is_simple(block: nn.Module) -> bool:
-    """A block of which every part is known to work on tiles."""
+    pointwise = [getattr(block, name, None) for name in ("conv_pw", "conv_pwl")]
     return (
-        type(block) is DepthwiseSeparableConv
+        type(block) in (DepthwiseSeparableConv, InvertedResidual)
         and getattr(block, "conv_s2d", None) is None
         and type(block.conv_dw) is nn.Conv2d
-        and block.conv_dw.stride == (1, 1)
+        and block.conv_dw.stride in ((1, 1), (2, 2))
         and block.conv_dw.dilation == (1, 1)
         and block.conv_dw.kernel_size[0] == 2 * block.conv_dw.padding[0] + 1
-        and block.conv_pw.kernel_size == (1, 1)
+        and all(conv is None or conv.kernel_size == (1, 1) for conv in pointwise)
         and isinstance(block.aa, nn.Identity)
         and isinstance(block.se, (SqueezeExcite, nn.Identity))
     )

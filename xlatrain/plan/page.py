@@ -97,10 +97,7 @@ def _cores_chart(estimates: Sequence[Estimate]) -> str:
     figure, (left, right) = _pyplot().subplots(1, 2, figsize=(9, 3.5), layout="constrained")
     lines: dict[str, list[Estimate]] = defaultdict(list)
     for e in known:
-        chip = e.cluster.chip.name
-        lines[
-            f"{e.plan.config.model.name}, {chip}, {e.plan.config.train.global_batch // e.cluster.replicas} each"
-        ].append(e)
+        lines[f"{e.plan.config.model.name}, {e.cluster.chip.name}"].append(e)
     for label, line in lines.items():
         replicas = [e.cluster.replicas for e in line]
         left.plot(replicas, [e.images_per_second for e in line], "o-", label=label)

@@ -1,0 +1,99 @@
+"""What `xlatrain plan` predicts against what was published.
+
+    python benchmarks/plan_calibration.py [--json FILE] [name ...]        names: resnet50 b2 b5; all by default
+
+Needs the extra: pip install 'xlatrain[plan]'. ResNet-50's throughput is that of an abstract (Ying et al.,
+arXiv:1811.06992: more than 1.05 million images/s on a full v3 pod; 16 images a core make its batch of 32,768). The
+figures of EfficientNet are Table 1 of arXiv:2011.00071 as recalled, their digits unverified.
+
+EVIDENCE
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from xlatrain import compose, plans
+from xlatrain.preflight import check_train
+
+
+@dataclass(frozen=True)
+class Published:
+    """images_per_second, share of all-reduce (None: not given), for a model on a slice of v3."""
+
+    name: str
+    overrides: tuple[str, ...]
+    cores: int
+    batch: int
+    images_per_second: float
+    allreduce: float | None
+    mark: str
+
+
+_B2 = ("model=efficientnet_b2", "optimizer=lars")
+_B5 = ("model=efficientnet_b5", "optimizer=lars")
+_RESNET = ("model.name=resnet50", "model.image_size=224", "optimizer=lars", "model.sync_bn_group=local")
+PUBLISHED = [
+    Published("resnet50", _RESNET, 2048, 32768, 1.05e6, None, "verified, a lower limit"),
+    *(
+        Published("b2", _B2, cores, 32 * cores, rate * 1e3, share, "recalled")
+        for cores, rate, share in (
+            (128, 57.57, 0.021),
+            (256, 113.73, 0.026),
+            (512, 227.13, 0.025),
+            (1024, 451.35, 0.0281),
+        )
+    ),
+    *(
+        Published("b5", _B5, cores, 32 * cores, rate * 1e3, share, "recalled")
+        for cores, rate, share in (
+            (128, 9.76, 0.0089),
+            (256, 19.48, 0.0124),
+            (512, 38.55, 0.0124),
+            (1024, 77.44, 0.0103),
+        )
+    ),
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", default=["resnet50", "b2", "b5"])
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    compose.register_schemas()
+    rows = []
+    for p in (p for p in PUBLISHED if p.name in arguments.names):
+        overrides = plans.with_defaults(
+            [*p.overrides, "precision=bf16", f"cluster=tpu_v3_{p.cores}", f"train.global_batch={p.batch}"]
+        )
+        found = plans.estimate_plan(
+            check_train(compose.compose_config(overrides)[0]), lambda text: print(text, file=sys.stderr)
+        )
+        rows.append(
+            {
+                "model": p.name, "cores": p.cores, "published": p.images_per_second, "mark": p.mark,
+                "predicted": found.images_per_second, "ratio": found.images_per_second / p.images_per_second,
+                "published_allreduce": p.allreduce, "predicted_allreduce": found.allreduce_fraction,
+                "device_ms": found.device_ms, "step_ms": found.step_ms,
+            }
+        )  # fmt: skip
+        print(rows[-1], file=sys.stderr)
+    heads = ("cores", "device ms", "predicted/s", "published/s", "ratio", "all-reduce", "published")
+    print(f"{'model':10}" + "".join(f"{h:>13}" for h in heads) + "  mark")
+    for r in rows:
+        share = "" if r["published_allreduce"] is None else f"{r['published_allreduce']:.2%}"
+        print(
+            f"{r['model']:10}{r['cores']:13}{r['device_ms']:13.1f}{r['predicted']:13,.0f}{r['published']:13,.0f}"
+            f"{r['ratio']:13.2f}{r['predicted_allreduce']:13.2%}{share:>13}  {r['mark']}"
+        )
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
