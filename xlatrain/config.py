@@ -52,7 +52,9 @@ class ModelConfig:
         low=1,
     )
     pool: str | None = option(None, "global pooling; catavgmax = fast.ai's concat pooling; null = the model's")
-    zero_init_residual: bool = option(False, "start each residual block as the identity: last batch norm scale 0")
+    zero_init_residual: bool = option(
+        False, "start each residual block as the identity: last batch norm scale 0; timm's ResNets do so by themselves"
+    )
     kwargs: dict[str, Any] = option({}, "further arguments for timm.create_model")
 
 
@@ -61,7 +63,7 @@ class OptimizerConfig:
     name: str = MISSING
     lr: float = option(0.1, "peak learning rate, for the global batch", low=0)
     weight_decay: float = option(0.0, "of all but norms and biases", low=0)
-    momentum: float = option(0.9, "of the momentum buffer; adamw, lamb: beta1", low=0, high=1)
+    momentum: float = option(0.9, "of the momentum buffer; adamw, lamb: beta1", low=0, below=1)
     decay_norm_and_bias: bool = option(False, "weight decay (and layer adaptation) also for norms and biases")
 
 
@@ -75,7 +77,7 @@ class SGDConfig(OptimizerConfig):
 @dataclass
 class RMSpropTFConfig(OptimizerConfig):
     name: str = "rmsprop_tf"
-    rho: float = option(0.9, "decay of the mean square", low=0, high=1)
+    rho: float = option(0.9, "decay of the mean square", low=0, below=1)
     eps: float = option(1e-3, "inside the square root, as TensorFlow has it", low=0)
     decoupled_decay: bool = option(False, "decay the weights, not the gradient: w - lr·wd·w")
 
@@ -83,19 +85,19 @@ class RMSpropTFConfig(OptimizerConfig):
 @dataclass
 class AdamWConfig(OptimizerConfig):
     name: str = "adamw"
-    beta2: float = option(0.999, "decay of the mean square", low=0, high=1)
+    beta2: float = option(0.999, "decay of the mean square", low=0, below=1)
     eps: float = option(1e-8, "added to the root of the mean square", low=0)
 
 
 @dataclass
 class LAMBConfig(OptimizerConfig):
     name: str = "lamb"
-    beta2: float = option(0.999, "decay of the mean square", low=0, high=1)
+    beta2: float = option(0.999, "decay of the mean square", low=0, below=1)
     eps: float = option(1e-6, "added to the root of the mean square", low=0)
     correct_bias: bool = option(True, "Adam's bias correction; a warm-up can stand in for it")
     max_weight_norm: float | None = option(None, "clamp of |w| in the trust ratio; null = none", low=0)
     trust_clip: bool = option(False, "limit the trust ratio to 1")
-    max_grad_norm: float | None = option(None, "clip the whole gradient to this norm first; null = no", low=0)
+    max_grad_norm: float | None = option(None, "clip the whole gradient to this norm first; null = no", low=1e-12)
 
 
 @dataclass

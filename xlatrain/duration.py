@@ -17,16 +17,20 @@ class Duration:
     unit: str
 
     def steps(self, steps_per_epoch: float, global_batch: int, total_steps: int | None = None) -> int:
-        """The duration in whole steps, rounded to the nearest.
+        """The duration in whole steps, rounded to the nearest; otherwise as exact_steps."""
+        return round(self.exact_steps(steps_per_epoch, global_batch, total_steps))
+
+    def exact_steps(self, steps_per_epoch: float, global_batch: int, total_steps: int | None = None) -> float:
+        """The duration in steps, not rounded.
 
         steps_per_epoch may be fractional; total_steps is what "%" refers to. Raises ValueError for "%" without it.
         """
         if self.unit == "%":
             if total_steps is None:
                 raise ValueError("a percentage needs a run to be a part of")
-            return round(self.amount / 100 * total_steps)
+            return self.amount / 100 * total_steps
         per_unit = {"ep": steps_per_epoch, "step": 1, "example": 1 / global_batch}
-        return round(self.amount * per_unit[self.unit])
+        return self.amount * per_unit[self.unit]
 
 
 def parse_duration(text: str) -> Duration:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -51,10 +52,20 @@ def show(arguments: Sequence[str]) -> int:
     register_schemas()
     outs = [a.removeprefix("out=") for a in arguments[1:] if a.startswith("out=")]
     overrides = [a for a in arguments[1:] if not a.startswith("out=")]
-    if faults := find_faults(overrides, check_train):
+    out = Path(outs[-1] if outs else "schedule.png")
+    if faults := _picture(out) + find_faults(overrides, check_train):
         raise ConfigError(*faults)
-    show_schedule(check_train(compose_config(overrides)[0]), Path(outs[-1] if outs else "schedule.png"))
+    show_schedule(check_train(compose_config(overrides)[0]), out)
     return EXIT_DONE
+
+
+def _picture(path: Path) -> list[Fault]:
+    """Whether a picture can be written there."""
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        return [Fault("out", f"{path} is no picture", "give out=FILE.png, .svg or .pdf")]
+    if path.is_dir() or not path.absolute().parent.is_dir() or not os.access(path.absolute().parent, os.W_OK):
+        return [Fault("out", f"{path} cannot be written", "name a file in a folder of yours")]
+    return []
 
 
 def find_faults(overrides: Sequence[str], check: Check) -> list[Fault]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,7 +42,9 @@ def check_eval(config: Config) -> Plan:
 
 
 def _check(config: Config, training: bool) -> Plan:
-    faults = _values(config) + _environment() + _run_folder(config)
+    faults = _values(config)
+    sound = not faults
+    faults += _environment() + _run_folder(config) + _contradictions(config)
     faults += _batches(config) if training else []
     faults += _weights(config, training)
     replicas = config.cluster.replicas
@@ -59,7 +62,7 @@ def _check(config: Config, training: bool) -> Plan:
         faults += [*error.faults, *_model(config, config.data.num_classes or 10)[1]]
     if training and (duration_faults := check_durations(config)):
         faults += duration_faults
-    elif training and config.train.global_batch > 0 and replicas > 0:
+    elif training and sound:
         try:
             config = resolve_scaling(config)
             lengths = resolve_lengths(config, dataset.train.samples) if dataset else None
@@ -88,14 +91,18 @@ def _values(config: Config) -> list[Fault]:
     """Values outside what the schema allows."""
     faults = []
     for key, field, value in _flat(config):
-        allowed, low, high = (field.metadata[k] for k in ("choices", "low", "high"))
+        allowed, low, high, below = (field.metadata[k] for k in ("choices", "low", "high", "below"))
         if value is None:
             continue
         if allowed and value not in allowed:
             faults.append(Fault(key, f"{value!r} is not one of {', '.join(allowed)}", f"take {key}={allowed[0]}"))
-        elif low is not None and not low <= value <= (high if high is not None else value):  # also catches nan
-            bounds = f"{low} to {high}" if high is not None else f"{low} or more"
-            faults.append(Fault(key, f"{value} is out of range", f"take {bounds}"))
+        elif isinstance(value, float) and not math.isfinite(value):
+            faults.append(Fault(key, f"{value} is no finite number", f"take {key}={field.default}"))
+        elif low is not None and not (low <= value and value <= (high or value) and value < (below or value + 1)):
+            upper = (
+                f" to {high}" if high is not None else f" up to but not {below}" if below is not None else " or more"
+            )
+            faults.append(Fault(key, f"{value} is out of range", f"take {low}{upper}"))
     for key, low in (("mean", float("-inf")), ("std", 0.0)):
         values = getattr(config.data, key)
         if len(values) != 3 or not all(v > low for v in values):
@@ -129,6 +136,28 @@ def _run_folder(config: Config) -> list[Fault]:
     return faults
 
 
+def _contradictions(config: Config) -> list[Fault]:
+    """Options that another one makes meaningless: to ignore them in silence would mislead."""
+    g, s, c = config.gradient, config.schedule, config.scaling
+    plain = (g.exponent_bits, g.mantissa_bits) == (8, 23)
+    scaled = c.lr_per_256 is not None or c.base_lr is not None
+    found = [
+        (plain and (g.kahan or g.scale or g.fp32_last_layer), "gradient", "kahan, scale, fp32_last_layer are for less "
+         "than float32", "name a format, as in gradient=e5m2_aps"),
+        (g.kahan and g.sum == "float32", "gradient.kahan", "has no rounding to carry when sums are in float32",
+         "take gradient.sum=ordered"),
+        (s.name == "piecewise" and scaled, "scaling", "schedule=piecewise has its learning rates in schedule.points",
+         "scale the points themselves"),
+        (s.name in ("piecewise", "onecycle") and s.warmup.strip() not in ("0step", "0ep"), "schedule.warmup",
+         f"schedule={s.name} begins with its own rise", "take schedule.warmup=0step"),
+        (s.warmup_shape == "constant" and s.warmup_lr == 0 and s.warmup.strip() not in ("0step", "0ep"),
+         "schedule.warmup_lr", "0 all along the warm-up trains nothing", "give schedule.warmup_lr"),
+        (c.lr_per_256 is not None and c.base_batch != 256, "scaling.base_batch", "belongs to base_lr; lr_per_256 is "
+         "for a batch of 256", "take scaling.base_lr instead of lr_per_256"),
+    ]  # fmt: skip
+    return [Fault(key, problem, cure) for wrong, key, problem, cure in found if wrong]
+
+
 def _environment() -> list[Fault]:
     return [
         Fault(
@@ -160,7 +189,8 @@ def _bn_group(config: Config) -> tuple[int, list[Fault]]:
     """The replicas per batch norm group."""
     replicas = max(config.cluster.replicas, 1)
     try:
-        size = group_size(config.model.sync_bn_group, replicas, config.train.global_batch // replicas)
+        images = config.train.global_batch // (replicas * max(config.gradient.accumulate, 1))
+        size = group_size(config.model.sync_bn_group, replicas, images)
         replica_groups(replicas, size, config.cluster.torus_width)
     except ValueError as error:
         problem, _, cure = str(error).partition("; ")

@@ -67,7 +67,7 @@ def check_durations(config: Config) -> list[Fault]:
     texts |= {f"schedule.milestones[{i}]": text for i, text in enumerate(s.milestones)}
     faults = []
     for i, point in enumerate(s.points):
-        if isinstance(point, list) and len(point) == 2 and isinstance(point[1], (int, float)):
+        if isinstance(point, list) and len(point) == 2 and _is_rate(point[1]):
             texts[f"schedule.points[{i}]"] = str(point[0])
         else:
             faults.append(
@@ -83,6 +83,10 @@ def check_durations(config: Config) -> list[Fault]:
         except ValueError as error:
             faults.append(Fault(key, f"{text!r} is not a duration", str(error)))
     return faults
+
+
+def _is_rate(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf")
 
 
 def resolve_schedule(config: Config, lengths: Lengths) -> ScheduleSpec:
@@ -107,14 +111,16 @@ def resolve_schedule(config: Config, lengths: Lengths) -> ScheduleSpec:
         end_lr=s.end_lr,
         power=s.power,
         decay=s.decay,
-        decay_steps=max(1, steps(s.decay_every)),
+        decay_steps=max(
+            1.0, parse_duration(s.decay_every).exact_steps(lengths.steps_per_epoch, batch, lengths.total_steps)
+        ),
         from_start=s.from_start,
         milestones=tuple(steps(text) for text in s.milestones),
         points=points,
         div=s.div,
         tail=s.tail,
         momentum=config.optimizer.momentum,
-        low_momentum=s.low_momentum,
+        low_momentum=None if config.optimizer.name in ("adamw", "lamb") else s.low_momentum,
     )
 
 
@@ -150,6 +156,9 @@ def resolve_scaling(config: Config) -> Config:
 def describe_learning_rate(config: Config, schedule: ScheduleSpec) -> str:
     """The resolved peak and warm-up in words, and where they come from."""
     s, batch = config.scaling, config.train.global_batch
+    if schedule.name == "piecewise":
+        highest = max(rate for _, rate in schedule.points)
+        return f"learning rate by points, at most {highest:.6g}, {schedule.total_steps:,} steps in all"
     base = None
     if s.lr_per_256 is not None:
         base = f"{s.lr_per_256:g} at 256"

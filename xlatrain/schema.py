@@ -8,10 +8,17 @@ from typing import Any
 
 
 def option(
-    default: Any, help: str, unit: str = "", choices: tuple = (), low: float | None = None, high: float | None = None
+    default: Any,
+    help: str,
+    unit: str = "",
+    choices: tuple = (),
+    low: float | None = None,
+    high: float | None = None,
+    below: float | None = None,
 ) -> Any:
-    """A field of the schema: default, explanation, unit, and the values it may take: some choices, or low to high."""
-    metadata = {"help": help, "unit": unit, "choices": choices, "low": low, "high": high}
+    """A field of the schema: default, explanation, unit, and the values it may take: some choices, low to high, or low
+    up to but not `below`."""
+    metadata = {"help": help, "unit": unit, "choices": choices, "low": low, "high": high, "below": below}
     if isinstance(default, (dict, list)):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)

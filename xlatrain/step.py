@@ -16,7 +16,7 @@ from torch.func import functional_call
 from xlatrain.augment import Mix, mixed_cross_entropy, normalise, random_flip
 from xlatrain.layout import LANES, Layout
 from xlatrain.optim import Optimizer
-from xlatrain.optim.clip import clip_adaptive, clip_norm, clip_value
+from xlatrain.optim.clip import clip_adaptive, clip_norm, clip_value, norm
 from xlatrain.optim.hyper import Hyper
 from xlatrain.optim.reduce import GradientMean
 from xlatrain.optim.segments import Segments
@@ -120,7 +120,7 @@ class TrainStep:
             gradient, means, error = self.mean(flat, torch.cat(extra), segments)
             loss, top1, skipped_samples = means[: len(local)]
             buffers = means[LANES:] if self.average_buffers else buffers
-            grad_norm = gradient.square().sum().sqrt()
+            grad_norm = norm(gradient)
             gradient = self.clip(carry["params"], gradient, layout.parameters)
             hyper = self._hyper(carry, inputs)
             slots = {k.removeprefix("slot/"): t for k, t in carry.items() if k.startswith("slot/")}
@@ -130,8 +130,9 @@ class TrainStep:
             if self.ema_decay is not None:
                 new |= averaged(carry, new, self.ema_decay)
 
-            # The guard: one sum that any inf or nan poisons, alike on all replicas since it is of reduced values.
-            healthy = torch.isfinite(grad_norm + loss)
+            # The guard: one sum that any inf or nan poisons, alike on all replicas since it is of reduced values. Of
+            # the new parameters too: an update may overflow where the gradient does not.
+            healthy = torch.isfinite(grad_norm + loss + new_params.abs().max())
             new = {name: torch.where(healthy, tensor, carry[name]) for name, tensor in new.items()}
             bad = torch.logical_not(healthy).long()
             new["step"] = carry["step"] + 1
@@ -187,10 +188,10 @@ class EvalStep:
             logits = self.network.logits(images, params, buffers, inputs)
             labels, mask = inputs["labels"], inputs["mask"]
             loss = F.cross_entropy(logits, labels, reduction="none")
-            # Rank by counting larger logits: exact, and the same for any number of classes. Ties count against.
+            # Rank by counting logits that are not smaller: exact for any number of classes. Ties and nan count against.
             mine = logits.gather(1, labels[:, None])
             others = torch.arange(logits.shape[1], device=logits.device)[None, :] != labels[:, None]
-            rank = ((logits >= mine) & others).sum(1)
+            rank = (torch.logical_not(logits < mine) & others).sum(1)
             hits = [loss * mask, (rank < 1).float() * mask, (rank < 5).float() * mask, mask, inputs["skipped"]]
             sums = all_reduce(torch.stack([h.sum() for h in hits]))
             return {"sums": carry["sums"] + sums}, {}

@@ -48,8 +48,8 @@ def _create(config: ModelConfig, num_classes: int, image_size: int) -> nn.Module
         model = timm.create_model(config.name, num_classes=num_classes, **arguments)
     except (RuntimeError, TypeError, AssertionError) as error:
         raise ValueError(str(error).splitlines()[0]) from error
-    if config.zero_init_residual:
-        zero_residuals(model)
+    if config.zero_init_residual and not zero_residuals(model):
+        raise ValueError("it has no residual block that ends with a batch norm, so zero_init_residual has no effect")
     return model
 
 

@@ -14,8 +14,14 @@ def clip_value(grads: torch.Tensor, limit: float) -> torch.Tensor:
 
 def clip_norm(grads: torch.Tensor, limit: float) -> torch.Tensor:
     """The whole gradient scaled down to an L2 norm of at most `limit`, as torch's clip_grad_norm_ does it."""
-    norm = grads.square().sum().sqrt()
-    return grads * torch.clamp(limit / (norm + 1e-6), max=1.0)
+    return grads * torch.clamp(limit / (norm(grads) + 1e-6), max=1.0)
+
+
+def norm(x: torch.Tensor) -> torch.Tensor:
+    """L2 norm of all values, scaled by the largest so that no square overflows or vanishes; a scalar tensor."""
+    largest = x.abs().max()  # not amax(), which reduces nothing on torch_xla 2.9
+    scale = torch.where(largest > 0, largest, torch.ones_like(largest))
+    return scale * (x / scale).square().sum().sqrt()
 
 
 def clip_adaptive(params: torch.Tensor, grads: torch.Tensor, limit: float, layout: Layout) -> torch.Tensor:

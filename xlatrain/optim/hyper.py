@@ -23,4 +23,6 @@ class Hyper:
 
 def bias_correction(beta: float, updates: torch.Tensor) -> torch.Tensor:
     """1 - beta^t by expm1: all digits of float32 also where beta^t is close to 1, as at Adam's first steps."""
+    if beta == 0.0:
+        return torch.ones_like(updates)
     return -torch.expm1(updates * math.log(beta))

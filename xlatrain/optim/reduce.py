@@ -50,7 +50,7 @@ class GradientMean:
             return both[: len(grads)], both[len(grads) :], torch.zeros_like(grads[0]) if self.report_error else None
         share = grads / world_size()
         factor = segments.spread(self._factors(grads, segments)) if self.scale else torch.ones_like(grads)
-        total = self._sum(share * factor)
+        total = self._in_buckets(share * factor)
         # One more all-reduce for all that stays in float32. XLA:CPU can starve when collectives run side by side.
         exact = [grads[first:last] for first, last in self.exact] + ([grads] if self.report_error else [])
         total, extra = in_order(total, torch.cat([extra, *exact]))
@@ -79,6 +79,16 @@ class GradientMean:
         largest = segments.largest(grads).clamp_min(2.0**-126)
         exponent = all_reduce(ceil_log2(largest).float(), op="max")
         return power_of_two((self.form.bias - exponent).to(torch.int32).clamp(-126, 126))
+
+    def _in_buckets(self, share: torch.Tensor) -> torch.Tensor:
+        """The sum in the format, bucket after bucket if asked for: of an ordered sum only one bucket's parts from all
+        replicas are in memory at once."""
+        sums: list[torch.Tensor] = []
+        for part in share.split(self.bucket or len(share)):
+            if sums:
+                part, sums[-1] = in_order(part, sums[-1])
+            sums.append(self._sum(part))
+        return torch.cat(sums)
 
     def _sum(self, share: torch.Tensor) -> torch.Tensor:
         if not self.ordered:
@@ -119,8 +129,15 @@ def describe_gradient(config: GradientConfig) -> str | None:
     """What happens to gradients on their way, in words, when that is not a plain float32 mean."""
     if (config.exponent_bits, config.mantissa_bits) == (FLOAT32.exponent, FLOAT32.mantissa):
         return None
-    scaled = "with" if config.scale else "without"
+    how = (
+        "one after the other, rounded each time" if config.sum == "ordered" else "in float32, rounded before and after"
+    )
+    more = [
+        "with auto-precision scaling" if config.scale else "without auto-precision scaling",
+        *(["with Kahan summation"] if config.kahan else []),
+        *(["the last layer in float32"] if config.fp32_last_layer else []),
+    ]
     return (
-        f"gradients are summed as floats of {config.exponent_bits} exponent and {config.mantissa_bits} mantissa bits, "
-        f"{scaled} auto-precision scaling: emulated, so the sums are those of the format but no bytes are saved"
+        f"gradients travel as floats of {config.exponent_bits} exponent and {config.mantissa_bits} mantissa bits, "
+        f"{', '.join(more)}, summed {how}: emulated, so no bytes are saved"
     )

@@ -27,7 +27,7 @@ class ScheduleSpec:
     end_lr: float = 0.0
     power: float = 2.0
     decay: float = 0.97
-    decay_steps: int = 1
+    decay_steps: float = 1.0
     from_start: bool = False
     milestones: tuple[int, ...] = ()
     points: tuple[tuple[int, float], ...] = ()
@@ -55,7 +55,8 @@ def polynomial(spec: ScheduleSpec, step: int) -> float:
 def exponential(spec: ScheduleSpec, step: int) -> float:
     """peak · decay^floor(step / decay_steps), counted from step 0, not from the end of the warm-up: as the reference
     TPU EfficientNet does it, so the rate just after a 5-epoch warm-up already is peak · 0.97²."""
-    return spec.peak_lr * spec.decay ** (step // spec.decay_steps)
+    # A hair more than the step, so that 2.4 epochs of 5 steps are 12 whole ones in floating point too.
+    return spec.peak_lr * spec.decay ** math.floor(step / spec.decay_steps + 1e-9)
 
 
 def step_decay(spec: ScheduleSpec, step: int) -> float:

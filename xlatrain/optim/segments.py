@@ -22,11 +22,17 @@ class Segments:
     def norms(self, flat: torch.Tensor) -> torch.Tensor:
         """L2 norm of each tensor: float32 [tensors].
 
-        Two reductions whatever the number of tensors: squares to rows, rows to tensors. The second compares each row's
-        tensor index with all indices, exact in float32 and, unlike a scatter, parallel on a TPU.
+        Squares to rows, rows to tensors, each scaled by its largest value, so that squares neither overflow nor vanish
+        and the norm is right wherever float32 can hold it. The second reduction compares each row's tensor index with
+        all indices, exact in float32 and, unlike a scatter, parallel on a TPU.
         """
-        rows = flat.square().view(-1, 8, LANES // 8).sum((1, 2))
-        return self._by_tensor(rows).sum(0).sqrt()
+        rows = flat.view(-1, 8, LANES // 8)
+        row_largest = rows.abs().amax((1, 2))
+        largest = self._by_tensor(row_largest).amax(0)
+        row_scale, scale = (torch.where(m > 0, m, torch.ones_like(m)) for m in (row_largest, largest))
+        squares = (rows / row_scale[:, None, None]).square().sum((1, 2))
+        share = (row_scale / scale.index_select(0, self.index)).square() * squares
+        return scale * self._by_tensor(share).sum(0).sqrt()
 
     def largest(self, flat: torch.Tensor) -> torch.Tensor:
         """Largest absolute value of each tensor: float32 [tensors]."""
