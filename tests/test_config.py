@@ -154,3 +154,26 @@ def test_names_that_others_rely_on_are_there():
     assert {"model", "data", "augment", "optimizer", "schedule", "precision", "ema", "cluster", "recipe"} <= set(
         groups()
     )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        (["scaling.rule=cubic", "scaling.base_lr=1"], "scaling.rule"),
+        (["scaling.rule=linear", "scaling.base_lr=1", "scaling.base_batch=0"], "scaling.base_batch"),
+        (["optimizer.lr=inf"], "optimizer.lr"),
+        (["optimizer=adamw", "optimizer.beta2=1"], "optimizer.beta2"),
+        (["schedule=piecewise", "schedule.points=[[0ep,0.05],[1ep,-0.1]]"], "schedule.points[1]"),
+        (["schedule=piecewise", "scaling.rule=linear", "scaling.lr_per_256=0.4"], "scaling"),
+        (["schedule=onecycle", "schedule.warmup=1ep"], "schedule.warmup"),
+        (["schedule.warmup_shape=constant"], "schedule.warmup_lr"),
+        (["gradient.kahan=true"], "gradient"),
+        (["gradient=bf16", "gradient.kahan=true"], "gradient.kahan"),
+        (["model.zero_init_residual=true"], "model"),
+        (["model=efficientnet_b0", "data.image_size=32", "model.tiles=3"], "model.tiles"),
+        (["model.tiles=4"], "model.tiles"),
+    ],
+    ids=lambda v: v if isinstance(v, str) else None,
+)
+def test_options_that_mislead_or_cannot_be_are_refused_by_name(overrides, key):
+    assert [f.key for f in find_faults(overrides, check_train)] == [key]

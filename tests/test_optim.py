@@ -204,3 +204,17 @@ def test_a_layout_packs_and_unpacks_unchanged_and_starts_each_tensor_on_a_tile()
     decayed = where.unpack(Segments(where, where.segments()).decayed())
     assert [bool(t.all()) for t in decayed.values()] == [i < DECAYED for i in range(len(SHAPES))]
     assert not any(t.any() for t in list(decayed.values())[DECAYED:])
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1.0, 1e19, 1e30])
+def test_norms_hold_wherever_float32_does(scale):
+    """Squares of 1e20 are infinite in float32 and those of 1e-24 are zero; the norms are neither."""
+    from xlatrain.optim.clip import norm
+
+    where = layout()
+    tensors = {name: t * scale for name, t in fixed_tensors(3).items()}
+    flat = where.pack(tensors)
+    expected = torch.stack([t.double().norm() for t in tensors.values()]).float()
+    torch.testing.assert_close(Segments(where, where.segments()).norms(flat), expected, rtol=1e-6, atol=0)
+    torch.testing.assert_close(norm(flat), flat.double().norm().float(), rtol=1e-6, atol=0)
+    assert Segments(where, where.segments()).norms(flat * 0).tolist() == [0.0] * len(SHAPES)

@@ -196,6 +196,14 @@ def test_gradients_that_stay_not_finite_are_skipped_then_end_the_run(root):
     assert rows[-1]["skipped_steps"] >= 4
 
 
+def test_logits_that_are_not_numbers_are_wrong_answers(root):
+    """A run that went astray must not come out best of a sweep."""
+    options = ["optimizer.lr=1e30", "schedule.warmup=0step", "cluster.replicas=2", "ema=off", "train.duration=4step"]
+    summary = train(root, "astray", *options)
+    assert (summary["top1"], summary["top5"]) == (0.0, 0.0)
+    assert summary["loss"] is None or math.isnan(summary["loss"])
+
+
 def test_a_replica_that_raises_ends_all_with_its_traceback_last():
     with pytest.raises(ReplicaError) as error:
         launch("tests.replica_jobs:raise_on", 3, replicas=4)

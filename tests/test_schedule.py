@@ -83,3 +83,10 @@ def test_exponential_counts_from_step_0_as_the_reference_does():
 def test_a_warm_up_longer_than_the_run_only_warms_up():
     table = learning_rate_table(ScheduleSpec("cosine", 1.0, 10, warmup_steps=100))
     assert table == pytest.approx([i / 100 for i in range(10)])
+
+
+def test_a_staircase_of_broken_steps_keeps_to_its_epochs():
+    """2.4 epochs of 11 steps are 26.4: rounded to 26, a run of 3,000 steps would end two stairs too low."""
+    table = learning_rate_table(ScheduleSpec("exponential", 1.0, 3000, decay=0.97, decay_steps=26.4))
+    assert table == pytest.approx([0.97 ** math.floor(step * 10 / 264) for step in range(3000)], rel=1e-12)
+    assert learning_rate_table(ScheduleSpec("exponential", 1.0, 13, decay=0.5, decay_steps=2.4 * 5))[12] == 0.5

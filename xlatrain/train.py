@@ -45,6 +45,8 @@ class Trainer:
         progress.say(f"building {config.model.name} for {replica.world_size} replicas")
         self.model: HostModel = replica.shared("model", lambda: build_host_model(plan, replica))
         progress.say(self.model.layout.parameters.describe_groups())
+        if second := getattr(config.optimizer, "loss_l2", 0.0):
+            progress.say(f"decayed twice: an L2 of {second:g} in the loss, on all but norms, comes first")
         progress.say(describe_learning_rate(config, plan.schedule))
         if text := describe_gradient(config.gradient):
             progress.say(text)

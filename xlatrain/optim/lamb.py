@@ -13,6 +13,7 @@ from __future__ import annotations
 import torch
 
 from xlatrain.optim.adamw import adam_moments
+from xlatrain.optim.clip import norm
 from xlatrain.optim.hyper import Hyper, bias_correction
 from xlatrain.optim.segments import Segments
 
@@ -53,8 +54,8 @@ class LAMB:
         segments: Segments,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         if self.max_grad_norm is not None:
-            norm = grads.square().sum().sqrt()
-            grads = grads / torch.clamp(norm / self.max_grad_norm, min=1.0)
+            length = norm(grads)
+            grads = grads / torch.clamp(length / self.max_grad_norm, min=1.0)
         mean, mean_square = adam_moments(grads, slots["mean"], slots["mean_square"], self.beta1, self.beta2)
         numerator, root = mean, torch.sqrt(mean_square)
         if self.correct_bias:
