@@ -98,7 +98,7 @@ def _values(config: Config) -> list[Fault]:
             faults.append(Fault(key, f"{value!r} is not one of {', '.join(allowed)}", f"take {key}={allowed[0]}"))
         elif isinstance(value, float) and not math.isfinite(value):
             faults.append(Fault(key, f"{value} is no finite number", f"take {key}={field.default}"))
-        elif low is not None and not (low <= value and value <= (high or value) and value < (below or value + 1)):
+        elif low is not None and not (low <= value <= _or_inf(high) and value < _or_inf(below)):
             upper = (
                 f" to {high}" if high is not None else f" up to but not {below}" if below is not None else " or more"
             )
@@ -109,6 +109,10 @@ def _values(config: Config) -> list[Fault]:
             what = "three numbers" if key == "mean" else "three numbers above 0"
             faults.append(Fault(f"data.{key}", f"{values} are not {what}, one per channel", "see conf/data"))
     return faults
+
+
+def _or_inf(limit: float | None) -> float:
+    return math.inf if limit is None else limit
 
 
 def _flat(node: object, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field, object]]:
