@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 LANES = 1024  # 8 x 128: one float32 tile of a TPU. Each tensor starts on a tile, so slices need no shifting.
+_KERNEL, _BACK = (2, 3, 1, 0), (3, 2, 0, 1)  # [O, I, h, w] to [h, w, I, O], and back
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,18 @@ class Layout:
         return sum(self.rows) * LANES
 
     def pack(self, tensors: Mapping[str, torch.Tensor] | Sequence[torch.Tensor]) -> torch.Tensor:
-        """Named tensors, or all in order, to one flat float32 tensor [size]."""
+        """Named tensors, or all in order, to one flat float32 tensor [size].
+
+        Kernels of convolutions [O, I, h, w] lie as [h, w, I, O]: a TPU wants channels in its lanes, and to bring 3 x 3
+        values there takes 2.7 ms for each kernel of ResNet-50's last stage, half of its step on v3.
+        """
         ordered = [tensors[n] for n in self.names] if isinstance(tensors, Mapping) else list(tensors)
         if not ordered:
             return torch.zeros(0)
         parts: list[torch.Tensor] = []
         for tensor, rows in zip(ordered, self.rows, strict=True):
-            parts.append(tensor.detach().reshape(-1).float())
+            values = tensor.detach().permute(_KERNEL) if tensor.ndim == 4 else tensor.detach()
+            parts.append(values.reshape(-1).float())
             if gap := rows * LANES - tensor.numel():
                 parts.append(torch.zeros(gap, device=tensor.device))
         return torch.cat(parts)
@@ -52,10 +58,14 @@ class Layout:
         """A flat tensor [size] to named tensors of their own shapes. Whole rows first: of a flat slice the TPU's
         compiler reshapes all parameters to the shape of one, which costs B2 3.2 ms a step on v3."""
         table = flat.view(-1, LANES)
-        return {
-            name: table[start : start + rows].reshape(-1)[: shape.numel()].reshape(shape)
-            for name, shape, start, rows in zip(self.names, self.shapes, self.offsets, self.rows, strict=True)
-        }
+        tensors = {}
+        for name, shape, start, rows in zip(self.names, self.shapes, self.offsets, self.rows, strict=True):
+            values = table[start : start + rows].reshape(-1)[: shape.numel()]
+            if len(shape) == 4:
+                tensors[name] = values.reshape([shape[i] for i in _KERNEL]).permute(_BACK)
+            else:
+                tensors[name] = values.reshape(shape)
+        return tensors
 
     def segments(self) -> torch.Tensor:
         """For each row of a flat tensor the index of the tensor it belongs to: int32 [rows]."""
