@@ -134,6 +134,18 @@ def test_the_search_finds_the_largest_batch_to_a_sixteenth(limit):
     assert len(tried) <= 12
 
 
+def test_complaints_about_memory_are_understood():
+    from xlatrain.plan.tpu_compiler import _memory_exceeded
+
+    used = _memory_exceeded("Ran out of memory in memory space hbm. Used 20.50G of 15.75G hbm. Exceeded hbm by 4.75G.")
+    assert used == {"hbm_bytes": 20.5 * 2**30, "hbm_capacity_bytes": 15.75 * 2**30}
+    alone = _memory_exceeded(
+        "RESOURCE_EXHAUSTED: Allocation (size=21474836480) would exceed memory (size=17179869184) ::"
+    )
+    assert alone == {"hbm_bytes": 21474836480, "hbm_capacity_bytes": 17179869184}
+    assert _memory_exceeded("INVALID_ARGUMENT: no such topology") is None
+
+
 def test_a_plan_is_of_imagenets_size_unless_told_otherwise():
     assert plans.with_defaults(["model=efficientnet_b0"])[:4] == [
         "data=synthetic", "augment=none", "cluster=tpu_v3_8", "train.duration=350ep"

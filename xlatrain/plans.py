@@ -149,7 +149,8 @@ def _does_not_fit(found: Estimate, as_json: bool, say: Say) -> int:
     def needed(images: int) -> int:
         smaller = dataclasses.replace(config, train=dataclasses.replace(config.train, global_batch=images * replicas))
         attempt = estimate_plan(check_train(smaller), say)
-        return max(attempt.train.needed, attempt.eval.needed)
+        size = max(attempt.train.needed, attempt.eval.needed)
+        return size if attempt.fits else max(size, found.capacity + 1)  # the compiler keeps some memory back
 
     largest = largest_fitting(needed, found.capacity, local, found.train.needed, say)
     found = dataclasses.replace(

@@ -18,8 +18,9 @@ def largest_fitting(
     while fails - fits > max(1, fits // 16):
         slope = (fails_bytes - fits_bytes) / (fails - fits)
         guess = fits + int((capacity - fits_bytes) / slope) if slope > 0 else (fits + fails) // 2
-        grain = max(1, fits // 16)
-        guess = min(max(guess, fits + grain), fails - grain if fails - grain > fits else fails - 1)
+        # At least an eighth of the gap from either end: a line through a wrong size must not creep.
+        least = max(1, fits // 16, (fails - fits) // 8)
+        guess = min(max(guess, fits + least), max(fails - least, fits + 1))
         say(f"looking for the largest local batch: between {fits} and {fails}, trying {guess}")
         found = needed(guess)
         if found <= capacity:

@@ -88,7 +88,11 @@ def _with_aliases(module: bytes, aliases: dict[int, int]) -> bytes:
 
 
 def _memory_exceeded(message: str) -> dict[str, int] | None:
-    """Bytes used and available, from the compiler's complaint that a program does not fit; None for another error."""
+    """Bytes used and available, from the compiler's complaint that a program does not fit; None for another error.
+    Where one array alone is too large the compiler stops at it: the bytes are then the least that it needs."""
+    alone = re.search(r"Allocation \(size=(\d+)\) would exceed memory \(size=(\d+)\)", message)
+    if alone:
+        return {"hbm_bytes": int(alone[1]), "hbm_capacity_bytes": int(alone[2])}
     found = re.search(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm", message)
     if not found:
         return None
