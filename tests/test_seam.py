@@ -28,6 +28,7 @@ LEVEL = {name: level for level, floor in enumerate(FLOORS) for name in floor} | 
     "schema": -1,
     "config": -1,
     "config_cluster": -1,
+    "user_cache": -1,
 }
 
 

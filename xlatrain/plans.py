@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from xlatrain.compose import compose_config, register_schemas, sweep_jobs
+from xlatrain.compose import compose_config, groups, register_schemas, sweep_jobs
 from xlatrain.config import Config
 from xlatrain.errors import EXIT_DONE, EXIT_FAILED, ConfigError, Fault, ReplicaError
 from xlatrain.plan.compile import check_compiler, compile_step
@@ -43,15 +43,11 @@ def plan(arguments: Sequence[str]) -> int:
         jobs = _recipes(overrides)
     else:
         jobs = sweep_jobs(with_defaults(overrides)) if flags & {"-m", "--multirun"} else [with_defaults(overrides)]
-    plans = _checked(jobs)
-    if len(jobs) == 1:
-        found = estimate_plan(plans[0], say)
-        return (
-            _report(jobs, [found], "--json" in flags, say)
-            if found.fits
-            else _does_not_fit(found, "--json" in flags, say)
-        )
-    return _compare(jobs, plans, "--json" in flags, say)
+    plans, as_json = _checked(jobs), "--json" in flags
+    if len(jobs) > 1:
+        return _compare(jobs, plans, as_json, say)
+    found = estimate_plan(plans[0], say)
+    return _report(jobs, [found], as_json, say) if found.fits else _does_not_fit(found, as_json, say)
 
 
 def _compare(jobs: list[list[str]], plans: list[Plan], as_json: bool, say: Say) -> int:
@@ -77,14 +73,8 @@ def estimate_plan(checked: Plan, say: Say) -> Estimate:
 
     config = checked.config
     say(f"tracing {config.model.name} as one of {config.cluster.replicas:,} replicas")
-    before = os.environ.get("XLA_HLO_DEBUG")
-    os.environ["XLA_HLO_DEBUG"] = "1"  # ops carry the names of their modules
-    try:
-        traced = launch("xlatrain.trace:trace_run", checked)
-    finally:
-        del os.environ["XLA_HLO_DEBUG"]
-        if before is not None:
-            os.environ["XLA_HLO_DEBUG"] = before
+    # Ops carry the names of their modules.
+    traced = launch("xlatrain.trace:trace_run", checked, environment={"XLA_HLO_DEBUG": "1"})
     train = compile_step(traced.train.hlo, traced.train.aliases, config.cluster, "train step", say)
     evaluation = compile_step(traced.eval.hlo, traced.eval.aliases, config.cluster, "eval step", say)
     return estimate(checked, train, evaluation, traced.parameters)
@@ -116,9 +106,7 @@ def _cluster(config: Config) -> list[Fault]:
     cluster = config.cluster
     if cluster.platform != "tpu" or cluster.chip is None or not cluster.topology:
         return [Fault("cluster", f"{cluster.name} is no TPU slice", "take one, as in cluster=tpu_v3_8")]
-    devices = cluster.chip.devices
-    for n in cluster.topology:
-        devices *= n
+    devices = cluster.chip.devices * math.prod(cluster.topology)
     if devices != cluster.replicas:
         problem = f"{cluster.replicas} replicas on a topology of {cluster.topology} chips, which has {devices}"
         return [Fault("cluster.replicas", problem, f"take cluster.replicas={devices} or another cluster")]
@@ -127,8 +115,6 @@ def _cluster(config: Config) -> list[Fault]:
 
 def _recipes(overrides: Sequence[str]) -> list[list[str]]:
     """The jobs of --check: every recipe for its own cluster; where there is none, a small model on two slices."""
-    from xlatrain.compose import groups
-
     recipes = [r for r in groups()["recipe"] if r != "none"]
     jobs = []
     for recipe in recipes:
@@ -163,16 +149,16 @@ def _does_not_fit(found: Estimate, as_json: bool, say: Say) -> int:
 
 def _report(jobs: list[list[str]], estimates: list[Estimate], as_json: bool, say: Say) -> int:
     """Print, and leave plan.json and report.html in a folder."""
+    rows: list[dict[str, Any]] = [{"overrides": j, **e.as_dict()} for j, e in zip(jobs, estimates, strict=True)]
     if len(estimates) == 1:
         _show(estimates[0], as_json)
     elif as_json:
-        print(json.dumps([{"overrides": j, **e.as_dict()} for j, e in zip(jobs, estimates, strict=True)]))  # noqa: T201
+        print(json.dumps(rows))  # noqa: T201
     else:
         print_comparison(jobs, estimates, _console())
     config = estimates[0].plan.config
     name = config.run.name or free_name(config.run.root, f"plan-{config.model.name}-{config.cluster.name}")
     with claimed_folder(config.run.root, name) as folder:
-        rows: Any = [{"overrides": j, **e.as_dict()} for j, e in zip(jobs, estimates, strict=True)]
         (folder / "plan.json").write_text(json.dumps(rows if len(rows) > 1 else rows[0], indent=1))
         write_page(estimates, folder / "report.html")
     say(f"report: {Path(config.run.root) / name / 'report.html'}")

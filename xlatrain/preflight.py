@@ -145,6 +145,7 @@ def _contradictions(config: Config) -> list[Fault]:
     g, s, c = config.gradient, config.schedule, config.scaling
     plain = (g.exponent_bits, g.mantissa_bits) == (8, 23)
     scaled = c.lr_per_256 is not None or c.base_lr is not None
+    warms_up = s.warmup.strip() not in ("0step", "0ep")
     found = [
         (plain and (g.kahan or g.scale or g.fp32_last_layer), "gradient", "kahan, scale, fp32_last_layer are for less "
          "than float32", "name a format, as in gradient=e5m2_aps"),
@@ -152,9 +153,9 @@ def _contradictions(config: Config) -> list[Fault]:
          "take gradient.sum=ordered"),
         (s.name == "piecewise" and scaled, "scaling", "schedule=piecewise has its learning rates in schedule.points",
          "scale the points themselves"),
-        (s.name in ("piecewise", "onecycle") and s.warmup.strip() not in ("0step", "0ep"), "schedule.warmup",
+        (s.name in ("piecewise", "onecycle") and warms_up, "schedule.warmup",
          f"schedule={s.name} begins with its own rise", "take schedule.warmup=0step"),
-        (s.warmup_shape == "constant" and s.warmup_lr == 0 and s.warmup.strip() not in ("0step", "0ep"),
+        (s.warmup_shape == "constant" and s.warmup_lr == 0 and warms_up,
          "schedule.warmup_lr", "0 all along the warm-up trains nothing", "give schedule.warmup_lr"),
         (c.lr_per_256 is not None and c.base_batch != 256, "scaling.base_batch", "belongs to base_lr; lr_per_256 is "
          "for a batch of 256", "take scaling.base_lr instead of lr_per_256"),

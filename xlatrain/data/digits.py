@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from xlatrain.data.shards import write_shards
+from xlatrain.user_cache import user_cache
 
 SAMPLES = 1797
 CLASS_NAMES = [str(d) for d in range(10)]
@@ -19,8 +19,7 @@ CLASS_NAMES = [str(d) for d in range(10)]
 
 def default_root(val_fraction: float) -> Path:
     """Where the shards are kept when no folder is named; one folder for each split."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "xlatrain" / f"digits-{val_fraction:g}"
+    return user_cache() / f"digits-{val_fraction:g}"
 
 
 def write_digits(root: Path, val_fraction: float) -> None:

@@ -19,6 +19,7 @@ from timm.layers import DropPath
 from timm.models._efficientnet_blocks import DepthwiseSeparableConv, InvertedResidual, SqueezeExcite
 from torch import nn
 
+from xlatrain.models.bn_groups import divisors
 from xlatrain.models.depthwise import diagonal_kernel
 
 LANES = 128
@@ -39,12 +40,7 @@ class Grid:
 def choose_grid(images: int, size: int, tiles: int | None = None) -> Grid:
     """The grid that brings `images` of `size` pixels, as the stem leaves them, nearest to 128 without passing it, or
     the one of as many tiles as are asked for. Raises ValueError if that many do not divide the image."""
-    found = [
-        Grid(rows, columns)
-        for rows in range(1, size + 1)
-        for columns in range(1, rows + 1)
-        if size % rows == 0 and size % columns == 0
-    ]
+    found = [Grid(rows, columns) for rows in divisors(size) for columns in divisors(size) if columns <= rows]
     if tiles is not None:
         exact = [grid for grid in found if grid.tiles == tiles]
         if not exact:
@@ -59,7 +55,7 @@ def stem_size(model: nn.Module, image_size: int) -> int | None:
     stem, stages = getattr(model, "conv_stem", None), getattr(model, "blocks", None)
     if type(stem) is not nn.Conv2d or stem.stride != (2, 2) or stem.kernel_size != (3, 3) or stem.padding != (1, 1):
         return None
-    if image_size % 2 or not isinstance(stages, nn.Sequential) or not len(stages) or not _can_tile(stages[0], 1, 1):
+    if image_size % 2 or not isinstance(stages, nn.Sequential) or not len(stages) or not _through(stages[0], (1, 1)):
         return None
     return image_size // 2
 
@@ -69,13 +65,14 @@ def tile_first_layers(model: nn.Module, grid: Grid, image_size: int, dense_chann
     the second would be of different sizes, puts them together again. Names and parameters stay. dense_channels:
     depthwise convolutions of at most so many channels become dense ones."""
     model.conv_stem = TiledConv2d(model.conv_stem, grid, cut=True)
-    height, width = image_size // 2 // grid.rows, image_size // 2 // grid.columns
+    tile = (image_size // 2 // grid.rows, image_size // 2 // grid.columns)
     for stage in model.blocks[:2]:
-        if not _can_tile(stage, height, width):
+        after = _through(stage, tile)
+        if after is None:
             break
         for block in stage:
-            height, width = height // block.conv_dw.stride[0], width // block.conv_dw.stride[1]
             _tile_block(block, grid, dense_channels)
+        tile = after
         last = stage
     last.add_module("join", Join(grid))
 
@@ -187,13 +184,15 @@ class Join(nn.Module):
         return torch.cat([torch.cat(tiles[i : i + columns], 3) for i in range(0, len(tiles), columns)], 2)
 
 
-def _can_tile(stage: nn.Module, height: int, width: int) -> bool:
-    """Whether tiles of this size stay of one size through a stage, and all its parts are known to work on tiles."""
+def _through(stage: nn.Module, tile: tuple[int, int]) -> tuple[int, int] | None:
+    """Height and width of a tile after a stage; None where tiles would not stay of one size, or the stage has a part
+    that is not known to work on tiles."""
+    height, width = tile
     for block in stage:
         if not _is_simple(block) or height % block.conv_dw.stride[0] or width % block.conv_dw.stride[1]:
-            return False
+            return None
         height, width = height // block.conv_dw.stride[0], width // block.conv_dw.stride[1]
-    return True
+    return height, width
 
 
 def _is_simple(block: nn.Module) -> bool:

@@ -7,12 +7,14 @@ is emulated: what travels is float32, rounded to its values.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from xlatrain.config import GradientConfig
 from xlatrain.layout import LANES, Layout
+from xlatrain.optim.clip import norm
 from xlatrain.optim.float_format import FLOAT32, FloatFormat, ceil_log2, power_of_two, quantize
 from xlatrain.optim.segments import Segments
 from xlatrain.xla.collectives import all_gather, all_reduce, in_order, mean_over_replicas
@@ -46,11 +48,11 @@ class GradientMean:
         """grads: float32 [size], those of this replica; extra: float32 [n], always in float32. Returns the means of
         both, alike on all replicas, and |mean - float32 mean| / |float32 mean| of the gradients if it is reported."""
         if self.form == FLOAT32:
-            both = self._in_float32(torch.cat([grads, extra]))
+            both = self._in_buckets(torch.cat([grads, extra]), mean_over_replicas)
             return both[: len(grads)], both[len(grads) :], torch.zeros_like(grads[0]) if self.report_error else None
         share = grads / world_size()
         factor = segments.spread(self._factors(grads, segments)) if self.scale else torch.ones_like(grads)
-        total = self._in_buckets(share * factor)
+        total = self._in_buckets(share * factor, self._sum)
         # One more all-reduce for all that stays in float32. XLA:CPU can starve when collectives run side by side.
         exact = [grads[first:last] for first, last in self.exact] + ([grads] if self.report_error else [])
         total, extra = in_order(total, torch.cat([extra, *exact]))
@@ -62,16 +64,17 @@ class GradientMean:
         error = _relative(mean, exact[-1]) if self.report_error else None
         return mean, extra, error
 
-    def _in_float32(self, values: torch.Tensor) -> torch.Tensor:
-        """The plain mean, in buckets one after the other if asked for."""
+    def _in_buckets(self, values: torch.Tensor, combine: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """Combine values over replicas, bucket after bucket if asked for: of an ordered sum only one bucket's parts
+        from all replicas are in memory at once."""
         if self.bucket is None or self.bucket >= len(values):
-            return mean_over_replicas(values)
-        means: list[torch.Tensor] = []
+            return combine(values)
+        combined: list[torch.Tensor] = []
         for part in values.split(self.bucket):
-            if means:
-                part, means[-1] = in_order(part, means[-1])
-            means.append(mean_over_replicas(part))
-        return torch.cat(means)
+            if combined:
+                part, combined[-1] = in_order(part, combined[-1])
+            combined.append(combine(part))
+        return torch.cat(combined)
 
     def _factors(self, grads: torch.Tensor, segments: Segments) -> torch.Tensor:
         """2^(ub - e) for each tensor, e = ceil(log2(largest |g| on any replica)): [tensors]. The mean's terms are
@@ -79,16 +82,6 @@ class GradientMean:
         largest = segments.largest(grads).clamp_min(2.0**-126)
         exponent = all_reduce(ceil_log2(largest).float(), op="max")
         return power_of_two((self.form.bias - exponent).to(torch.int32).clamp(-126, 126))
-
-    def _in_buckets(self, share: torch.Tensor) -> torch.Tensor:
-        """The sum in the format, bucket after bucket if asked for: of an ordered sum only one bucket's parts from all
-        replicas are in memory at once."""
-        sums: list[torch.Tensor] = []
-        for part in share.split(self.bucket or len(share)):
-            if sums:
-                part, sums[-1] = in_order(part, sums[-1])
-            sums.append(self._sum(part))
-        return torch.cat(sums)
 
     def _sum(self, share: torch.Tensor) -> torch.Tensor:
         if not self.ordered:
@@ -108,7 +101,7 @@ class GradientMean:
 
 def _relative(value: torch.Tensor, exact: torch.Tensor) -> torch.Tensor:
     """|value - exact| / |exact|, 0 where both are 0."""
-    return (value - exact).square().sum().sqrt() / exact.square().sum().sqrt().clamp_min(1e-30)
+    return norm(value - exact) / norm(exact).clamp_min(1e-30)
 
 
 def build_gradient_mean(config: GradientConfig, layout: Layout, last_layer: tuple[str, ...]) -> GradientMean:

@@ -8,7 +8,6 @@ import hashlib
 import importlib.util
 import json
 import math
-import os
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from xlatrain.errors import ConfigError, Fault, ReplicaError
 from xlatrain.plan.estimate import Memory, Step
 from xlatrain.plan.hlo import parse_module
 from xlatrain.plan.program import read_program
+from xlatrain.user_cache import user_cache
 
 INSTALL = "pip install 'xlatrain[plan]'"
 _COMPILER = "libtpu-0.0.21"  # part of the key: another compiler, another result
@@ -49,7 +49,7 @@ def compile_step(
         "aliases": {str(k): v for k, v in aliases.items()},
     }
     key = hashlib.sha256(hlo + json.dumps([request, _COMPILER], sort_keys=True).encode()).hexdigest()[:32]
-    kept = _cache() / key
+    kept = user_cache() / "plan" / key
     if not (kept / "result.json").exists():
         _compile(hlo, request, kept, name, say)
     else:
@@ -123,7 +123,3 @@ def _ticking(tick: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         done.set()
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "xlatrain" / "plan"

@@ -8,7 +8,7 @@ from typing import Any
 
 from xlatrain.config_cluster import ClusterConfig
 from xlatrain.plan.network import Collective, collective_ms
-from xlatrain.plan.program import Op, Program
+from xlatrain.plan.program import LANES, Op, Program
 from xlatrain.preflight import Plan
 
 GIB = 2**30
@@ -136,7 +136,7 @@ class Estimate:
             "mfu": self.mfu,
             "flops": program.flops if program else None,
             "collectives": [{**asdict(c), "ms": ms} for c, ms in self.collectives],
-            "ms_by_kind": {kind: self._ms(cycles) for kind, cycles in program.by_kind().items()} if program else {},
+            "ms_by_kind": {kind: self.ms(cycles) for kind, cycles in program.by_kind().items()} if program else {},
             "epochs_per_hour": self.epochs_per_hour,
             "steps": self.plan.lengths.total_steps,
             "epochs": self.plan.lengths.epoch(self.plan.lengths.total_steps),
@@ -148,17 +148,16 @@ class Estimate:
             "missing": list(self.missing),
         }
 
-    def _ms(self, cycles: int) -> float | None:
-        chip = self.cluster.chip
-        return cycles / (chip.clock_mhz * 1e3) if chip and chip.clock_mhz else None
+    def ms(self, cycles: int) -> float | None:
+        """Cycles of a core as milliseconds; None if its clock is not known."""
+        return _ms(cycles, self.cluster)
 
 
 def estimate(plan: Plan, train: Step, evaluation: Step, parameters: int) -> Estimate:
     """Put the figures together."""
     cluster, lengths = plan.config.cluster, plan.lengths
     chip = cluster.chip
-    clock = chip.clock_mhz * 1e3 if chip and chip.clock_mhz else None
-    device_ms, eval_ms = (s.program.cycles / clock if s.program and clock else None for s in (train, evaluation))
+    device_ms, eval_ms = (_ms(s.program.cycles, cluster) if s.program else None for s in (train, evaluation))
     collectives = tuple((c, collective_ms(c, cluster)) for c in (train.program.collectives if train.program else ()))
     known = train.program is not None and all(ms is not None for _, ms in collectives)
     network_ms = sum(ms for _, ms in collectives) if known else None
@@ -175,7 +174,7 @@ def estimate(plan: Plan, train: Step, evaluation: Step, parameters: int) -> Esti
     missing = [
         what
         for what, fact in (
-            ("times: the chip's clock is not known (cluster.chip.clock_mhz)", clock),
+            ("times: the chip's clock is not known (cluster.chip.clock_mhz)", chip and chip.clock_mhz),
             (
                 "network time: the cluster's links are not known (cluster.topology, cluster.chip.ici_*)",
                 chip and chip.ici_gb_per_s,
@@ -191,6 +190,10 @@ def estimate(plan: Plan, train: Step, evaluation: Step, parameters: int) -> Esti
     )  # fmt: skip
 
 
+def _ms(cycles: int, cluster: ClusterConfig) -> float | None:
+    return cycles / (cluster.chip.clock_mhz * 1e3) if cluster.chip and cluster.chip.clock_mhz else None
+
+
 def top_ops(program: Program, count: int) -> list[Op]:
     """The most expensive ops."""
     return sorted(program.ops, key=lambda op: -op.cycles)[:count]
@@ -200,7 +203,7 @@ def idle_lanes(program: Program) -> float:
     """Share of the time, weighted by each op's lanes, in which a lane stands idle."""
     tiled = [op for op in program.ops if op.lanes is not None]
     total = sum(op.cycles for op in tiled)
-    return sum(op.cycles * (1.0 - op.lanes / 128.0) for op in tiled) / total if total else 0.0
+    return sum(op.cycles * (1.0 - op.lanes / LANES) for op in tiled) / total if total else 0.0
 
 
 def _warnings(plan: Plan, train: Step) -> list[str]:
@@ -219,8 +222,8 @@ def _warnings(plan: Plan, train: Step) -> list[str]:
             why = f"local batch {local}" if lanes == local else f"dimensions of {lanes}"
             places = ", ".join(dict.fromkeys(op.scope or op.name for op in sorted(mine, key=lambda o: -o.cycles)[:3]))
             found.append(
-                f"{why} leave{'s' if lanes == local else ''} {1 - lanes / 128:.0%} of the lanes idle in {share:.0%} of "
-                f"the device's time ({places}, …)"
+                f"{why} leave{'s' if lanes == local else ''} {1 - lanes / LANES:.0%} of the lanes idle in {share:.0%} "
+                f"of the device's time ({places}, …)"
             )
     copies = program.by_kind().get("copy", 0) / total
     if copies > 0.1:

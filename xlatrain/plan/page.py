@@ -35,14 +35,13 @@ def write_page(estimates: Sequence[Estimate], path: Path) -> None:
 
 
 def _one(estimate: Estimate) -> list[str]:
-    program, chip = estimate.train.program, estimate.cluster.chip
+    program, ms = estimate.train.program, estimate.ms
     parts = [f"<h1>{html.escape(title(estimate))}</h1>", _table((), figures(estimate))]
     parts += [f"<p class=warning>{html.escape(text)}</p>" for text in estimate.warnings]
     parts += [f"<p>Not computed: {html.escape(text)}</p>" for text in estimate.missing]
-    if program is None or not chip.clock_mhz:
+    if program is None or estimate.device_ms is None:
         return parts
-    ms = chip.clock_mhz * 1e3
-    kinds = {kind: cycles / ms for kind, cycles in program.by_kind().items()}
+    kinds = {kind: ms(cycles) for kind, cycles in program.by_kind().items()}
     kinds |= {"network": estimate.network_ms} if estimate.network_ms is not None else {}
     parts += ["<h2>Where a step's time goes</h2>", _bars(kinds, "ms")]
     if memory := estimate.train.memory:
@@ -51,14 +50,20 @@ def _one(estimate: Estimate) -> list[str]:
         sizes |= {"free": max(0, estimate.capacity - memory.total)}
         parts += ["<h2>Memory of a replica</h2>", _bars({k: v / GIB for k, v in sizes.items()}, "GiB")]
     rows = [
-        (op.scope or op.name, op.kind, op.op, op.shape, "" if op.lanes is None else f"{op.lanes}/128", op.cycles / ms)
+        (
+            op.scope or op.name,
+            op.kind,
+            op.op,
+            op.shape,
+            "" if op.lanes is None else f"{op.lanes}/128",
+            f"{ms(op.cycles):.2f}",
+        )
         for op in top_ops(program, 30)
     ]
-    rows = [(*row[:-1], f"{row[-1]:.2f}") for row in rows]
     parts += ["<h2>Most expensive ops</h2>", _table(("module", "kind", "op", "result", "lanes", "ms"), rows)]
     scopes: dict[str, float] = defaultdict(float)
     for op in program.ops:
-        scopes[".".join(op.scope.split(".")[:2]) or "rest"] += op.cycles / ms
+        scopes[".".join(op.scope.split(".")[:2]) or "rest"] += ms(op.cycles)
     parts += ["<h2>By part of the model</h2>", _bars(dict(sorted(scopes.items(), key=lambda s: -s[1])[:24]), "ms")]
     rows = [
         (c.op, f"{c.bytes:,}", f"{c.group_size:,}", c.count, "?" if t is None else f"{t:.3f}")

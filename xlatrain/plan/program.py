@@ -14,13 +14,13 @@ from xlatrain.plan.hlo import Instruction, Module, Shape
 from xlatrain.plan.network import Collective
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
-_LANES = 128
+LANES = 128
 
 
 @dataclass(frozen=True)
 class Op:
-    """An instruction that takes time. kind: one of KINDS; lanes: how many of 128 its result fills, None if untiled;
-    padding: share of its result's memory that is padding."""
+    """An instruction that takes time. kind: what it mostly does, as `_kind` names it; lanes: how many of 128 its result
+    fills, None if untiled; padding: share of its result's memory that is padding."""
 
     name: str
     kind: str
@@ -82,7 +82,7 @@ def _op(instruction: Instruction, inside: list[Instruction], convolutions: list[
         scope=instruction.scope,
         op=instruction.op,
         cycles=instruction.cycles,
-        lanes=None if largest.lanes is None else min(largest.lanes, _LANES),
+        lanes=None if largest.lanes is None else min(largest.lanes, LANES),
         padding=padding,
         shape=f"{largest.dtype}{list(largest.dims)}",
     )

@@ -139,8 +139,8 @@ def _short(product: Product) -> str:
 
 
 def _cycles(estimate: Estimate, cycles: int) -> str:
-    chip = estimate.cluster.chip
-    return f"{cycles / (chip.clock_mhz * 1e3):.2f}" if chip.clock_mhz else f"{cycles:,} cycles"
+    ms = estimate.ms(cycles)
+    return f"{cycles:,} cycles" if ms is None else f"{ms:.2f}"
 
 
 def _ms(value: float | None) -> str:

@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -29,17 +29,24 @@ from xlatrain.errors import ReplicaError
 _FAILURE, _RESULT, _GROUP = "failure.txt", "result.pickle", "group-"
 
 
-def launch(target: str, *args: Any, platform: str = "cpu", replicas: int = 1) -> Any:
+def launch(
+    target: str,
+    *args: Any,
+    platform: str = "cpu",
+    replicas: int = 1,
+    environment: Mapping[str, str] | None = None,
+) -> Any:
     """Run the function `target`, "package.module:name", as f(replica, *args) on every replica; return what the first
     one returned. It is named, not passed, so that the parent need not import what touches a device.
 
     platform: "cpu" runs `replicas` replicas as threads of one child process, with real collectives between them; "tpu"
-    uses all chips of this host, one process per chip. args must be picklable.
+    uses all chips of this host, one process per chip. args must be picklable. environment: further variables for the
+    children.
     Raises ReplicaError, with the traceback of the replica that failed first, within seconds of the failure.
     """
     with (
         tempfile.TemporaryDirectory(prefix="xlatrain-") as channel,
-        _environment(platform, replicas),
+        _environment(platform, replicas, environment or {}),
         _signals() as received,
     ):
         from torch_xla.distributed import xla_multiprocessing as xmp  # reads the environment, so not before
@@ -130,9 +137,9 @@ def _end_groups(channel: Path) -> None:
 
 
 @contextlib.contextmanager
-def _environment(platform: str, replicas: int) -> Iterator[None]:
+def _environment(platform: str, replicas: int, more: Mapping[str, str]) -> Iterator[None]:
     """The environment that the children read when they import torch_xla; the parent's own is put back after."""
-    changes = {"PJRT_DEVICE": platform.upper()}
+    changes = {"PJRT_DEVICE": platform.upper(), **more}
     if platform == "cpu":
         threads = str(max(64, 8 * replicas))
         # torch_xla's executor has as many threads as cores, and a collective that waits holds one of them.
