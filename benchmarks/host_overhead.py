@@ -118,12 +118,13 @@ def measure(replica, plan, steps: int) -> dict[str, list[float]]:
     """Milliseconds of host time per step of both loops, in turn. Runs on the replica."""
     from itertools import islice
 
-    from xlatrain.build import place
+    from xlatrain.build import place, stages
+    from xlatrain.data.order import Position
     from xlatrain.xla.runtime import to_device
 
     batches = [
         to_device(b, replica.device)
-        for b in islice(plan.dataset.train.train_batches(place(plan.config.train.global_batch, replica), 0, 0), 4)
+        for b in islice(plan.dataset.train.train_batches(place(replica), 0, stages(plan, replica), Position()), 4)
     ]
     loops = {
         "traced": traced_loop(plan.config, replica, plan.dataset.num_classes),

@@ -26,7 +26,8 @@ import torch
 import torch.nn.functional as F
 
 from xlatrain import compose, runs
-from xlatrain.data.dataset import Place
+from xlatrain.data.order import Position
+from xlatrain.data.stage import Place, Stage
 from xlatrain.optim.schedule import learning_rate_table
 from xlatrain.preflight import check_train
 
@@ -60,7 +61,8 @@ def plain_losses(overrides: list[str]) -> list[float]:
         nesterov=config.optimizer.nesterov,
     )
     mean, std = torch.tensor(config.data.mean) * 255, torch.tensor(config.data.std) * 255
-    batches = plan.dataset.train.train_batches(Place(0, 1, config.train.global_batch), config.train.seed, 0)
+    stages = (Stage(0, config.data.image_size, config.train.global_batch),)
+    batches = plan.dataset.train.train_batches(Place(0, 1), config.train.seed, stages, Position())
     losses = []
     for lr, batch in zip(
         learning_rate_table(plan.schedule), itertools.islice(batches, plan.lengths.total_steps), strict=True

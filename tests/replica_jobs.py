@@ -184,7 +184,8 @@ def raise_on(replica: Replica, ordinal: int) -> None:
 
 def run_combination_steps(replica: Replica, plans: dict) -> dict:
     """Three steps of each plan's train step, replayed and then traced: losses, and what was compiled."""
-    from xlatrain.build import build_host_model, build_train_step, place, train_tables
+    from xlatrain.build import build_host_model, build_train_step, place, stages, train_tables
+    from xlatrain.data.order import Position
     from xlatrain.optim import build_optimizer
     from xlatrain.state import first_seed, initial_state
 
@@ -199,7 +200,7 @@ def run_combination_steps(replica: Replica, plans: dict) -> dict:
             step = CapturedStep(build_train_step(plan.config, model), replica, label, replay)
             state = initial_state(model.module, model.layout, slots, plan.config.ema.enabled, first_seed(0, 0))
             state = to_device(state, replica.device)
-            batches = plan.dataset.train.train_batches(place(plan.config.train.global_batch, replica), 0, 0)
+            batches = plan.dataset.train.train_batches(place(replica), 0, stages(plan, replica), Position())
             losses[replay] = []
             for _, batch in zip(range(3), batches, strict=False):
                 state, outputs = step(state, {**to_device(batch, replica.device), **tables})

@@ -1,63 +1,139 @@
-"""Nothing lost, nothing twice, equal counts, the same order again: for many random layouts."""
+"""Nothing lost, nothing twice, equal counts, the same order again, resumed as uninterrupted: for many layouts."""
 
 import random
 
+import numpy as np
 import pytest
 
 from xlatrain.data import order
+from xlatrain.data.order import Leg, Position
+
+WINDOW = 512
 
 
 def random_layout(draw):
-    sizes = [draw.randrange(0, 300) for _ in range(draw.randrange(1, 12))]
-    return sizes, draw.randrange(1, 9), draw.randrange(1, 17), draw.randrange(0, 50)
+    sizes = [draw.choice((0, 1, draw.randrange(300), draw.randrange(10_001))) for _ in range(draw.randrange(1, 12))]
+    leg = Leg(draw.choice((1, 2, 3, 8, 17, 64)), max(1, draw.randrange(9)), draw.choice((1, 3, 16, 40)))
+    return sizes, leg, draw.randrange(50), draw.choice((1, 7, WINDOW, 100_000))
 
 
 DRAW = random.Random(7)
-LAYOUTS = [random_layout(DRAW) for _ in range(60)]
+LAYOUTS = [random_layout(DRAW) for _ in range(80)]
 
 
-@pytest.mark.parametrize(("sizes", "processes", "batch", "epoch"), LAYOUTS)
-def test_an_epoch_reads_each_position_once_except_the_stated_remainder(sizes, processes, batch, epoch):
-    line = order.shard_line(sizes, seed=3, epoch=epoch)
-    assert sorted(line) == list(range(len(sizes)))
-    seen, counts = [], []
-    for process in range(processes):
-        first, last = order.train_range(sum(sizes), batch, process, processes)
-        spans = order.cut(sizes, line, first, last)
-        counts.append(sum(s.last - s.first for s in spans))
-        seen += [(s.shard, i) for s in spans for i in range(s.first, s.last)]
-    assert len(seen) == len(set(seen))
-    assert len(set(counts)) == 1
-    assert sum(sizes) - len(seen) < batch * processes  # less than one global batch is left out
+def number_samples(sizes):
+    return np.cumsum([0, *sizes])
 
 
-@pytest.mark.parametrize(("sizes", "processes", "batch", "epoch"), LAYOUTS)
-def test_evaluation_reads_everything_once_in_as_many_batches_everywhere(sizes, processes, batch, epoch):
-    ranges = [order.eval_range(sum(sizes), batch, p, processes) for p in range(processes)]
-    positions = [i for first, last, _ in ranges for i in range(first, last)]
-    assert positions == list(range(sum(sizes)))
+def samples_of(line, sizes):
+    """The line as sample numbers in index order."""
+    starts = number_samples(sizes)
+    parts = [np.arange(starts[s.shard] + s.first, starts[s.shard] + s.last) for s in line.spans]
+    return np.concatenate(parts) if parts else np.empty(0, int)
+
+
+def batches_of(line, sizes, leg, process, seed, epoch, number, window, first_step=0):
+    """Every batch of a process from a step on, as sample numbers, read as the workers read: by windows of a run."""
+    numbers, steps = samples_of(line, sizes), order.leg_steps(line.samples, leg)
+    streams = []
+    for worker in range(leg.workers):
+        a, b = order.worker_range(steps, leg, process, worker)
+        skip = len(range(worker, first_step, leg.workers)) * leg.batch
+        windows = order.handed_out(a, b, seed, epoch, number, window, skip)
+        parts = [numbers[start:end][o] for start, end, o in windows]
+        streams.append(np.concatenate(parts) if parts else np.empty(0, int))
+    taken, made = [0] * leg.workers, []
+    for n in range(first_step, steps):
+        worker = n % leg.workers
+        made.append(streams[worker][taken[worker] : taken[worker] + leg.batch])
+        taken[worker] += leg.batch
+    return made
+
+
+def all_batches(line, sizes, leg, *key):
+    return [batches_of(line, sizes, leg, p, *key) for p in range(leg.processes)]
+
+
+def flat(batches):
+    return np.concatenate([b for process in batches for b in process] or [np.empty(0, int)])
+
+
+@pytest.mark.parametrize(("sizes", "leg", "epoch", "window"), LAYOUTS)
+def test_an_epoch_reads_each_sample_once_except_the_stated_remainder(sizes, leg, epoch, window):
+    line = order.epoch_line(sizes, 3, epoch)
+    assert sorted(samples_of(line, sizes)) == list(range(sum(sizes)))
+    batches = all_batches(line, sizes, leg, 3, epoch, 0, window)
+    assert {len(process) for process in batches} == {order.leg_steps(sum(sizes), leg)}
+    assert all(len(b) == leg.batch for process in batches for b in process)
+    seen = flat(batches)
+    assert len(np.unique(seen)) == len(seen)
+    assert sum(sizes) - len(seen) < leg.batch * leg.processes  # less than one global batch is left out
+
+
+@pytest.mark.parametrize(("sizes", "leg", "epoch", "window"), LAYOUTS[:40])
+def test_starting_at_a_step_equals_having_come_to_it(sizes, leg, epoch, window):
+    line = order.epoch_line(sizes, 3, epoch)
+    steps = order.leg_steps(line.samples, leg)
+    process = DRAW.randrange(leg.processes)
+    whole = batches_of(line, sizes, leg, process, 3, epoch, 0, window)
+    for step in {0, steps // 3, max(0, steps - 1), steps}:
+        rest = batches_of(line, sizes, leg, process, 3, epoch, 0, window, step)
+        assert len(rest) == steps - step
+        assert all(np.array_equal(a, b) for a, b in zip(whole[step:], rest, strict=True))
+
+
+@pytest.mark.parametrize(("sizes", "leg", "epoch", "window"), LAYOUTS)
+def test_what_remains_is_cut_anew_again_and_again_without_loss(sizes, leg, epoch, window):
+    seen, position = [], Position(epoch).under(leg)
+    for number in range(4):
+        current = position.legs[-1]
+        line = order.line_at(sizes, 3, position, window)
+        steps = order.leg_steps(line.samples, current)
+        stop = steps if number == 3 else DRAW.randrange(steps + 1)
+        batches = all_batches(line, sizes, current, 3, epoch, number, window)
+        seen.append(flat([process[:stop] for process in batches]))
+        position = position.advance(stop)
+        done = np.concatenate(seen)
+        rest = samples_of(order.remaining_line(line, position.legs[-1], 3, epoch, number, window), sizes)
+        assert sorted([*done, *rest]) == list(range(sum(sizes)))
+        last, batch = position.legs[-1], DRAW.choice((1, 5, 16))
+        workers = last.workers % 8 + 1  # another layout each time: the same one would go on in the same leg
+        position = Position(epoch, (*position.legs, Leg(DRAW.choice((1, 2, 5, 64)), workers, batch)))
+    assert sum(sizes) - len(done) < current.batch * current.processes
+
+
+def test_a_position_goes_on_in_the_same_leg_only_under_the_same_layout():
+    layout, other = Leg(4, 2, 8), Leg(2, 2, 8)
+    start = Position(3).under(layout)
+    assert start.legs == (layout,)
+    assert start.under(other).legs == (other,)  # nothing was read under the first
+    later = start.advance(5)
+    assert later.under(layout) == later
+    assert later.under(other).legs == (Leg(4, 2, 8, 5), other)
+
+
+@pytest.mark.parametrize(("sizes", "leg", "epoch", "window"), LAYOUTS)
+def test_evaluation_reads_everything_once_in_as_many_batches_everywhere(sizes, leg, epoch, window):
+    ranges = [order.eval_range(sum(sizes), leg.batch, p, leg.processes) for p in range(leg.processes)]
     assert len({batches for _, _, batches in ranges}) == 1
-    assert all(last - first <= batches * batch for first, last, batches in ranges)
-
-
-@pytest.mark.parametrize("workers", [1, 2, 3, 5, 8])
-@pytest.mark.parametrize("batches", [1, 4, 7, 22])
-def test_workers_taking_turns_for_ever_make_every_epoch_whole_and_in_order(batches, workers):
-    queues = [
-        [(epoch, n) for epoch in range(6) for n in order.worker_batches(batches, epoch, w, workers)]
-        for w in range(workers)
-    ]
-    turns = [queues[i % workers].pop(0) for i in range(6 * batches)]
-    assert turns == [(epoch, n) for epoch in range(6) for n in range(batches)]
-    for epoch in range(6):
-        ranges = [order.worker_range(batches, epoch, w, workers) for w in range(workers)]
-        assert [n for a, b in ranges for n in range(a, b)] == list(range(batches))
+    spans = [order.eval_batch_range(r, leg.batch, n) for r in ranges for n in range(r[2])]
+    assert [i for a, b in spans for i in range(a, b)] == list(range(sum(sizes)))
+    assert all(b - a <= leg.batch for a, b in spans)
 
 
 def test_the_order_is_a_function_of_seed_and_epoch():
-    sizes = [100] * 20
-    assert order.shard_line(sizes, 1, 2) == order.shard_line(sizes, 1, 2)
-    assert order.shard_line(sizes, 1, 2) != order.shard_line(sizes, 1, 3) != order.shard_line(sizes, 2, 3)
-    assert list(order.window_order(50, 1, 2, 0)) == list(order.window_order(50, 1, 2, 0))
+    def line(seed, epoch):
+        return order.epoch_line([100] * 20, seed, epoch).spans
+
+    assert line(1, 2) == line(1, 2)
+    assert line(1, 2) != line(1, 3) != line(2, 3)
+    assert list(order.window_order(50, 1, 2, 0, 0)) == list(order.window_order(50, 1, 2, 0, 0))
+    assert list(order.window_order(50, 1, 2, 0, 0)) != list(order.window_order(50, 1, 2, 1, 0))
     assert order.sample_generator(1, 2, 3).random() == order.sample_generator(1, 2, 3).random()
     assert order.sample_generator(1, 2, 3).random() != order.sample_generator(1, 2, 4).random()
+
+
+def test_shuffling_spreads_neighbours():
+    """A shuffle in name only would leave neighbours together."""
+    o = order.window_order(10_000, 0, 0, 0, 0)
+    assert abs(np.corrcoef(o[:-1], o[1:])[0, 1]) < 0.05

@@ -11,15 +11,15 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Each floor may import itself, what is below it, and errors and config, which everyone may.
 FLOORS = [
     {"xla"},
-    {"layout", "duration", "models", "data", "optim", "telemetry", "augment"},
+    {"layout", "duration", "lengths", "models", "data", "optim", "telemetry", "augment"},
     {"state"},
     {"resolve"},
     {"step", "checkpoint", "preflight"},
     {"build"},
     {"evaluate"},
     {"train", "trace"},
-    {"runs", "compose", "show", "plan"},
-    {"jobs", "help", "plans"},
+    {"runs", "compose", "show", "plan", "pack"},
+    {"jobs", "help", "plans", "bench"},
     {"cli"},
     {"__main__"},
 ]
@@ -28,6 +28,7 @@ LEVEL = {name: level for level, floor in enumerate(FLOORS) for name in floor} | 
     "schema": -1,
     "config": -1,
     "config_cluster": -1,
+    "config_data": -1,
     "user_cache": -1,
 }
 

@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from xlatrain.config import DigitsConfig, ShardsConfig
+from xlatrain.config import AugmentConfig, DigitsConfig, ShardsConfig
 from xlatrain.data import digits, order
-from xlatrain.data.dataset import Place, open_dataset
-from xlatrain.data.decode import decode_image, shift_image
+from xlatrain.data.crop import CentreCrop
+from xlatrain.data.dataset import open_dataset
+from xlatrain.data.decode import decode_image
+from xlatrain.data.order import Leg, Position
 from xlatrain.data.sharded import ShardedSplit
-from xlatrain.data.shards import read_index, read_shard, write_shards
+from xlatrain.data.shards import Shard, ShardIndex, read_index, read_shard, write_shards
+from xlatrain.data.stage import Place, Stage
 from xlatrain.errors import ConfigError, DataError
 
 
@@ -31,11 +34,21 @@ def write(root, count=25, per_shard=10):
 
 
 def split(root, shift=0, **options):
-    return ShardedSplit(read_index(root), ShardsConfig(root=str(root), image_size=8, **options), shift)
+    config = ShardsConfig(root=str(root), image_size=8, eval_padding=0, **options)
+    return ShardedSplit(read_index(root), config, AugmentConfig(name="none", shift=shift), 10)
+
+
+def train(split, batch, seed=0, start=None, place=None):
+    """Training batches of one process."""
+    return split.train_batches(place or Place(0, 1), seed, (Stage(0, 8, batch),), start or Position())
+
+
+def decoded(encoded):
+    return decode_image(encoded, 8, CentreCrop(8, 0))
 
 
 def all_keys(index):
-    return [s.key for n, shard in enumerate(index.shards) for s in read_shard(index.root, shard, n * 10)]
+    return [s.key for n, shard in enumerate(index.shards) for s in read_shard(index, shard, n * 10)]
 
 
 def test_what_is_written_is_read_back_in_order(tmp_path):
@@ -47,7 +60,7 @@ def test_what_is_written_is_read_back_in_order(tmp_path):
     ]
     assert read_index(tmp_path) == index
     assert all_keys(index) == [f"{i:04d}" for i in range(25)]
-    samples = list(read_shard(tmp_path, index.shards[2], 20))
+    samples = list(read_shard(index, index.shards[2], 20))
     assert [(s.number, s.label, s.image) for s in samples] == [(i, i % 10, picture(i)) for i in range(20, 25)]
 
 
@@ -60,11 +73,10 @@ def test_writing_is_deterministic(tmp_path):
 def test_digits_are_1797_real_images_split_by_class(tmp_path):
     data = open_dataset(DigitsConfig(root=str(tmp_path / "d"), image_size=32), _augment())
     assert (data.train.samples, data.val.samples, data.num_classes) == (1437, 360, 10)
-    labels = torch.cat([b["labels"][b["mask"] > 0] for b in data.val.eval_batches(Place(0, 1, 64))])
+    labels = torch.cat([b["labels"][b["mask"] > 0] for b in data.val.eval_batches(Place(0, 1), 64)])
     assert labels.bincount().tolist() == pytest.approx([36] * 10, abs=1)
     keys = [
-        {s.key for i in index.shards for s in read_shard(index.root, i, 0)}
-        for index in (data.train.index, data.val.index)
+        {s.key for i in index.shards for s in read_shard(index, i, 0)} for index in (data.train.index, data.val.index)
     ]
     assert len(keys[0] | keys[1]) == 1797
     before = (tmp_path / "d/val/index.json").stat().st_mtime_ns
@@ -73,8 +85,6 @@ def test_digits_are_1797_real_images_split_by_class(tmp_path):
 
 
 def _augment():
-    from xlatrain.config import AugmentConfig
-
     return AugmentConfig(name="none")
 
 
@@ -92,7 +102,7 @@ def damage_image(path, member_number):
 def test_a_corrupt_image_ends_the_run_with_shard_and_sample_named(tmp_path, workers):
     write(tmp_path)
     key = damage_image(tmp_path / "shard-000001.tar", 4)
-    batches = split(tmp_path, workers=workers).train_batches(Place(0, 1, 25), seed=0, first_step=0)
+    batches = train(split(tmp_path, workers=workers), 25)
     with pytest.raises(DataError) as error:
         next(batches)
     assert f"{key!r}" in str(error.value)
@@ -103,40 +113,133 @@ def test_a_corrupt_image_can_be_skipped_and_is_counted(tmp_path):
     write(tmp_path)
     damage_image(tmp_path / "shard-000001.tar", 4)
     lenient = split(tmp_path, on_error="skip")
-    batch = next(lenient.train_batches(Place(0, 1, 25), seed=0, first_step=0))
+    batch = next(train(lenient, 25))
     assert batch["skipped"].sum() == 1
     assert batch["images"].shape == (25, 8, 8, 3)
-    evaluated = list(lenient.eval_batches(Place(0, 1, 8)))
+    evaluated = list(lenient.eval_batches(Place(0, 1), 8))
     assert sum(b["mask"].sum() for b in evaluated) == 24
     assert sum(b["skipped"].sum() for b in evaluated) == 1
 
 
 def test_a_truncated_shard_is_an_error_even_when_samples_may_be_skipped(tmp_path):
     index = write(tmp_path)
+    opened = split(tmp_path, on_error="skip")
     path = tmp_path / "shard-000001.tar"
     path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(DataError, match="shard-000001.tar"):
+    with pytest.raises(ConfigError, match="another length than its index says, shard-000001.tar"):
+        read_index(tmp_path)
+    with pytest.raises(DataError, match="shard-000001.tar.*cut short at byte 5000"):
         all_keys(index)
     with pytest.raises(DataError, match="shard-000001.tar"):
-        list(split(tmp_path, on_error="skip").eval_batches(Place(0, 1, 8)))
+        list(opened.eval_batches(Place(0, 1), 8))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_shard_deleted_during_the_run_is_named(tmp_path, workers):
+    write(tmp_path, count=200)
+    batches = train(split(tmp_path, shuffle_window=10, workers=workers), 10)
+    next(batches)
+    for shard in tmp_path.glob("*.tar"):
+        shard.unlink()
+    with pytest.raises(DataError, match=r"the shard .*shard-0000\d\d.tar is no longer there"):
+        [next(batches) for _ in range(40)]
+
+
+def test_a_zero_byte_image_is_named_and_can_be_skipped(tmp_path):
+    write_shards(tmp_path, [("a", "jpg", b"", 0), ("b", "png", picture(1), 1)], ["x", "y"])
+    with pytest.raises(DataError, match="sample 'a' .*cannot be decoded"):
+        next(train(split(tmp_path), 2))
+    assert next(train(split(tmp_path, on_error="skip"), 2))["skipped"].sum() == 1
+
+
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path):
+    write_shards(tmp_path, [("a", "png", picture(1), 0)], ["x"])
+    with pytest.raises(DataError, match="sample 'a' .*8 x 8 pixels are more than the 63 allowed"):
+        next(train(split(tmp_path, max_pixels=63), 1))
+
+
+def test_a_name_that_climbs_out_of_the_archive_is_refused(tmp_path):
+    with tarfile.open(tmp_path / "s.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo("../../etc/a.jpg"))
+    index = ShardIndex(str(tmp_path), (Shard("s.tar", 1),), ("only",))
+    with pytest.raises(DataError, match="climbs out of the archive"):
+        list(read_shard(index, index.shards[0]))
+
+
+def test_reading_starts_anywhere_without_reading_what_is_before(tmp_path):
+    index = write(tmp_path, count=300, per_shard=150)
+    shard = index.shards[1]
+    assert len(shard.marks) == 3
+    for first, last in ((0, 150), (63, 65), (64, 64 + 1), (100, 149), (149, 150)):
+        numbers = [s.number for s in read_shard(index, shard, 150, first, last)]
+        assert numbers == list(range(150 + first, 150 + last))
+    with open(tmp_path / shard.name, "r+b") as file:  # what lies before the mark may be broken: it is not looked at
+        file.write(b"x" * shard.marks[1])
+    assert [s.number for s in read_shard(index, shard, 150, 70, 72)] == [220, 221]
+
+
+def test_class_names_of_training_and_validation_must_agree(tmp_path):
+    write_shards(tmp_path / "train", [("a", "png", picture(1), 0)], ["x", "y", "z"])
+    write_shards(tmp_path / "val", [("a", "png", picture(1), 0)], ["x", "y"])
+    with pytest.raises(ConfigError, match="has 3 classes, .*val has 2"):
+        open_dataset(ShardsConfig(root=str(tmp_path), image_size=8), _augment())
+
+
+def test_braces_join_several_folders_to_one_split(tmp_path):
+    for name, count in (("a", 25), ("b", 15), ("val", 5)):
+        write(tmp_path / name, count=count)
+    data = open_dataset(ShardsConfig(root=str(tmp_path), train="{a,b}", image_size=8), _augment())
+    assert (data.train.samples, data.val.samples) == (40, 5)
+    keys = [s.key for s in data.train.read(order.plain_line(data.train.sizes), 20, 40)]
+    assert keys == [f"{i:04d}" for i in (*range(20, 25), *range(15))]
+
+
+def test_what_remains_of_an_epoch_is_read_by_another_number_of_processes(tmp_path):
+    """Two processes of two workers stop after three steps; three processes of none finish the epoch."""
+    write(tmp_path, count=170)
+    first = split(tmp_path, workers=2, shuffle_window=16)
+    images = []
+    for process in range(2):
+        batches = train(first, 10, seed=5, place=Place(process, 2))
+        images += [image for _ in range(3) for image in next(batches)["images"]]
+        batches.close()
+    start = Position(0).under(Leg(2, 2, 10)).advance(3)
+    for process in range(3):
+        batches = train(split(tmp_path, shuffle_window=16), 12, 5, start, Place(process, 3))
+        images += [image for _ in range(110 // 36) for image in next(batches)["images"]]
+    values = sorted(int(image[0, 0, 0]) for image in images)
+    whole = sorted(int(decoded(picture(i))[0, 0, 0]) for i in range(170))
+    assert len(values) == 60 + 108
+    for value in values:  # two samples are the remainder
+        whole.remove(value)
+    assert len(whole) == 2
+
+
+def test_sizes_of_images_change_at_their_epoch(tmp_path):
+    write(tmp_path, count=40)
+    stages = (Stage(0, 8, 10), Stage(1, 12, 20), Stage(3, 16, 8))
+    batches = split(tmp_path, workers=2).train_batches(Place(0, 1), 0, stages, Position())
+    shapes = [tuple(next(batches)["images"].shape[:2]) for _ in range(4 + 4 + 5)]
+    assert shapes == [(10, 8)] * 4 + [(20, 12)] * 4 + [(8, 16)] * 5
 
 
 def test_a_shard_shorter_than_its_index_says_is_an_error(tmp_path):
     index = write(tmp_path)
     short = replace(index.shards[0], samples=12)
     with pytest.raises(DataError, match="ends after 10 samples; its index says 12"):
-        list(read_shard(tmp_path, short, 0))
+        list(read_shard(index, short, 0))
 
 
 def test_a_shard_longer_than_its_index_says_is_an_error(tmp_path):
     index = write(tmp_path)
     with pytest.raises(DataError, match="goes on after the 7 samples"):
-        list(read_shard(tmp_path, replace(index.shards[0], samples=7), 0))
+        list(read_shard(index, replace(index.shards[0], samples=7), 0))
     shards = (*index.shards[:2], replace(index.shards[2], samples=3))
     # 23 samples fill the batch: only the reader can see that there are more.
-    short = ShardedSplit(replace(index, shards=shards), ShardsConfig(root="", image_size=8), 0)
-    with pytest.raises(DataError, match="goes on after the 3 samples"):
-        list(short.eval_batches(Place(0, 1, 23)))
+    for workers in (0, 2):
+        short = replace(split(tmp_path, workers=workers), index=replace(index, shards=shards))
+        with pytest.raises(DataError, match="goes on after the 3 samples"):
+            list(short.eval_batches(Place(0, 1), 23))
 
 
 @pytest.mark.parametrize("entry", [{"samples": "5"}, {"samples": -5}])
@@ -154,12 +257,12 @@ def test_incomplete_samples_and_wrong_labels_are_named(tmp_path):
 
     with webdataset.TarWriter(str(tmp_path / "s.tar")) as writer:
         writer.write({"__key__": "a", "png": picture(0), "cls": b"x"})
-    shard = read_shard(tmp_path, replace(write(tmp_path / "w").shards[0], name="s.tar", samples=1), 0)
+    index = ShardIndex(str(tmp_path), (Shard("s.tar", 1),), ("only",))
     with pytest.raises(DataError, match=r"'a' .*no label"):
-        list(shard)
+        list(read_shard(index, index.shards[0]))
     write_shards(tmp_path / "big", [("k", "png", picture(0), 10)], ["only"])
     with pytest.raises(DataError, match="label 10 is outside 0..0"):
-        next(split(tmp_path / "big").eval_batches(Place(0, 1, 1)))
+        next(replace(split(tmp_path / "big"), classes=1).eval_batches(Place(0, 1), 1))
 
 
 def test_a_missing_shard_or_a_broken_index_is_a_configuration_error(tmp_path):
@@ -175,9 +278,9 @@ def test_a_missing_shard_or_a_broken_index_is_a_configuration_error(tmp_path):
 @pytest.mark.parametrize("window", [1, 7, 100])
 def test_an_epoch_holds_each_image_once_and_the_next_another_order(tmp_path, window):
     write(tmp_path, count=40)
-    batches = split(tmp_path, shuffle_window=window).train_batches(Place(0, 1, 8), seed=1, first_step=0)
+    batches = train(split(tmp_path, shuffle_window=window), 8, seed=1)
     epochs = [torch.cat([next(batches)["images"][:, 0, 0, 0] for _ in range(5)]) for _ in range(2)]
-    expected = sorted(int(decode_image(picture(i), 8)[0, 0, 0]) for i in range(40))
+    expected = sorted(int(decoded(picture(i))[0, 0, 0]) for i in range(40))
     assert [sorted(e.tolist()) for e in epochs] == [expected, expected]
     assert not torch.equal(*epochs)
 
@@ -186,10 +289,12 @@ def test_an_epoch_holds_each_image_once_and_the_next_another_order(tmp_path, win
 @pytest.mark.parametrize("workers", [0, 2])
 def test_starting_at_a_step_equals_having_come_to_it(tmp_path, step, workers):
     write(tmp_path, count=43)
-    whole = split(tmp_path, shift=2, workers=workers).train_batches(Place(0, 1, 8), seed=1, first_step=0)
+    whole = train(split(tmp_path, shift=2, workers=workers, shuffle_window=7), 8, seed=1)
     for _ in range(step):
         next(whole)
-    seeking = split(tmp_path, shift=2, workers=workers).train_batches(Place(0, 1, 8), seed=1, first_step=step)
+    # 43 samples are 5 batches an epoch.
+    start = Position(step // 5).under(Leg(1, max(1, workers), 8)).advance(step % 5)
+    seeking = train(split(tmp_path, shift=2, workers=workers, shuffle_window=7), 8, 1, start)
     for _ in range(4):
         a, b = next(whole), next(seeking)
         assert all(torch.equal(a[k], b[k]) for k in a)
@@ -199,31 +304,18 @@ def test_processes_share_the_epoch_out(tmp_path):
     write(tmp_path, count=48)
     values = []
     for process in range(3):
-        batches = split(tmp_path).train_batches(Place(process, 3, 4), seed=1, first_step=0)
+        batches = train(split(tmp_path), 4, seed=1, place=Place(process, 3))
         values += [int(v) for _ in range(4) for v in next(batches)["images"][:, 0, 0, 0]]
-    assert sorted(values) == sorted(int(decode_image(picture(i), 8)[0, 0, 0]) for i in range(48))
+    assert sorted(values) == sorted(int(decoded(picture(i))[0, 0, 0]) for i in range(48))
 
 
-@pytest.mark.parametrize(("processes", "batch"), [(1, 7), (3, 8), (4, 64)])
-def test_evaluation_counts_each_image_once_on_any_number_of_processes(tmp_path, processes, batch):
+@pytest.mark.parametrize(("processes", "batch", "workers"), [(1, 7, 0), (1, 4, 3), (3, 8, 0), (4, 64, 2), (8, 1, 0)])
+def test_evaluation_counts_each_image_once_on_any_number_of_processes(tmp_path, processes, batch, workers):
     write(tmp_path)
     shapes, counted = set(), []
     for process in range(processes):
-        for b in split(tmp_path).eval_batches(Place(process, processes, batch)):
+        for b in split(tmp_path, workers=workers).eval_batches(Place(process, processes), batch):
             shapes.add(tuple(b["images"].shape))
             counted += b["labels"][b["mask"] > 0].tolist()
     assert shapes == {(batch, 8, 8, 3)}
     assert sorted(counted) == sorted(i % 10 for i in range(25))
-
-
-def test_a_decompression_bomb_is_refused(monkeypatch):
-    monkeypatch.setattr("xlatrain.data.decode.MAX_PIXELS", 63)
-    with pytest.raises(ValueError, match="8 x 8 pixels"):
-        decode_image(picture(1), 8)
-
-
-def test_shift_translates_and_repeats_the_edge():
-    image = np.arange(27, dtype=np.uint8).reshape(3, 3, 3)
-    shifted = {shift_image(image, 1, order.sample_generator(0, 0, i)).tobytes() for i in range(200)}
-    assert len(shifted) == 9
-    assert image.tobytes() in shifted

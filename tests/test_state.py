@@ -116,7 +116,7 @@ def test_json_files_hold_only_json(tmp_path):
 
 
 def test_the_meter_means_over_the_interval_and_counts_over_the_run():
-    meter = Meter(global_batch=8)
+    meter = Meter()
     row = {
         "loss": 1.0,
         "top1": 0.5,
@@ -127,8 +127,8 @@ def test_the_meter_means_over_the_interval_and_counts_over_the_run():
         "skipped_in_a_row": 0,
     }
     for loss in (1.0, 2.0, 6.0):
-        meter.step({**row, "loss": loss})
+        meter.step({**row, "loss": loss}, 8)
     assert meter.interval()["loss"] == 3.0
-    meter.step({**row, "loss": 5.0, "skipped_steps": 2, "lr": 0.3})
+    meter.step({**row, "loss": 5.0, "skipped_steps": 2, "lr": 0.3}, 8)
     last = meter.interval()
     assert (last["loss"], last["lr"], last["skipped_samples"], last["skipped_steps"]) == (5.0, 0.3, 4, 2)

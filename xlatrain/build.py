@@ -9,7 +9,8 @@ from torch import nn
 
 from xlatrain.augment import Mix, beta_quantiles
 from xlatrain.config import Config, ModelConfig
-from xlatrain.data.dataset import Place
+from xlatrain.data.batch import BatchShape, as_tensors
+from xlatrain.data.stage import Place, Stage
 from xlatrain.models.batch_norm import convert_batch_norm
 from xlatrain.models.bn_groups import replica_groups
 from xlatrain.models.build import build_model, last_layer
@@ -65,6 +66,7 @@ def build_train_step(config: Config, model: HostModel) -> TrainStep:
         config.train.label_smoothing,
         config.augment.flip,
         mix if mix.mixup or mix.cutmix else None,
+        config.augment.erase,
     )
     gradient = config.gradient
     return TrainStep(
@@ -114,6 +116,18 @@ def train_carry(plan: Plan, model: HostModel, ordinal: int) -> Tensors:
     return initial_state(model.module, model.layout, slots, config.ema.enabled, seed)
 
 
-def place(global_batch: int, replica: Replica) -> Place:
-    """This process's part in reading batches of `global_batch` images."""
-    return Place(replica.process, replica.processes, global_batch // replica.processes)
+def place(replica: Replica) -> Place:
+    """This process's part in reading data."""
+    return Place(replica.process, replica.processes)
+
+
+def stages(plan: Plan, replica: Replica) -> tuple[Stage, ...]:
+    """The sizes of images that this process reads in turn."""
+    return tuple(
+        Stage(p.first_epoch, p.image_size, p.global_batch // replica.processes, p.min_area) for p in plan.lengths.phases
+    )
+
+
+def blank_batch(images: int, size: int, masked: bool = False) -> Tensors:
+    """A batch of one replica without content, on the host: the shapes that the feed hands to a step."""
+    return as_tensors(BatchShape(images, size, masked).new())

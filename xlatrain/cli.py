@@ -12,6 +12,8 @@ VERBS = {
     "train": "train a model: xlatrain train model=efficientnet_b0 data=digits train.duration=5ep",
     "eval": "evaluate saved weights: xlatrain eval weights=runs/NAME/weights.safetensors",
     "plan": "compile a run for a TPU pod, without one: xlatrain plan model=efficientnet_b2 cluster=tpu_v3_1024 ...",
+    "shards": "write, index and check shards: xlatrain shards from-folder SRC DST",
+    "data": "measure the input pipeline alone: xlatrain data bench data=imagenet data.root=... [cluster=tpu_v3_8]",
     "show": "draw a run's learning rates: xlatrain show schedule [schedule=onecycle ...] [out=schedule.png]",
 }
 
@@ -25,6 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _overview()
         if verb not in VERBS:
             return _unknown_verb(verb)
+        if verb == "shards":
+            from xlatrain.pack.verbs import shards
+
+            return shards(rest)
         if "-h" in rest or "--help" in rest:
             from xlatrain.help import print_options
 
@@ -33,11 +39,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from xlatrain.plans import plan
 
             return plan(rest)
+        if verb == "data":
+            from xlatrain.bench import data
+
+            return data(rest)
         from xlatrain.jobs import run_jobs, show
 
         return show(rest) if verb == "show" else run_jobs(verb, rest)
     except ConfigError as error:
-        _say(f"xlatrain {verb}: {_count(len(error.faults))} in the configuration; nothing was started.")
+        what = "arguments" if verb == "shards" else "configuration; nothing was started"
+        _say(f"xlatrain {verb}: {_count(len(error.faults))} in the {what}.")
         for fault in error.faults:
             _say(f"  {fault}")
         return EXIT_CONFIG

@@ -1,4 +1,4 @@
-"""The schema of conf/: each option's type, default, unit and help, here (the facts of TPUs in config_cluster.py).
+"""The schema of conf/: each option's type, default, unit and help, here and in config_data.py and config_cluster.py.
 
 YAML files under conf/ only compose and override these. `xlatrain train --help` prints them.
 """
@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from xlatrain.config_cluster import ClusterConfig
+from xlatrain.config_data import AugmentConfig, DataConfig, DigitsConfig, ShardsConfig, SyntheticConfig
 from xlatrain.schema import option
 
 
@@ -148,54 +149,6 @@ class ScalingConfig:
     base_lr: float | None = option(None, "peak for a batch of base_batch; replaces optimizer.lr", low=0)
     base_batch: int = option(256, "the batch that base_lr and base_warmup are for", "images", low=1)
     base_warmup: str | None = option(None, "warm-up for base_batch; null = schedule.warmup", "duration")
-
-
-@dataclass
-class DataConfig:
-    name: str = MISSING
-    image_size: int = option(MISSING, "height and width that the model sees", "pixels", low=1)
-    num_classes: int | None = option(None, "null = what the data set says", low=1)
-    mean: list[float] = option([0.485, 0.456, 0.406], "per channel, of images in 0..1")
-    std: list[float] = option([0.229, 0.224, 0.225], "per channel, of images in 0..1")
-
-
-@dataclass
-class ShardsConfig(DataConfig):
-    name: str = "shards"
-    root: str = option(MISSING, "folder with train/ and val/, each of WebDataset tar shards and an index.json")
-    interpolation: str = option("bicubic", "filter of the resize", choices=("bicubic", "bilinear"))
-    shuffle_window: int = option(8192, "samples shuffled together; held encoded in memory", "samples", low=1)
-    workers: int = option(0, "decoding processes per host process; 0 = a thread", low=0)
-    prefetch: int = option(2, "host batches prepared ahead", low=1)
-    on_error: str = option(
-        "raise", "a sample that cannot be decoded ends the run, or is skipped and counted", choices=("raise", "skip")
-    )
-
-
-@dataclass
-class DigitsConfig(ShardsConfig):
-    name: str = "digits"
-    root: str = option("", "cache folder for the shards; empty = the user's cache")
-    val_fraction: float = option(0.2, "of the 1,797 images, stratified by class", low=0, high=1)
-
-
-@dataclass
-class SyntheticConfig(DataConfig):
-    name: str = "synthetic"
-    num_classes: int | None = option(1000, "labels are drawn from these", low=1)
-    train_examples: int = option(1_281_167, "images in an epoch", low=1)
-    val_examples: int = option(50_000, "images in an evaluation", low=0)
-
-
-@dataclass
-class AugmentConfig:
-    name: str = MISSING
-    shift: int = option(
-        0, "random translation on the host, each way, with edge padding", "pixels of data.image_size", low=0
-    )
-    flip: bool = option(False, "random horizontal flip, on the device")
-    mixup: float = option(0.0, "alpha of mixup's Beta distribution, on the device; 0 = off", low=0)
-    cutmix: float = option(0.0, "alpha of cutmix's Beta distribution, on the device; 0 = off", low=0)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Durations with a unit: "90ep", "1000step", "5%", "1.28Mexample". Converted once, to steps."""
+"""Durations with a unit: "90ep", "1000step", "5%", "1.28Mexample". lengths.py makes steps of them."""
 
 from __future__ import annotations
 
@@ -15,22 +15,6 @@ class Duration:
 
     amount: float
     unit: str
-
-    def steps(self, steps_per_epoch: float, global_batch: int, total_steps: int | None = None) -> int:
-        """The duration in whole steps, rounded to the nearest; otherwise as exact_steps."""
-        return round(self.exact_steps(steps_per_epoch, global_batch, total_steps))
-
-    def exact_steps(self, steps_per_epoch: float, global_batch: int, total_steps: int | None = None) -> float:
-        """The duration in steps, not rounded.
-
-        steps_per_epoch may be fractional; total_steps is what "%" refers to. Raises ValueError for "%" without it.
-        """
-        if self.unit == "%":
-            if total_steps is None:
-                raise ValueError("a percentage needs a run to be a part of")
-            return self.amount / 100 * total_steps
-        per_unit = {"ep": steps_per_epoch, "step": 1, "example": 1 / global_batch}
-        return self.amount * per_unit[self.unit]
 
 
 def parse_duration(text: str) -> Duration:

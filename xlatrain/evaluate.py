@@ -51,10 +51,10 @@ class Evaluator:
     def __call__(self, params: torch.Tensor, buffers: torch.Tensor) -> EvalResult:
         """params, buffers: flat, on the device. The same result on every replica."""
         self._count += 1
-        where = place(self.plan.eval_batch, self.replica)
+        where, batch = place(self.replica), self.plan.eval_batch // self.replica.processes
         fan = self.replica.shared(
             f"eval-loader-{self._count}",
-            lambda: HostFan(self.plan.dataset.val.eval_batches(where), self.replica.local_count),
+            lambda: HostFan(self.plan.dataset.val.eval_batches(where, batch), self.replica.local_count),
         )
         feed = DeviceFeed(fan, self.replica)
         constant: Tensors = {**self._tables, "params": params, "buffers": buffers}

@@ -6,16 +6,17 @@ import dataclasses
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from xlatrain.config import Config
+from xlatrain.config import Config, ShardsConfig
 from xlatrain.data.dataset import Dataset, open_dataset
 from xlatrain.errors import ConfigError, Fault
+from xlatrain.lengths import Lengths
 from xlatrain.models.bn_groups import group_size, replica_groups
 from xlatrain.models.tiles import Grid, choose_grid, stem_size
 from xlatrain.optim.schedule import ScheduleSpec
-from xlatrain.resolve import Lengths, check_durations, resolve_lengths, resolve_scaling, resolve_schedule
+from xlatrain.resolve import check_durations, resolve_lengths, resolve_scaling, resolve_schedule
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,17 @@ class Plan:
 
     config: Config
     dataset: Dataset
-    lengths: Lengths
+    lengths: Lengths | None  # of training
     schedule: ScheduleSpec
     bn_group: int
     eval_batch: int  # images per evaluation step over all replicas
     tiles: Grid  # of the stem and the first stage
+    phases: tuple[Plan, ...] = ()  # a plan for each of augment.sizes: its image size, batch, groups and tiles
+
+    @property
+    def parts(self) -> tuple[Plan, ...]:
+        """A plan for each phase of training."""
+        return self.phases or (self,)
 
 
 def check_train(config: Config) -> Plan:
@@ -52,6 +59,7 @@ def _check(config: Config, training: bool) -> Plan:
     faults += group_faults
     lengths, schedule, dataset = None, None, None
     tiles = Grid(1, 1)
+    config = _with_workers(config)
     try:
         dataset = open_dataset(config.data, config.augment)
         tiles, model_faults = _model(config, dataset.num_classes)
@@ -71,15 +79,40 @@ def _check(config: Config, training: bool) -> Plan:
             faults += error.faults
     if faults:
         raise ConfigError(*faults)
-    return Plan(
+    plan = Plan(
         config,
         dataset,
-        lengths or Lengths(1, 0, 1, 1),
+        lengths,
         schedule or ScheduleSpec("constant", 0.0, 0),
         group,
         eval_batch_for(config.eval.global_batch or config.train.global_batch, replicas),
         tiles,
     )
+    return replace(plan, phases=_phase_plans(plan)) if lengths and config.augment.sizes else plan
+
+
+def _phase_plans(plan: Plan) -> tuple[Plan, ...]:
+    """The plan of each phase of progressive resizing. Raises ConfigError."""
+    plans, faults = [], []
+    for phase in plan.lengths.phases:
+        data = replace(plan.config.data, image_size=phase.image_size)
+        config = replace(plan.config, data=data, train=replace(plan.config.train, global_batch=phase.global_batch))
+        group, group_faults = _bn_group(config)
+        tiles, model_faults = _model(config, plan.dataset.num_classes)
+        faults += group_faults + model_faults
+        plans.append(replace(plan, config=config, bn_group=group, tiles=tiles))
+    if faults:
+        raise ConfigError(*faults)
+    return tuple(plans)
+
+
+def _with_workers(config: Config) -> Config:
+    """data.workers, where it is left open: a thread on CPU, whose cores the replicas need; all cores on TPU."""
+    if not isinstance(config.data, ShardsConfig) or config.data.workers is not None:
+        return config
+    processes = config.cluster.processes_per_host or 1
+    workers = 0 if config.cluster.platform == "cpu" else max(1, (os.cpu_count() or 1) // processes - 1)
+    return replace(config, data=replace(config.data, workers=workers))
 
 
 def eval_batch_for(wanted: int, replicas: int) -> int:

@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any
 
 from xlatrain.config import Config
 from xlatrain.duration import parse_duration
 from xlatrain.errors import ConfigError, Fault
+from xlatrain.lengths import Lengths, Phase, exact_steps
 from xlatrain.optim.scaling import scale
 from xlatrain.optim.schedule import ScheduleSpec
 
-
-@dataclass(frozen=True)
-class Lengths:
-    """The run in steps. steps_per_epoch counts whole global batches."""
-
-    steps_per_epoch: int
-    total_steps: int
-    log_every: int
-    eval_every: int
-
-    def epoch(self, steps: int) -> float:
-        """Epochs done after a number of steps."""
-        return steps / self.steps_per_epoch
+_PHASE_KEYS = ("until", "size", "batch", "lr", "min_area")
 
 
 def resolve_lengths(config: Config, samples: int) -> Lengths:
-    """The run's durations in steps, for `samples` training images. Raises ConfigError."""
-    batch = config.train.global_batch
-    steps_per_epoch = samples // batch
-    if steps_per_epoch == 0:
-        fits = samples // config.cluster.replicas * config.cluster.replicas
-        raise ConfigError(
-            Fault("train.global_batch", f"{batch} is more than the {samples} training images", f"take {fits} or less")
-        )
-    total = parse_duration(config.train.duration).steps(steps_per_epoch, batch)
+    """The run's phases and durations, for `samples` training images. Raises ConfigError."""
+    phases = resolve_phases(config, samples)
+    total = round(exact_steps(phases, parse_duration(config.train.duration)))
     if total < 1:
         raise ConfigError(
             Fault(
@@ -43,11 +27,62 @@ def resolve_lengths(config: Config, samples: int) -> Lengths:
                 "lengthen it, for instance train.duration=1ep",
             )
         )
-    log, evaluate = (
-        max(1, parse_duration(text).steps(steps_per_epoch, batch, total))
-        for text in (config.train.log_every, config.train.eval_every)
-    )
-    return Lengths(steps_per_epoch, total, log, evaluate)
+    phases = tuple(p for p in phases if p.first_step < total)
+    return Lengths(phases, total, parse_duration(config.train.log_every), parse_duration(config.train.eval_every))
+
+
+def resolve_phases(config: Config, samples: int) -> tuple[Phase, ...]:
+    """The sizes that training goes through: one, or those of augment.sizes. Raises ConfigError."""
+    entries = config.augment.sizes or [{}]
+    if faults := _phase_faults(config, entries):
+        raise ConfigError(*faults)
+    phases: list[Phase] = []
+    for i, entry in enumerate(entries):
+        batch = entry.get("batch", config.train.global_batch)
+        if batch > samples:
+            fits = samples // config.cluster.replicas * config.cluster.replicas
+            key = f"augment.sizes[{i}].batch" if "batch" in entry else "train.global_batch"
+            raise ConfigError(Fault(key, f"{batch} is more than the {samples} training images", f"take {fits} or less"))
+        before = phases[-1] if phases else None
+        first_epoch = round(parse_duration(entries[i - 1]["until"]).amount) if before else 0
+        steps = before.first_step + (first_epoch - before.first_epoch) * before.steps_per_epoch if before else 0
+        size, area = entry.get("size", config.data.image_size), entry.get("min_area", config.augment.min_area)
+        phases.append(Phase(first_epoch, steps, samples // batch, batch, size, float(area), float(entry.get("lr", 1))))
+    return tuple(phases)
+
+
+def _phase_faults(config: Config, entries: list[Any]) -> list[Fault]:
+    """What is wrong with augment.sizes."""
+    faults, last = [], 0
+    share = config.cluster.replicas * config.gradient.accumulate
+    cure = "write them as in augment.sizes=[{until: 18ep, size: 128}, {size: 224}]"
+    if config.schedule.name == "exponential" and any("batch" in e for e in entries if isinstance(e, dict)):
+        faults.append(Fault("augment.sizes", "schedule=exponential counts steps of one batch", "take another schedule"))
+    for i, entry in enumerate(entries):
+        key = f"augment.sizes[{i}]"
+        if not isinstance(entry, dict) or set(entry) - set(_PHASE_KEYS):
+            faults.append(Fault(key, f"{entry!r} is no size; the keys are {', '.join(_PHASE_KEYS)}", cure))
+            continue
+        ends = i == len(entries) - 1
+        try:
+            until = None if ends and "until" not in entry else parse_duration(entry.get("until", ""))
+            if until and (until.unit != "ep" or until.amount % 1 or until.amount <= last):
+                raise ValueError(f"take whole epochs, more than the {last} before")
+            last = round(until.amount) if until else last
+        except ValueError as error:
+            faults.append(Fault(f"{key}.until", f"{entry.get('until')!r} is no end of a size", str(error)))
+        for name, low, high in (("size", 1, 10_000), ("batch", 1, 1 << 24), ("lr", 0, 1e6), ("min_area", 0.001, 1)):
+            value = entry.get(name, low)
+            kind = int if name in ("size", "batch") else (int, float)
+            if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
+                faults.append(Fault(f"{key}.{name}", f"{value!r} is out of range", f"take {low} to {high:g}"))
+            elif name == "batch" and "batch" in entry and value % share:
+                faults.append(Fault(f"{key}.batch", f"{value} does not divide into {share} parts", "take a multiple"))
+        if ends and "until" in entry and config.train.duration.endswith("ep"):
+            run = parse_duration(config.train.duration)
+            if run.amount > last:
+                faults.append(Fault(f"{key}.until", f"the run lasts {run.amount:g} epochs", "leave the last one open"))
+    return faults
 
 
 _NOT_ZERO = ("train.duration", "train.log_every", "train.eval_every", "schedule.decay_every")
@@ -91,10 +126,10 @@ def _is_rate(value: object) -> bool:
 
 def resolve_schedule(config: Config, lengths: Lengths) -> ScheduleSpec:
     """The schedule with its lengths in steps. Raises ConfigError."""
-    s, batch = config.schedule, config.train.global_batch
+    s = config.schedule
 
     def steps(text: str) -> int:
-        return parse_duration(text).steps(lengths.steps_per_epoch, batch, lengths.total_steps)
+        return lengths.steps(parse_duration(text))
 
     points = tuple((steps(str(at)), float(lr)) for at, lr in s.points)
     if s.name == "piecewise" and (not points or list(points) != sorted(points, key=lambda p: p[0])):
@@ -111,9 +146,7 @@ def resolve_schedule(config: Config, lengths: Lengths) -> ScheduleSpec:
         end_lr=s.end_lr,
         power=s.power,
         decay=s.decay,
-        decay_steps=max(
-            1.0, parse_duration(s.decay_every).exact_steps(lengths.steps_per_epoch, batch, lengths.total_steps)
-        ),
+        decay_steps=max(1.0, exact_steps(lengths.phases, parse_duration(s.decay_every), lengths.total_steps)),
         from_start=s.from_start,
         milestones=tuple(steps(text) for text in s.milestones),
         points=points,
@@ -121,6 +154,7 @@ def resolve_schedule(config: Config, lengths: Lengths) -> ScheduleSpec:
         tail=s.tail,
         momentum=config.optimizer.momentum,
         low_momentum=None if config.optimizer.name in ("adamw", "lamb") else s.low_momentum,
+        factors=tuple((p.first_step, p.lr) for p in lengths.phases if config.augment.sizes),
     )
 
 

@@ -16,14 +16,15 @@ def show_schedule(plan: Plan, path: Path) -> None:
     """Print a sparkline of the schedule and what it comes to; draw it to a PNG."""
     rates, momenta = learning_rate_table(plan.schedule), momentum_table(plan.schedule)
     spec, lengths, console = plan.schedule, plan.lengths, make_console()
-    console.print(f"{spec.name}, {spec.total_steps} steps, {lengths.steps_per_epoch} an epoch")
+    per_epoch = " then ".join(str(p.steps_per_epoch) for p in lengths.phases)
+    console.print(f"{spec.name}, {spec.total_steps} steps, {per_epoch} an epoch")
     console.print(f"learning rate  {sparkline(rates)}  peak {max(rates):.6g} at step {rates.index(max(rates))}")
     if len(set(momenta)) > 1:
         console.print(f"momentum       {sparkline(momenta)}  {min(momenta):g} to {max(momenta):g}")
     console.print(
         f"warm-up {spec.warmup_steps} steps from {spec.warmup_lr:g}; first {rates[0]:.6g}, last {rates[-1]:.6g}"
     )
-    draw_schedule(rates, momenta, lengths.steps_per_epoch, spec.name, path)
+    draw_schedule([lengths.epoch(step) for step in range(spec.total_steps)], rates, momenta, spec.name, path)
     console.print(f"drawn to {path}")
 
 
@@ -34,14 +35,15 @@ def sparkline(values: Sequence[float], width: int = 72) -> str:
     return "".join(_BLOCKS[round((v - low) / (high - low) * 7) if high > low else 0] for v in picked)
 
 
-def draw_schedule(rates: Sequence[float], momenta: Sequence[float], per_epoch: int, name: str, path: Path) -> None:
+def draw_schedule(
+    epochs: Sequence[float], rates: Sequence[float], momenta: Sequence[float], name: str, path: Path
+) -> None:
     """The same as a picture: learning rate, and momentum where it changes, against epochs."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    epochs = [step / per_epoch for step in range(len(rates))]
     figure, axes = pyplot.subplots(figsize=(8, 4), layout="constrained")
     (line,) = axes.plot(epochs, rates, color="tab:blue", label="learning rate")
     axes.set(xlabel="epoch", ylabel="learning rate", title=name)

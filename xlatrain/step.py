@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
 
-from xlatrain.augment import Mix, mixed_cross_entropy, normalise, random_flip
+from xlatrain.augment import Mix, mixed_cross_entropy, normalise, random_erase, random_flip
 from xlatrain.layout import LANES, Layout
 from xlatrain.optim import Optimizer
 from xlatrain.optim.clip import clip_adaptive, clip_norm, clip_value, norm
@@ -53,6 +53,7 @@ class Loss:
     label_smoothing: float
     flip: bool
     mix: Mix | None
+    erase: float
 
     def __call__(
         self, images: torch.Tensor, labels: torch.Tensor, params: Tensors, buffers: Tensors, tables: Tensors
@@ -61,6 +62,8 @@ class Loss:
         images = normalise(images, tables["mean"], tables["std"])
         if self.flip:
             images = random_flip(images)
+        if self.erase:
+            images = random_erase(images, self.erase)
         images, share = self.mix(images, tables) if self.mix else (images, None)
         logits = self.network.logits(images, params, buffers, tables)
         top1 = (logits.detach().argmax(1) == labels).float().mean()

@@ -6,7 +6,15 @@ import dataclasses
 
 import torch
 
-from xlatrain.build import build_eval_step, build_host_model, build_train_step, eval_tables, train_carry, train_tables
+from xlatrain.build import (
+    blank_batch,
+    build_eval_step,
+    build_host_model,
+    build_train_step,
+    eval_tables,
+    train_carry,
+    train_tables,
+)
 from xlatrain.models.batch_norm import GroupedBatchNorm
 from xlatrain.preflight import Plan
 from xlatrain.xla.capture import CapturedStep, ExportedStep
@@ -32,21 +40,12 @@ def trace_run(replica: Replica, plan: Plan) -> TracedRun:
         model = build_host_model(plan, replica)
         with named_modules(model.module, whole=GroupedBatchNorm):
             carry = to_device(train_carry(plan, model, ordinal=0), replica.device)
-            batch = _batch(config.train.global_batch // world, config.data.image_size, "skipped")
+            batch = blank_batch(config.train.global_batch // world, config.data.image_size)
             inputs = to_device({**batch, **train_tables(plan, model)}, replica.device)
             train = CapturedStep(build_train_step(config, model), replica, "train step").export(carry, inputs)
-            batch = _batch(plan.eval_batch // world, config.data.image_size, "skipped", "mask")
+            batch = blank_batch(plan.eval_batch // world, config.data.image_size, masked=True)
             weights = {"params": carry["params"], "buffers": carry["buffers"]}
             inputs = to_device({**batch, **eval_tables(config, model)}, replica.device) | weights
             sums = to_device({"sums": torch.zeros(5)}, replica.device)
             evaluation = CapturedStep(build_eval_step(config, model), replica, "eval step").export(sums, inputs)
         return TracedRun(train, evaluation, sum(p.numel() for p in model.module.parameters()))
-
-
-def _batch(images: int, size: int, *flags: str) -> dict[str, torch.Tensor]:
-    """A batch of a replica, on the host: what the feed hands to a step."""
-    return {
-        "images": torch.zeros(images, size, size, 3, dtype=torch.uint8),
-        "labels": torch.zeros(images, dtype=torch.int64),
-        **{flag: torch.zeros(images) for flag in flags},
-    }

@@ -9,10 +9,21 @@ from typing import Any
 
 import torch
 
-from xlatrain.build import HostModel, build_host_model, build_train_step, place, train_carry, train_tables
+from xlatrain.build import (
+    HostModel,
+    blank_batch,
+    build_host_model,
+    build_train_step,
+    place,
+    stages,
+    train_carry,
+    train_tables,
+)
 from xlatrain.checkpoint import save_weights
+from xlatrain.data.order import Position
 from xlatrain.errors import DivergenceError
 from xlatrain.evaluate import Evaluator
+from xlatrain.lengths import Phase
 from xlatrain.optim.reduce import describe_gradient
 from xlatrain.preflight import Plan
 from xlatrain.resolve import describe_learning_rate
@@ -50,49 +61,70 @@ class Trainer:
         progress.say(describe_learning_rate(config, plan.schedule))
         if text := describe_gradient(config.gradient):
             progress.say(text)
-        train_step = build_train_step(config, self.model)
-        self.metrics = train_step.metrics
         engine = config.engine
-        self.step = CapturedStep(train_step, replica, "train step", engine.replay, progress.say, engine.save_hlo)
+        self.steps: list[CapturedStep] = []
+        for i, part in enumerate(plan.parts):
+            # Groups of batch norm and tiles depend on batch and size: each phase has a module of its own.
+            model = self.model
+            if plan.phases:
+                model = replica.shared(f"model-{i}", lambda part=part: build_host_model(part, replica))
+            train_step = build_train_step(part.config, model)
+            self.steps.append(
+                CapturedStep(train_step, replica, "train step", engine.replay, progress.say, engine.save_hlo)
+            )
+        self.metrics = train_step.metrics
         self.evaluator = Evaluator(plan, self.model, replica, progress.say)
         self.synchronise = CapturedStep(average_buffers, replica, "statistics step", config.engine.replay)
         self.writer = MetricsWriter(folder) if replica.is_first else None
-        self.meter = Meter(config.train.global_batch)
+        self.meter = Meter()
         self.in_flight = config.engine.in_flight or (1 if replica.platform == "CPU" else 2)
         self.last_eval: dict[str, Any] = {}
 
     def run(self) -> dict[str, Any]:
-        config, lengths, replica = self.plan.config, self.plan.lengths, self.replica
+        lengths, replica = self.plan.lengths, self.replica
         state = to_device(train_carry(self.plan, self.model, replica.ordinal), replica.device)
         self._check_replicas_equal(state)
         tables = to_device(train_tables(self.plan, self.model), replica.device)
-        where = place(config.train.global_batch, replica)
-        fan = replica.shared(
-            "train-loader",
-            lambda: HostFan(
-                self.plan.dataset.train.train_batches(where, config.train.seed, first_step=0), replica.local_count
-            ),
-        )
+        self._compile_ahead(state, tables)
+        fan = replica.shared("train-loader", self._open_loader)
         feed = DeviceFeed(fan, replica)
         batches = iter(feed)
         running: deque[tuple[int, torch.Tensor]] = deque()
 
         for step in range(lengths.total_steps):
             self._rehearse_failure(step)
+            number = lengths.phase_number(step)
+            if number and lengths.phases[number].first_step == step:
+                self.progress.say(f"phase {number + 1}: {_describe(lengths.phases[number])}")
             batch = next(batches)
             self.meter.waited(feed.waited)
             while len(running) >= self.in_flight:
                 self._read(*running.popleft())
             with self.meter.host():
-                state, outputs = self.step(state, {**batch, **tables})
+                state, outputs = self.steps[number](state, {**batch, **tables})
             running.append((step, outputs["metrics"]))
             done = step + 1
-            if done % lengths.eval_every == 0 or done == lengths.total_steps:
+            if lengths.due(lengths.eval_every, done):
                 while running:
                     self._read(*running.popleft())
                 state = self._evaluate(state, done)
         feed.close()
         return self._finish(state)
+
+    def _open_loader(self) -> HostFan:
+        read = self.plan.dataset.train.train_batches
+        batches = read(place(self.replica), self.plan.config.train.seed, stages(self.plan, self.replica), Position())
+        return HostFan(batches, self.replica.local_count)
+
+    def _compile_ahead(self, state: Tensors, tables: Tensors) -> None:
+        """Compile the steps of all phases before the first: a phase then begins without a pause."""
+        phases = self.plan.lengths.phases
+        if len(phases) == 1:
+            return
+        for i, (step, phase) in enumerate(zip(self.steps, phases, strict=True)):
+            self.progress.say(f"phase {i + 1} of {len(phases)}, from epoch {phase.first_epoch}: {_describe(phase)}")
+            batch = blank_batch(phase.global_batch // self.replica.world_size, phase.image_size)
+            step.prepare(state, {**to_device(batch, self.replica.device), **tables})
 
     def _check_replicas_equal(self, state: Tensors) -> None:
         """Compare weights over all replicas, on the devices themselves."""
@@ -113,14 +145,14 @@ class Trainer:
         """Read what a step reported, once it has run; log, and end a run that diverges."""
         values = dict(zip(self.metrics, metrics.cpu().tolist(), strict=True))
         done, lengths = step + 1, self.plan.lengths
-        self.meter.step(values)
+        self.meter.step(values, lengths.phases[lengths.phase_number(step)].global_batch)
         in_a_row = int(values["skipped_in_a_row"])
         if in_a_row >= self.plan.config.train.max_skipped_steps:
             raise DivergenceError(
                 f"the gradient was not finite in {in_a_row} steps in a row, {done - in_a_row + 1} to {done}; none "
                 "was applied. Lower optimizer.lr or lengthen schedule.warmup"
             )
-        log = done % lengths.log_every == 0 or done == lengths.total_steps
+        log = lengths.due(lengths.log_every, done)
         epoch = lengths.epoch(done)
         if log and self.writer:
             self.writer.write("train", done, epoch, **self.meter.interval())
@@ -149,7 +181,7 @@ class Trainer:
         return state
 
     def _synchronised(self, state: Tensors) -> Tensors:
-        if self.plan.bn_group == self.replica.world_size or not self.model.layout.buffers.names:
+        if all(p.bn_group == self.replica.world_size for p in self.plan.parts) or not self.model.layout.buffers.names:
             return state
         names = [n for n in ("buffers", "ema_buffers") if n in state]
         equal, _ = self.synchronise({n: state[n] for n in names}, {})
@@ -173,7 +205,7 @@ class Trainer:
             "cpu_fallbacks": watch.fallback_ops(),
             "device_reads": watch.transfers_from_device(),
             **self.meter.totals(),
-            "capture_seconds": round(self.step.capture_seconds, 3),
+            "capture_seconds": round(sum(step.capture_seconds for step in self.steps), 3),
             "wall_seconds": round(time.perf_counter() - self.started, 3),
         }
         if self.writer:
@@ -183,8 +215,14 @@ class Trainer:
                 "image_size": str(config.data.image_size),
             }
             save_weights(self.folder / "weights.safetensors", host, self.model.layout, self.model.frozen(), metadata)
-            if self.step.hlo:
-                (self.folder / "train_step.hlo.pb").write_bytes(self.step.hlo)
+            for i, step in enumerate(self.steps):
+                if step.hlo:
+                    name = "train_step.hlo.pb" if len(self.steps) == 1 else f"train_step_{i + 1}.hlo.pb"
+                    (self.folder / name).write_bytes(step.hlo)
             self.writer.write("event", lengths.total_steps, lengths.epoch(lengths.total_steps), event="done")
             self.writer.close()
         return summary
+
+
+def _describe(phase: Phase) -> str:
+    return f"{phase.image_size} px, batch {phase.global_batch:,}, {phase.steps_per_epoch:,} steps an epoch"

@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-import torch
-
 from xlatrain.config import AugmentConfig, DataConfig, DigitsConfig, ShardsConfig, SyntheticConfig
 from xlatrain.data import digits
-from xlatrain.data.sharded import ShardedSplit
-from xlatrain.data.shards import read_index
+from xlatrain.data.batch import Batch
+from xlatrain.data.order import Position
+from xlatrain.data.sharded import ShardedSplit, read_options
+from xlatrain.data.shards import ShardIndex, read_index
+from xlatrain.data.source import check_url, expand_braces, join_url
+from xlatrain.data.stage import Place, Stage
 from xlatrain.data.synthetic import SyntheticSplit
 from xlatrain.errors import ConfigError, Fault
-
-Batch = dict[str, torch.Tensor]
-
-
-@dataclass(frozen=True)
-class Place:
-    """A process among all, and the images of one batch for all its replicas."""
-
-    process: int
-    processes: int
-    batch: int
 
 
 class Split(Protocol):
@@ -33,14 +24,15 @@ class Split(Protocol):
 
     samples: int
 
-    def train_batches(self, place: Place, seed: int, first_step: int) -> Iterator[Batch]:
-        """Endless batches from a step on: images uint8 [batch, H, W, 3], labels int64 [batch], skipped float32 [batch],
-        1 where an image could not be decoded and another stands in. Each epoch has samples // global batch of them."""
+    def train_batches(self, place: Place, seed: int, stages: tuple[Stage, ...], start: Position) -> Iterator[Batch]:
+        """Endless batches from a position on: images uint8 [batch, H, W, 3], labels int64 [batch], skipped float32
+        [batch], 1 where an image could not be decoded and another stands in. An epoch has samples // global batch of
+        them, each of the size of its stage."""
         ...
 
-    def eval_batches(self, place: Place) -> Iterator[Batch]:
-        """Each sample once, in batches of one shape: as above, and mask float32 [batch], 0 for padding and for images
-        that could not be decoded."""
+    def eval_batches(self, place: Place, batch: int) -> Iterator[Batch]:
+        """Each sample once, `batch` of them at a time, in one shape: as above, and mask float32 [batch], 0 for padding
+        and for images that could not be decoded."""
         ...
 
 
@@ -59,7 +51,7 @@ def open_dataset(config: DataConfig, augment: AugmentConfig) -> Dataset:
             root = Path(config.root) if config.root else digits.default_root(config.val_fraction)
             try:
                 digits.write_digits(root, config.val_fraction)
-                return _open_shards(root, config, augment)
+                return _open_shards(str(root), config, augment)
             except OSError as error:
                 raise ConfigError(
                     Fault("data.root", f"{root} cannot be written: {error}", "name a folder of yours")
@@ -69,7 +61,7 @@ def open_dataset(config: DataConfig, augment: AugmentConfig) -> Dataset:
                     Fault("data.root", error.faults[0].problem, f"delete {root}: it is written anew")
                 ) from None
         case ShardsConfig():
-            return _open_shards(Path(config.root), config, augment)
+            return _open_shards(config.root, config, augment)
         case SyntheticConfig():
             classes = config.num_classes or 1000
             splits = [
@@ -99,14 +91,16 @@ def _check_digits(config: DigitsConfig) -> None:
         )
 
 
-def _open_shards(root: Path, config: ShardsConfig, augment: AugmentConfig) -> Dataset:
-    train, val = read_index(root / "train"), read_index(root / "val")
+def _open_shards(root: str, config: ShardsConfig, augment: AugmentConfig) -> Dataset:
+    train, val = (_read_split(root, name, config) for name in ("train", "val"))
     for name, index in (("train", train), ("val", val)):
         if index.samples == 0:
             what = "validation" if name == "val" else "training"
             raise ConfigError(
-                Fault("data.root", f"the {what} set under {root / name} is empty", "write at least one sample to it")
+                Fault("data.root", f"the {what} set under {index.root} is empty", "write at least one sample to it")
             )
+    if train.class_names != val.class_names:
+        raise ConfigError(_other_classes(train, val))
     classes = len(train.class_names)
     if config.num_classes is not None and config.num_classes < classes:
         raise ConfigError(
@@ -116,6 +110,28 @@ def _open_shards(root: Path, config: ShardsConfig, augment: AugmentConfig) -> Da
                 f"set data.num_classes={classes}, or leave it null",
             )
         )
-    return Dataset(
-        ShardedSplit(train, config, augment.shift), ShardedSplit(val, config, 0), config.num_classes or classes
-    )
+    classes = config.num_classes or classes
+    return Dataset(*(ShardedSplit(i, config, augment, classes) for i in (train, val)), num_classes=classes)
+
+
+def _read_split(root: str, name: str, config: ShardsConfig) -> ShardIndex:
+    """The index of a split; several, named by braces, become one."""
+    key = f"data.{name}" if getattr(config, name) != name else "data.root"
+    indexes = []
+    for url in expand_braces(join_url(root, getattr(config, name))):
+        check_url(url, key)
+        indexes.append(read_index(url, read_options(config), key))
+    first = indexes[0]
+    for other in indexes[1:]:
+        if other.class_names != first.class_names:
+            raise ConfigError(_other_classes(first, other))
+    if len(indexes) == 1:
+        return first
+    shards = tuple(replace(shard, name=index.url(shard)) for index in indexes for shard in index.shards)
+    return replace(first, shards=shards)
+
+
+def _other_classes(one: ShardIndex, other: ShardIndex) -> Fault:
+    a, b = len(one.class_names), len(other.class_names)
+    what = f"{a} classes, {other.root} has {b}" if a != b else f"other class names than {other.root}"
+    return Fault("data.root", f"{one.root} has {what}", "write both from folders with the same classes")

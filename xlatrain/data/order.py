@@ -2,14 +2,49 @@
 
 An epoch is one line of samples: the shards in permuted order, laid end to end. The line is cut into equal ranges for
 processes, and each of those into runs of whole batches for workers; inside a run, samples are shuffled in windows.
+Whatever reads, reads forward. What was read up to any step follows from the layout alone, so a position in the data is
+a few numbers, and what remains of an epoch is a line again, to be cut for another number of processes or workers.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+
+@dataclass(frozen=True)
+class Leg:
+    """A stretch of an epoch that is read under one layout. batch: images of one process; steps: batches made."""
+
+    processes: int
+    workers: int
+    batch: int
+    steps: int = 0
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far training has come in the data: the epoch, and the legs of it read so far, the last one still going on.
+    No legs: its beginning. All that a checkpoint need hold."""
+
+    epoch: int = 0
+    legs: tuple[Leg, ...] = ()
+
+    def advance(self, steps: int) -> Position:
+        """Some steps further in the same leg."""
+        *before, last = self.legs
+        return replace(self, legs=(*before, replace(last, steps=last.steps + steps)))
+
+    def under(self, layout: Leg) -> Position:
+        """The same position, to be gone on from under a layout: the same leg, if it is the same layout."""
+        last = self.legs[-1] if self.legs else None
+        if last and replace(last, steps=0) == replace(layout, steps=0):
+            return self
+        kept = self.legs if last and last.steps else self.legs[:-1]
+        return replace(self, legs=(*kept, replace(layout, steps=0)))
 
 
 @dataclass(frozen=True)
@@ -21,29 +56,98 @@ class Span:
     last: int
 
 
-def shard_line(sizes: Sequence[int], seed: int, epoch: int) -> list[int]:
-    """The order of the shards in an epoch."""
-    return [int(i) for i in _generator(seed, epoch, 0).permutation(len(sizes))]
+@dataclass(frozen=True)
+class Line:
+    """Spans in reading order. Positions on the line count its samples from 0."""
+
+    spans: tuple[Span, ...]
+    starts: np.ndarray  # int64 [spans + 1]: the position of each span's first sample, and the length of the line
+
+    @property
+    def samples(self) -> int:
+        return int(self.starts[-1])
+
+    def cut(self, first: int, last: int) -> list[Span]:
+        """The spans that hold positions first <= p < last."""
+        spans = []
+        i = int(np.searchsorted(self.starts, first, side="right")) - 1
+        while first < last:
+            span, start = self.spans[i], int(self.starts[i])
+            end = min(last, start + span.last - span.first)
+            if first < end:
+                spans.append(Span(span.shard, span.first + first - start, span.first + end - start))
+            first, i = max(first, end), i + 1
+        return spans
 
 
-def cut(sizes: Sequence[int], line: Sequence[int], first: int, last: int) -> list[Span]:
-    """The spans of shards that hold positions first <= p < last of the line."""
-    spans, start = [], 0
-    for shard in line:
-        a, b = max(first - start, 0), min(last - start, sizes[shard])
-        if a < b:
-            spans.append(Span(shard, a, b))
-        start += sizes[shard]
-    return spans
+def epoch_line(sizes: Sequence[int], seed: int, epoch: int) -> Line:
+    """An epoch's line: every sample of every shard."""
+    return _line(Span(int(i), 0, sizes[i]) for i in _generator(seed, epoch, 0).permutation(len(sizes)))
 
 
-def train_range(samples: int, process_batch: int, process: int, processes: int) -> tuple[int, int]:
-    """The part of an epoch's line that a process trains on: as many whole batches for each process.
+def plain_line(sizes: Sequence[int]) -> Line:
+    """Every sample in index order, for evaluation."""
+    return _line(Span(i, 0, size) for i, size in enumerate(sizes))
 
-    What is left at the end of the line, less than one global batch, is not read this epoch; the line differs each time.
-    """
-    batches = samples // (process_batch * processes)
-    return process * batches * process_batch, (process + 1) * batches * process_batch
+
+def remaining_line(line: Line, leg: Leg, seed: int, epoch: int, number: int, window: int) -> Line:
+    """What a leg leaves of its line: of each window that was begun the samples not yet handed out, all windows not
+    begun, and the remainder that belonged to no process. number: of the leg in its epoch."""
+    spans, batches = [], leg_steps(line.samples, leg)
+    for process, worker in itertools.product(range(leg.processes), range(leg.workers)):
+        first, last = worker_range(batches, leg, process, worker)
+        done = len(range(worker, leg.steps, leg.workers)) * leg.batch
+        begun = first + done // window * window
+        if done % window:
+            end = min(begun + window, last)
+            left = np.sort(window_order(end - begun, seed, epoch, number, begun)[done % window :])
+            for run in np.split(left, np.flatnonzero(np.diff(left) != 1) + 1):
+                spans += line.cut(begun + int(run[0]), begun + int(run[-1]) + 1) if len(run) else []
+            begun = end
+        spans += line.cut(begun, last)
+    return _line([*spans, *line.cut(batches * leg.batch * leg.processes, line.samples)])
+
+
+def line_at(sizes: Sequence[int], seed: int, position: Position, window: int) -> Line:
+    """The line that the last leg of a position is cut from."""
+    line = epoch_line(sizes, seed, position.epoch)
+    for number, leg in enumerate(position.legs[:-1]):
+        line = remaining_line(line, leg, seed, position.epoch, number, window)
+    return line
+
+
+def leg_steps(samples: int, leg: Leg) -> int:
+    """Batches that each process makes of a line. What is left over, less than one global batch, is not read."""
+    return samples // (leg.batch * leg.processes)
+
+
+def worker_batches(batches: int, workers: int, worker: int) -> tuple[int, int]:
+    """Batches first <= n < last, counted along the line of a process, that a worker reads: one contiguous run. They
+    are handed out in turns: the n-th batch of a process is made by worker n % workers."""
+    counts = [len(range(w, batches, workers)) for w in range(worker + 1)]
+    return sum(counts[:-1]), sum(counts)
+
+
+def worker_range(batches: int, leg: Leg, process: int, worker: int) -> tuple[int, int]:
+    """Positions first <= p < last of the line that a worker reads, for `batches` of each process."""
+    first, last = worker_batches(batches, leg.workers, worker)
+    return (process * batches + first) * leg.batch, (process * batches + last) * leg.batch
+
+
+def window_order(size: int, seed: int, epoch: int, number: int, start: int) -> np.ndarray:
+    """The order in which the samples of a window leave it; start is the window's position on the line of a leg."""
+    return _generator(seed, epoch, 1, number, start).permutation(size)
+
+
+def handed_out(
+    first: int, last: int, seed: int, epoch: int, number: int, window: int, skip: int = 0
+) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Windows (first, last, order) of a run, in turn, from the sample on that follows the first `skip`: `order` counts
+    from the window's own first sample and leaves out what was skipped. Windows wholly skipped do not appear."""
+    for start in range(first + skip // window * window, last, window):
+        end = min(start + window, last)
+        order = window_order(end - start, seed, epoch, number, start)
+        yield start, end, order[max(0, first + skip - start) :]
 
 
 def eval_range(samples: int, process_batch: int, process: int, processes: int) -> tuple[int, int, int]:
@@ -56,22 +160,10 @@ def eval_range(samples: int, process_batch: int, process: int, processes: int) -
     return first, min(first + batches * process_batch, samples), batches
 
 
-def worker_batches(batches: int, epoch: int, worker: int, workers: int) -> range:
-    """Which batches of a process's epoch a worker makes: those that fall to it when workers take turns without pause
-    over all epochs, so that a round-robin over workers sees every epoch whole and in order."""
-    first = (worker - epoch * batches) % workers
-    return range(first, batches, workers)
-
-
-def worker_range(batches: int, epoch: int, worker: int, workers: int) -> tuple[int, int]:
-    """Batches a <= n < b of a process's range that a worker reads, in one contiguous stretch of the line."""
-    counts = [len(worker_batches(batches, epoch, w, workers)) for w in range(workers)]
-    return sum(counts[:worker]), sum(counts[: worker + 1])
-
-
-def window_order(size: int, seed: int, epoch: int, start: int) -> Sequence[int]:
-    """The order in which the samples of a window leave it; start is the window's position on the line."""
-    return _generator(seed, epoch, 1, start).permutation(size)
+def eval_batch_range(samples: tuple[int, int, int], batch: int, number: int) -> tuple[int, int]:
+    """The samples of one batch of a process's eval_range: none past the end."""
+    first, last, _ = samples
+    return min(first + number * batch, last), min(first + (number + 1) * batch, last)
 
 
 def sample_generator(seed: int, epoch: int, number: int) -> np.random.Generator:
@@ -79,10 +171,9 @@ def sample_generator(seed: int, epoch: int, number: int) -> np.random.Generator:
     return _generator(seed, epoch, 2, number)
 
 
-def windows(first: int, last: int, size: int) -> Iterator[tuple[int, int]]:
-    """Cut a range of the line into windows of `size` samples, the last one shorter."""
-    for start in range(first, last, size):
-        yield start, min(start + size, last)
+def _line(spans: Iterator[Span] | Sequence[Span]) -> Line:
+    kept = tuple(s for s in spans if s.last > s.first)
+    return Line(kept, np.cumsum([0, *(s.last - s.first for s in kept)], dtype=np.int64))
 
 
 def _generator(*key: int) -> np.random.Generator:

@@ -3,154 +3,214 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
 
 import numpy as np
-import torch
 
-from xlatrain.config import ShardsConfig
+from xlatrain.config import AugmentConfig, ShardsConfig
 from xlatrain.data import order
-from xlatrain.data.decode import decode_image, shift_image
+from xlatrain.data.batch import Batch, BatchShape
+from xlatrain.data.order import Leg, Line, Position
+from xlatrain.data.prepare import Preparer
+from xlatrain.data.retry import ReadOptions
 from xlatrain.data.shards import Sample, ShardIndex, read_shard
+from xlatrain.data.stage import Place, Stage, stage_at
+from xlatrain.data.workers import make_batches
 from xlatrain.errors import bad_sample
 
-if TYPE_CHECKING:
-    from xlatrain.data.dataset import Batch, Place
+Rows = dict[str, np.ndarray]
+Fill = tuple[BatchShape, Callable[[Rows], None]]
 
 
 @dataclass(frozen=True)
 class ShardedSplit:
-    """One split of a data set of shards. shift: random translation in training, pixels."""
+    """One split of a data set of shards."""
 
     index: ShardIndex
     config: ShardsConfig
-    shift: int
+    augment: AugmentConfig
+    classes: int
 
     @property
     def samples(self) -> int:
         return self.index.samples
 
-    def train_batches(self, place: Place, seed: int, first_step: int) -> Iterator[Batch]:
-        stream = _TrainStream(self, place, seed, first_step, max(1, self.config.workers))
-        if not self.config.workers:
-            return stream.batches(worker=0)
-        return iter(
-            torch.utils.data.DataLoader(
-                stream,
-                batch_size=None,
-                num_workers=self.config.workers,
-                prefetch_factor=self.config.prefetch,
-                multiprocessing_context="forkserver",
-                worker_init_fn=_one_thread,
-            )
-        )
+    def train_batches(self, place: Place, seed: int, stages: tuple[Stage, ...], start: Position) -> Iterator[Batch]:
+        return make_batches(TrainStream(self, place, seed, stages, start), self.workers, self.config.prefetch)
 
-    def eval_batches(self, place: Place) -> Iterator[Batch]:
-        first, last, batches = order.eval_range(self.samples, place.batch, place.process, place.processes)
-        line = range(len(self.index.shards))
-        samples = _read_spans(self.index, order.cut(self._sizes(), line, first, last))
-        for _ in range(batches):
-            batch = self._empty_batch(place.batch) | {"mask": torch.zeros(place.batch)}
-            for row, sample in enumerate(itertools.islice(samples, place.batch)):
-                batch["mask"][row] = float(self._fill(batch, row, sample, None))
-                batch["skipped"][row] = 1.0 - batch["mask"][row]
-            yield batch
-        for _ in samples:  # lets the reader see that the last shard ends where its index says
-            pass
+    def eval_batches(self, place: Place, batch: int) -> Iterator[Batch]:
+        return make_batches(EvalStream(self, place, batch), self.workers, self.config.prefetch)
 
-    def _sizes(self) -> list[int]:
+    @property
+    def workers(self) -> int:
+        return self.config.workers or 0
+
+    @property
+    def sizes(self) -> list[int]:
         return [s.samples for s in self.index.shards]
 
-    def _empty_batch(self, size: int) -> Batch:
-        side = self.config.image_size
-        return {
-            "images": torch.zeros(size, side, side, 3, dtype=torch.uint8),
-            "labels": torch.zeros(size, dtype=torch.int64),
-            "skipped": torch.zeros(size),
-        }
+    def read_options(self) -> ReadOptions:
+        return read_options(self.config)
 
-    def _fill(self, batch: Batch, row: int, sample: Sample, random: np.random.Generator | None) -> bool:
-        """Decode a sample into a row. False when it cannot be, and is to be skipped; raises DataError if not."""
+    def read(self, line: Line, first: int, last: int) -> Iterator[Sample]:
+        """The samples at positions first <= p < last of a line, in its order."""
+        starts = [0, *itertools.accumulate(self.sizes)]
+        for span in line.cut(first, last):
+            shard, number = self.index.shards[span.shard], starts[span.shard]
+            yield from read_shard(self.index, shard, number, span.first, span.last, self.read_options())
+
+
+def read_options(config: ShardsConfig) -> ReadOptions:
+    return ReadOptions(
+        retries=config.retries,
+        wait=config.retry_wait,
+        read_ahead=round(config.read_ahead_mb * 1e6),
+        cache=config.cache,
+        cache_bytes=None if config.cache_gb is None else round(config.cache_gb * 1e9),
+    )
+
+
+class Stream:
+    """The batches of one process, made by one or more workers in turns. Picklable; opens nothing until it is read.
+    seconds: where a worker's time went, once it reads."""
+
+    def __init__(self, split: ShardedSplit, place: Place):
+        self.split, self.place = split, place
+        self.streams = max(1, split.workers)
+
+    def open(self) -> None:
+        """Make what only the reading process has."""
+        self.preparer = Preparer(self.split.config, self.split.augment, self.split.classes)
+        self.seconds: Counter[str] = self.preparer.seconds
+
+    def turns(self) -> Iterator[int]:
+        """Which worker makes each batch."""
+        raise NotImplementedError
+
+    def fills(self, worker: int) -> Iterator[Fill]:
+        """What a worker makes, batch after batch: shape, and a function that writes the batch to memory of it."""
+        raise NotImplementedError
+
+    @property
+    def largest(self) -> int:
+        """Bytes that hold any batch."""
+        raise NotImplementedError
+
+
+class TrainStream(Stream):
+    """Batches of training for ever, from a position on. Each epoch has samples // global batch of them."""
+
+    def __init__(self, split: ShardedSplit, place: Place, seed: int, stages: tuple[Stage, ...], start: Position):
+        super().__init__(split, place)
+        self.seed, self.stages, self.start = seed, stages, start
+
+    @property
+    def largest(self) -> int:
+        return max(BatchShape(s.batch, s.size).bytes for s in self.stages)
+
+    def turns(self) -> Iterator[int]:
+        for position, line in self._legs():
+            leg = position.legs[-1]
+            yield from (n % leg.workers for n in range(leg.steps, order.leg_steps(line.samples, leg)))
+
+    def fills(self, worker: int) -> Iterator[Fill]:
+        for position, line in self._legs():
+            leg, stage, epoch = position.legs[-1], stage_at(self.stages, position.epoch), position.epoch
+            first, last = order.worker_range(order.leg_steps(line.samples, leg), leg, self.place.process, worker)
+            done = len(range(worker, leg.steps, leg.workers)) * leg.batch
+            samples = self._shuffled(line, first, last, done, position)
+            for _ in range((last - first - done) // leg.batch):
+                started = time.perf_counter()
+                group = list(itertools.islice(samples, leg.batch))
+                self.seconds["read"] += time.perf_counter() - started
+                yield BatchShape(leg.batch, stage.size), partial(self._fill, epoch, stage, group)
+
+    def _legs(self) -> Iterator[tuple[Position, Line]]:
+        """What is read one after the other: the leg that the start is in, then whole epochs."""
+        position, window = self.start, self.split.config.shuffle_window
+        while True:
+            batch = stage_at(self.stages, position.epoch).batch
+            position = position.under(Leg(self.place.processes, self.streams, batch))
+            yield position, order.line_at(self.split.sizes, self.seed, position, window)
+            position = Position(position.epoch + 1)
+
+    def _shuffled(self, line: Line, first: int, last: int, skip: int, position: Position) -> Iterator[Sample]:
+        """The samples of a run, window by window; the next window is read while one is used."""
+        key = (self.seed, position.epoch, len(position.legs) - 1, self.split.config.shuffle_window)
+        windows = order.handed_out(first, last, *key, skip)
+
+        def load(start: int, end: int, ranks: np.ndarray) -> list[Sample]:
+            wanted = set(ranks.tolist())
+            kept = {i: s for i, s in enumerate(self.split.read(line, start, end)) if i in wanted}
+            return [kept.pop(i) for i in ranks.tolist()]
+
+        pool = ThreadPoolExecutor(1, "window-reader")
         try:
-            image = decode_image(sample.image, self.config.image_size, self.config.interpolation)
-        except Exception as error:  # decoders raise what they like: OSError, ValueError, SyntaxError, struct.error
-            if self.config.on_error == "skip":
-                return False
-            raise bad_sample(sample.shard, sample.key, f"cannot be decoded: {error}") from error
-        if not 0 <= sample.label < max(len(self.index.class_names), self.config.num_classes or 0):
-            raise bad_sample(
-                sample.shard, sample.key, f"label {sample.label} is outside 0..{len(self.index.class_names) - 1}"
-            )
-        if random is not None and self.shift:
-            image = shift_image(image, self.shift, random)
-        batch["images"][row] = torch.from_numpy(image.copy())
-        batch["labels"][row] = sample.label
-        return True
+            loading = [pool.submit(load, *window) for window in itertools.islice(windows, 1)]
+            while loading:
+                loaded = loading.pop().result()
+                loading += [pool.submit(load, *window) for window in itertools.islice(windows, 1)]
+                loaded.reverse()
+                while loaded:
+                    yield loaded.pop()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
-
-class _TrainStream(torch.utils.data.IterableDataset):
-    """The training batches of one process, made by one or more workers taking turns."""
-
-    def __init__(self, split: ShardedSplit, place: Place, seed: int, first_step: int, workers: int):
-        self.split, self.place, self.seed, self.workers = split, place, seed, workers
-        self.first_step = first_step
-        self.range = order.train_range(split.samples, place.batch, place.process, place.processes)
-        self.per_epoch = (self.range[1] - self.range[0]) // place.batch
-
-    def __iter__(self) -> Iterator[Batch]:
-        info = torch.utils.data.get_worker_info()
-        # The first worker asked makes the first batch, whatever step the run starts at.
-        return self.batches((info.id + self.first_step) % self.workers)
-
-    def batches(self, worker: int) -> Iterator[Batch]:
-        for epoch in itertools.count(self.first_step // self.per_epoch):
-            done = self.first_step - epoch * self.per_epoch
-            mine = order.worker_batches(self.per_epoch, epoch, worker, self.workers)
-            skip = sum(1 for n in mine if n < done)
-            yield from itertools.islice(self._epoch(epoch, worker), skip, None)
-
-    def _epoch(self, epoch: int, worker: int) -> Iterator[Batch]:
-        size = self.place.batch
-        a, b = order.worker_range(self.per_epoch, epoch, worker, self.workers)
-        samples = self._shuffled(epoch, self.range[0] + a * size, self.range[0] + b * size)
-        for _ in range(b - a):
-            yield self._batch(epoch, list(itertools.islice(samples, size)))
-
-    def _shuffled(self, epoch: int, first: int, last: int) -> Iterator[Sample]:
-        sizes = self.split._sizes()
-        line = order.shard_line(sizes, self.seed, epoch)
-        samples = _read_spans(self.split.index, order.cut(sizes, line, first, last))
-        for start, end in order.windows(first, last, self.split.config.shuffle_window):
-            window = list(itertools.islice(samples, end - start))
-            for i in order.window_order(len(window), self.seed, epoch, start):
-                yield window[i]
-
-    def _batch(self, epoch: int, samples: list[Sample]) -> Batch:
-        batch = self.split._empty_batch(self.place.batch)
-        good: list[int] = []
-        bad: list[int] = []
+    def _fill(self, epoch: int, stage: Stage, samples: list[Sample], rows: Rows) -> None:
+        rows["skipped"][:] = 0
+        good, bad = [], []
         for row, sample in enumerate(samples):
             random = order.sample_generator(self.seed, epoch, sample.number)
-            (good if self.split._fill(batch, row, sample, random) else bad).append(row)
+            label = self.preparer.train(sample, rows["images"][row], random, stage.min_area)
+            (bad if label is None else good).append(row)
+            rows["labels"][row] = -1 if label is None else label
         if bad and not good:
             raise bad_sample(samples[0].shard, samples[0].key, "and all others of its batch cannot be decoded")
         for i, row in enumerate(bad):  # the shape stays: a good image of the batch stands in, and is counted
             source = good[i % len(good)]
-            batch["images"][row], batch["labels"][row] = batch["images"][source], batch["labels"][source]
-            batch["skipped"][row] = 1
-        return batch
+            rows["images"][row], rows["labels"][row] = rows["images"][source], rows["labels"][source]
+            rows["skipped"][row] = 1
 
 
-def _read_spans(index: ShardIndex, spans: Sequence[order.Span]) -> Iterator[Sample]:
-    starts = [0, *itertools.accumulate(s.samples for s in index.shards)]
-    for span in spans:
-        samples = read_shard(index.root, index.shards[span.shard], starts[span.shard])
-        whole = span.last == index.shards[span.shard].samples
-        # Reading past the last sample lets the reader see whether the shard is as long as its index says.
-        yield from itertools.islice(samples, span.first, None if whole else span.last)
+class EvalStream(Stream):
+    """Each sample once, in batches of one shape: what is missing at the end is padded and masked."""
 
+    def __init__(self, split: ShardedSplit, place: Place, batch: int):
+        super().__init__(split, place)
+        self.shape = BatchShape(batch, split.config.image_size, masked=True)
+        self.range = order.eval_range(split.samples, batch, place.process, place.processes)
 
-def _one_thread(worker: int) -> None:
-    torch.set_num_threads(1)
+    @property
+    def largest(self) -> int:
+        return self.shape.bytes
+
+    def turns(self) -> Iterator[int]:
+        return (n % self.streams for n in range(self.range[2]))
+
+    def fills(self, worker: int) -> Iterator[Fill]:
+        size = self.shape.batch
+        first, last = order.worker_batches(self.range[2], self.streams, worker)
+        begin, _ = order.eval_batch_range(self.range, size, first)
+        end, _ = order.eval_batch_range(self.range, size, last)
+        samples = self.split.read(order.plain_line(self.split.sizes), begin, end)
+        for n in range(first, last):
+            a, b = order.eval_batch_range(self.range, size, n)
+            yield self.shape, partial(self._fill, list(itertools.islice(samples, b - a)))
+        for _ in samples:  # lets the reader see that the last shard ends where its index says
+            pass
+
+    def _fill(self, samples: list[Sample], rows: Rows) -> None:
+        for name in ("labels", "skipped", "mask"):
+            rows[name][:] = 0
+        rows["images"][len(samples) :] = 0
+        for row, sample in enumerate(samples):
+            label = self.preparer.eval(sample, rows["images"][row])
+            if label is None:
+                rows["images"][row], rows["skipped"][row] = 0, 1
+            else:
+                rows["labels"][row], rows["mask"][row] = label, 1

@@ -1,27 +1,32 @@
-"""WebDataset tar shards with an index: written atomically, read sequentially.
+"""WebDataset tar shards and their index.
 
-A data set is a folder with train/ and val/, each of shard-000000.tar ... and an index.json:
-{"shards": [{"name", "samples", "bytes"}], "class_names": [...]}. A sample is an image (png, jpg, jpeg, webp) and its
-label (cls, decimal text) under one key.
+A split of a data set is a folder, local or remote, of tar shards and an index.json: {"class_names": [...], "shards":
+[{"name", "samples", "bytes", "sha256", "marks"}]}. A sample is an image (jpg, jpeg, png, webp) and its label (cls,
+decimal text) under one key. marks: where samples 0, 64, 128 ... begin, in bytes, so that reading can start anywhere.
 """
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
+import io
 import json
-import tarfile
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import webdataset
 
-from xlatrain.errors import ConfigError, Fault, bad_sample
+from xlatrain.data.retry import DEFAULTS, ReadOptions
+from xlatrain.data.source import join_url, open_stream, read_all
+from xlatrain.data.tar import Member, TarError, read_members
+from xlatrain.errors import ConfigError, DataError, Fault, bad_sample
 
-IMAGE_TYPES = ("png", "jpg", "jpeg", "webp")
+IMAGE_TYPES = ("jpg", "jpeg", "png", "webp")
+MARK_EVERY = 64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """An encoded image and its label. `number` counts samples over the shards of a split in index order."""
 
@@ -34,16 +39,20 @@ class Sample:
 
 @dataclass(frozen=True)
 class Shard:
+    """What the index says of a shard. bytes, sha256 and marks may be missing in an index that others wrote."""
+
     name: str
     samples: int
-    bytes: int
+    bytes: int | None = None
+    sha256: str | None = None
+    marks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class ShardIndex:
-    """What a split holds. root: its folder."""
+    """What a split holds. root: its folder or URL."""
 
-    root: Path
+    root: str
     shards: tuple[Shard, ...]
     class_names: tuple[str, ...]
 
@@ -51,42 +60,85 @@ class ShardIndex:
     def samples(self) -> int:
         return sum(s.samples for s in self.shards)
 
+    def url(self, shard: Shard) -> str:
+        return join_url(self.root, shard.name)
 
-def read_index(root: Path) -> ShardIndex:
-    """Read index.json of a split's folder. Raises ConfigError when the folder or a shard is not there."""
-    path = root / "index.json"
+
+def read_index(root: str | Path, options: ReadOptions = DEFAULTS, key: str = "data.root") -> ShardIndex:
+    """Read index.json of a split's folder or URL, or the .json file named. Raises ConfigError when it is not there, is
+    none, or a local shard is missing or of another size than it says."""
+    url = str(root)
+    path = url if url.endswith(".json") else join_url(url, "index.json")
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(read_all(path, options))
         shards = tuple(_shard(entry) for entry in content["shards"])
         class_names = tuple(str(name) for name in content["class_names"])
         if not class_names:
             raise ValueError("class_names is empty")
-    except FileNotFoundError:
-        raise ConfigError(
-            Fault(
-                "data.root",
-                f"there is no {path}",
-                "name a folder that has train/index.json and val/index.json beside their tar shards",
-            )
-        ) from None
+    except (FileNotFoundError, NotADirectoryError):
+        cure = "name what has train/index.json and val/index.json beside tar shards, or write them: xlatrain shards"
+        raise ConfigError(Fault(key, f"there is no {path}", cure)) from None
     except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(Fault("data.root", f"{path} is not an index of shards ({error})", "write it again")) from None
-    if missing := [s.name for s in shards if not (root / s.name).exists()]:
-        raise ConfigError(
-            Fault(
-                "data.root",
-                f"{root} lacks shards its index names: {', '.join(missing[:5])}",
-                "copy or write the data set again",
-            )
-        )
-    return ShardIndex(root, shards, class_names)
+        cure = "write it again: xlatrain shards index"
+        raise ConfigError(Fault(key, f"{path} is not an index of shards ({error})", cure)) from None
+    except (DataError, OSError) as error:
+        raise ConfigError(Fault(key, f"{path} cannot be read: {error}", "see that it can be reached")) from None
+    index = ShardIndex(path.rpartition("/")[0] or ".", shards, class_names)
+    if faults := _local_faults(index, key):
+        raise ConfigError(*faults)
+    return index
+
+
+def _local_faults(index: ShardIndex, key: str) -> list[Fault]:
+    """Shards that are not there, or not as long as the index says. Remote ones are seen when they are read."""
+    local = [(s, index.url(s)) for s in index.shards if "://" not in index.url(s)]
+    missing = [s.name for s, path in local if not os.path.exists(path)]
+    other = [s.name for s, path in local if s.bytes and os.path.exists(path) and os.path.getsize(path) != s.bytes]
+    faults = []
+    for names, what in ((missing, "lacks"), (other, "holds, with another length than its index says,")):
+        if names:
+            listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+            faults.append(Fault(key, f"{index.root} {what} {listed}", "copy or write the data set again"))
+    return faults
 
 
 def _shard(entry: dict) -> Shard:
-    shard = Shard(str(entry["name"]), entry["samples"], entry["bytes"])
-    if not (isinstance(shard.samples, int) and shard.samples >= 0):
-        raise ValueError(f"{shard.name} has {shard.samples!r} samples")
+    shard = Shard(
+        str(entry["name"]), entry["samples"], entry.get("bytes"), entry.get("sha256"), tuple(entry.get("marks", ()))
+    )
+    counts = [shard.samples, *shard.marks, *([] if shard.bytes is None else [shard.bytes])]
+    if not all(isinstance(n, int) and n >= 0 for n in counts):
+        raise ValueError(f"{shard.name} has samples, bytes or marks that are no counts")
+    if shard.marks and len(shard.marks) != -(-shard.samples // MARK_EVERY):
+        raise ValueError(f"{shard.name} has {len(shard.marks)} marks for {shard.samples} samples")
     return shard
+
+
+def write_index(root: Path, shards: Iterable[Shard], class_names: Iterable[str]) -> ShardIndex:
+    """Write index.json, all at once."""
+    index = ShardIndex(str(root), tuple(shards), tuple(class_names))
+    draft = root / "index.json.part"
+    draft.write_text(
+        json.dumps({"class_names": list(index.class_names), "shards": [asdict(s) for s in index.shards]}, indent=1)
+    )
+    draft.replace(root / "index.json")
+    return index
+
+
+def write_shard(path: Path, samples: Iterable[tuple[str, str, bytes, int]]) -> Shard:
+    """Write (key, image type, image bytes, label) to one tar, the same bytes each time, all at once."""
+    draft, marks, count = path.with_name(path.name + ".part"), [], 0
+    with open(draft, "wb") as file:
+        hashed = _Hashed(file)
+        with webdataset.TarWriter(hashed, mtime=0) as writer:
+            for key, kind, image, label in samples:
+                if count % MARK_EVERY == 0:
+                    marks.append(writer.tarstream.offset)
+                writer.write({"__key__": key, kind: image, "cls": str(label).encode()})
+                count += 1
+        size = file.tell()
+    draft.replace(path)
+    return Shard(path.name, count, size, hashed.digest.hexdigest(), tuple(marks))
 
 
 def write_shards(
@@ -95,64 +147,96 @@ def write_shards(
     class_names: Iterable[str],
     samples_per_shard: int = 1000,
 ) -> ShardIndex:
-    """Write (key, image type, image bytes, label) to shards under `root`, deterministically, the index last."""
+    """Write (key, image type, image bytes, label) to shards under `root`, in order, the index last."""
     root.mkdir(parents=True, exist_ok=True)
-    shards: list[Shard] = []
-    pending = iter(samples)
-    first = next(pending, None)
-    while first is not None:
-        name = f"shard-{len(shards):06d}.tar"
-        count = 0
-        with webdataset.TarWriter(str(root / name), mtime=0) as writer:
-            while first is not None and count < samples_per_shard:
-                key, kind, image, label = first
-                writer.write({"__key__": key, kind: image, "cls": str(label).encode()})
-                count += 1
-                first = next(pending, None)
-        shards.append(Shard(name, count, (root / name).stat().st_size))
-    index = ShardIndex(root, tuple(shards), tuple(class_names))
-    draft = root / "index.json.part"
-    draft.write_text(json.dumps({"shards": [asdict(s) for s in shards], "class_names": list(class_names)}, indent=1))
-    draft.replace(root / "index.json")
-    return index
+    shards, group = [], []
+    for sample in samples:
+        group.append(sample)
+        if len(group) == samples_per_shard:
+            shards.append(write_shard(root / f"shard-{len(shards):06d}.tar", group))
+            group = []
+    if group:
+        shards.append(write_shard(root / f"shard-{len(shards):06d}.tar", group))
+    return write_index(root, shards, class_names)
 
 
-def read_shard(root: Path, shard: Shard, first_number: int) -> Iterator[Sample]:
-    """The samples of a shard in file order. Raises DataError for a truncated tar or an incomplete sample, and when the
-    shard does not hold as many samples as its index says: an epoch is never silently shorter."""
-    path = str(root / shard.name)
-    count, key, image, label = 0, None, None, None
+class _Hashed(io.RawIOBase):
+    """A file that is hashed while it is written."""
+
+    def __init__(self, file: io.BufferedWriter):
+        self.file, self.digest = file, hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        return self.file.write(data)
+
+
+def read_shard(
+    index: ShardIndex,
+    shard: Shard,
+    first_number: int = 0,
+    first: int = 0,
+    last: int | None = None,
+    options: ReadOptions = DEFAULTS,
+) -> Iterator[Sample]:
+    """Samples first <= i < last of a shard, in file order. first_number: the number of its sample 0.
+
+    Raises DataError for a tar that is damaged or cut short, a sample without image or label, and, when reading reaches
+    its end, for a shard that does not hold as many samples as its index says: an epoch is never silently shorter.
+    """
+    url, last = index.url(shard), shard.samples if last is None else last
+    mark = min(first // MARK_EVERY, len(shard.marks) - 1) if shard.marks else 0
+    count, start = (mark * MARK_EVERY, shard.marks[mark]) if shard.marks else (0, 0)
+    key = "(the first)"
     try:
-        with contextlib.closing(tarfile.open(path, "r|")) as archive:
-            for member in archive:
-                if not member.isfile():
-                    continue
-                stem, _, kind = member.name.partition(".")
-                if stem != key:
-                    if key is not None:
-                        yield _sample(path, key, first_number + count, image, label)
-                        count += 1
-                    if count == shard.samples:
-                        raise bad_sample(path, stem, f"the shard goes on after the {count} samples of its index")
-                    key, image, label = stem, None, None
-                content = archive.extractfile(member).read()
-                if kind.lower() in IMAGE_TYPES:
-                    image = content
-                elif kind == "cls":
-                    label = content
-            if key is not None:
-                yield _sample(path, key, first_number + count, image, label)
+        with open_stream(url, options, start, shard.bytes) as stream:
+            for key, members in group_members(read_members(stream, start)):
+                if count == shard.samples:
+                    raise bad_sample(url, key, f"the shard goes on after the {count} samples of its index")
+                if count >= first:
+                    yield _sample(url, key, first_number + count, members)
                 count += 1
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise bad_sample(path, key or "(the first)", f"the tar cannot be read on: {error}") from error
+                if count == last < shard.samples:
+                    return
+    except FileNotFoundError:
+        raise DataError(f"the shard {url} is no longer there") from None
+    except (TarError, OSError) as error:
+        raise bad_sample(url, key, f"the tar cannot be read on: {error}") from error
     if count != shard.samples:
-        raise bad_sample(path, key or "(none)", f"the shard ends after {count} samples; its index says {shard.samples}")
+        raise bad_sample(url, key, f"the shard ends after {count} samples; its index says {shard.samples}")
 
 
-def _sample(path: str, key: str, number: int, image: bytes | None, label: bytes | None) -> Sample:
+def group_members(members: Iterable[Member]) -> Iterator[tuple[str, list[tuple[str, Member]]]]:
+    """Members that share a key, with their types: dir/name.jpg is `jpg` of the key dir/name. Hidden files are left."""
+    key, group = None, []
+    for member in members:
+        folder, slash, name = member.name.rpartition("/")
+        stem, _, kind = name.partition(".")
+        if not stem:  # .DS_Store and the like
+            continue
+        stem = folder + slash + stem
+        if stem != key:
+            if key is not None:
+                yield key, group
+            key, group = stem, []
+        group.append((kind.lower(), member))
+    if key is not None:
+        yield key, group
+
+
+def _sample(url: str, key: str, number: int, members: list[tuple[str, Member]]) -> Sample:
+    image, label = None, None
+    for kind, member in members:
+        if kind in IMAGE_TYPES:
+            image = member.data
+        elif kind == "cls":
+            label = member.data
     if image is None:
-        raise bad_sample(path, key, f"has no image ({', '.join(IMAGE_TYPES)}), or the tar is cut short here")
+        raise bad_sample(url, key, f"has no image ({', '.join(IMAGE_TYPES)}), or the tar is cut short here")
     try:
-        return Sample(path, key, number, image, int(label or b""))
+        return Sample(url, key, number, image, int(label or b""))
     except ValueError:
-        raise bad_sample(path, key, f"has no label (cls): {label!r}") from None
+        raise bad_sample(url, key, f"has no label (cls): {label!r}") from None

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
 from xlatrain.data import order
-
-if TYPE_CHECKING:
-    from xlatrain.data.dataset import Batch, Place
+from xlatrain.data.batch import Batch
+from xlatrain.data.order import Position
+from xlatrain.data.stage import Place, Stage, stage_at
 
 _PREPARED = 4  # distinct batches, made once and handed out in turn, so that making them costs a run nothing
 
@@ -24,24 +24,26 @@ class SyntheticSplit:
     image_size: int
     num_classes: int
 
-    def train_batches(self, place: Place, seed: int, first_step: int) -> Iterator[Batch]:
-        prepared = [self._batch(place, seed + i) for i in range(_PREPARED)]
-        while True:
-            yield prepared[first_step % _PREPARED]
-            first_step += 1
+    def train_batches(self, place: Place, seed: int, stages: tuple[Stage, ...], start: Position) -> Iterator[Batch]:
+        step = start.legs[-1].steps if start.legs else 0
+        for epoch in itertools.count(start.epoch):
+            stage = stage_at(stages, epoch)
+            prepared = [self._batch(place, stage.batch, stage.size, seed + i) for i in range(_PREPARED)]
+            for n in range(step, self.samples // (stage.batch * place.processes)):
+                yield prepared[n % _PREPARED]
+            step = 0
 
-    def eval_batches(self, place: Place) -> Iterator[Batch]:
-        first, last, batches = order.eval_range(self.samples, place.batch, place.process, place.processes)
-        prepared = [self._batch(place, -1 - i) for i in range(_PREPARED)]
+    def eval_batches(self, place: Place, batch: int) -> Iterator[Batch]:
+        first, last, batches = order.eval_range(self.samples, batch, place.process, place.processes)
+        prepared = [self._batch(place, batch, self.image_size, -1 - i) for i in range(_PREPARED)]
         for n in range(batches):
-            present = min(max(last - first - n * place.batch, 0), place.batch)
-            mask = (torch.arange(place.batch) < present).float()
+            present = min(max(last - first - n * batch, 0), batch)
+            mask = (torch.arange(batch) < present).float()
             yield prepared[n % _PREPARED] | {"mask": mask}
 
-    def _batch(self, place: Place, seed: int) -> Batch:
+    def _batch(self, place: Place, batch: int, size: int, seed: int) -> Batch:
         random = torch.Generator().manual_seed(seed * 65_537 + place.process)
-        labels = torch.randint(0, self.num_classes, (place.batch,), generator=random)
-        shape = (place.batch, self.image_size, self.image_size, 3)
-        noise = torch.randint(0, 128, shape, generator=random, dtype=torch.uint8)
+        labels = torch.randint(0, self.num_classes, (batch,), generator=random)
+        noise = torch.randint(0, 128, (batch, size, size, 3), generator=random, dtype=torch.uint8)
         light = (labels * 127 // max(1, self.num_classes - 1)).to(torch.uint8)
-        return {"images": noise + light.view(-1, 1, 1, 1), "labels": labels, "skipped": torch.zeros(place.batch)}
+        return {"images": noise + light.view(-1, 1, 1, 1), "labels": labels, "skipped": torch.zeros(batch)}

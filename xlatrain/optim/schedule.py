@@ -16,6 +16,7 @@ class ScheduleSpec:
     """A schedule with its lengths resolved to steps.
 
     milestones: steps at which `step` applies its factor. points: (step, learning rate) of `piecewise`, in order.
+    factors: (step, factor on the rate from there on), in order, for the phases of progressive resizing.
     """
 
     name: str
@@ -35,6 +36,7 @@ class ScheduleSpec:
     tail: float = 0.1
     momentum: float = 0.9
     low_momentum: float | None = None
+    factors: tuple[tuple[int, float], ...] = ()
 
 
 def constant(spec: ScheduleSpec, step: int) -> float:
@@ -101,12 +103,13 @@ SHAPES: dict[str, Callable[[ScheduleSpec, int], float]] = {
 
 def learning_rate(spec: ScheduleSpec, step: int) -> float:
     """The rate of a step: while step < warmup_steps, linear from warmup_lr to the peak or constantly warmup_lr; then
-    the named shape."""
+    the named shape. All times the factor of the phase."""
+    factor = next((f for first, f in reversed(spec.factors) if first <= step), 1.0)
     if step < spec.warmup_steps:
         if spec.warmup_shape == "constant":
-            return spec.warmup_lr
-        return spec.warmup_lr + (spec.peak_lr - spec.warmup_lr) * step / spec.warmup_steps
-    return SHAPES[spec.name](spec, step)
+            return spec.warmup_lr * factor
+        return (spec.warmup_lr + (spec.peak_lr - spec.warmup_lr) * step / spec.warmup_steps) * factor
+    return SHAPES[spec.name](spec, step) * factor
 
 
 def momentum(spec: ScheduleSpec, step: int) -> float:

@@ -96,7 +96,7 @@ class Estimate:
 
     @property
     def epochs_per_hour(self) -> float | None:
-        return 3.6e6 / (self.step_ms * self.plan.lengths.steps_per_epoch) if self.step_ms else None
+        return 3.6e6 / (self.step_ms * self.plan.lengths.phases[0].steps_per_epoch) if self.step_ms else None
 
     @property
     def chips(self) -> int:
@@ -168,7 +168,7 @@ def estimate(plan: Plan, train: Step, evaluation: Step, parameters: int) -> Esti
             (ms for c, ms in collectives if c.op == "all-reduce" and c.group_size == cluster.replicas), default=0
         )
         overlapped = max(device_ms, hidden) + network_ms - hidden
-        evaluations = lengths.total_steps / lengths.eval_every
+        evaluations = lengths.evaluations()
         eval_steps = math.ceil(plan.dataset.val.samples / plan.eval_batch)
         hours = (lengths.total_steps * step_ms + evaluations * eval_steps * (eval_ms or 0.0)) / 3.6e6
     missing = [

@@ -13,17 +13,16 @@ _WARM_UP = 3  # steps before times are counted: the first compiles
 class Meter:
     """Fed once a step; asked once an interval and at the end."""
 
-    def __init__(self, global_batch: int):
-        self._batch = global_batch
+    def __init__(self):
         self._interval: list[dict[str, float]] = []
-        self._steps = 0
+        self._steps = self._images = self._images_at_start = 0
         self._skipped_samples = 0
         self._skipped_steps = 0
         self._host: list[float] = []
         self._clock: float | None = None  # since the end of the warm-up, pauses left out
         self._paused = 0.0
         self._waited = self._waited_at_start = 0.0
-        self._mark = (0, 0.0)
+        self._mark = (0, 0, 0.0)  # steps, images, seconds
         self.images_per_second = 0.0
 
     @contextlib.contextmanager
@@ -44,21 +43,23 @@ class Meter:
         """Seconds that the replica has waited for data, in all."""
         self._waited = seconds
 
-    def step(self, values: dict[str, float]) -> None:
-        """A step's metrics, as read from the device."""
+    def step(self, values: dict[str, float], images: int) -> None:
+        """A step's metrics, as read from the device, and the images of its batch."""
         self._interval.append(values)
         self._steps += 1
-        self._skipped_samples += round(values["skipped_samples"] * self._batch)
+        self._images += images
+        self._skipped_samples += round(values["skipped_samples"] * images)
         self._skipped_steps = int(values["skipped_steps"])
         if self._steps == _WARM_UP:
             self._clock, self._paused, self._waited_at_start = time.perf_counter(), 0.0, self._waited
-            self._mark = (self._steps, 0.0)
+            self._images_at_start = self._images
+            self._mark = (self._steps, self._images, 0.0)
         elapsed = self._elapsed()
-        steps, since = self._steps - self._mark[0], elapsed - self._mark[1]
-        if steps >= 5 and since > 0:
-            self.images_per_second = steps * self._batch / since
+        since = elapsed - self._mark[2]
+        if self._steps - self._mark[0] >= 5 and since > 0:
+            self.images_per_second = (self._images - self._mark[1]) / since
             if since > 2.0:
-                self._mark = (self._steps, elapsed)
+                self._mark = (self._steps, self._images, elapsed)
 
     def interval(self) -> dict[str, float]:
         """Means of loss and accuracy since the last call, the last learning rate, norms, speed, skips."""
@@ -82,7 +83,7 @@ class Meter:
     def totals(self) -> dict[str, float]:
         """Speed and shares over the whole run, after the warm-up."""
         counted, elapsed = self._steps - _WARM_UP, self._elapsed()
-        speed = counted * self._batch / elapsed if counted > 0 and elapsed > 0 else 0.0
+        speed = (self._images - self._images_at_start) / elapsed if counted > 0 and elapsed > 0 else 0.0
         return {
             "images_per_second": round(speed, 2),
             "host_ms_per_step": round(self._host_ms(), 3),

@@ -94,6 +94,13 @@ class CapturedStep:
             program = self._programs[key] = self._capture(carry, inputs, announce=key not in self._programs)
         return self._run(program, carry, inputs)
 
+    def prepare(self, carry: Tensors, inputs: Tensors) -> None:
+        """Trace and compile for inputs of these shapes ahead of the first call with them. Runs nothing."""
+        key = tuple(t.shape for t in inputs.values())
+        if self.replay and key not in self._programs:
+            self.captures += 1
+            self._programs[key] = self._capture(carry, inputs, announce=True)
+
     def export(self, carry: Tensors, inputs: Tensors) -> ExportedStep:
         """Trace the step and return its program, neither compiled nor run. The carry stays usable."""
         with PROCESS_LOCK:

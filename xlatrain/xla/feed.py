@@ -5,6 +5,7 @@ torch_xla's own MpDeviceLoader turns an exception of the loader into a normal en
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -73,6 +74,7 @@ class HostFan:
 
     def __init__(self, batches: Iterable[Batch], replicas: int, depth: int = 2):
         self._channels = [Channel(depth) for _ in range(replicas)]
+        self._stop = getattr(batches, "close", lambda: None)
         self._thread = threading.Thread(target=self._read, args=(batches,), daemon=True, name="host-loader")
         self._thread.start()
 
@@ -86,6 +88,8 @@ class HostFan:
                     return
         except Exception as e:
             error = e
+        finally:
+            self._stop()
         for channel in self._channels:
             channel.end(error)
 
@@ -94,7 +98,9 @@ class HostFan:
         return self._channels[i]
 
     def join(self) -> None:
-        """Wait for the reading thread; it ends when the source does, or when a share is closed."""
+        """Wait for the reading thread; it ends when the source does, or when a share is closed. Workers end at once."""
+        with contextlib.suppress(ValueError):  # a generator that the thread is in ends when it comes out
+            self._stop()
         self._thread.join()
 
 

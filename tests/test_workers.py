@@ -1,0 +1,137 @@
+"""Worker processes: the same batches as without, memory that is used again, and an end in every case."""
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from tests.test_shards import split, train, write
+from xlatrain.data.stage import Place
+from xlatrain.errors import DataError
+from xlatrain.xla.feed import HostFan
+
+
+def usage():
+    """Open files, shared memory by name, child processes, and resident memory of this process in MB."""
+    gc.collect()
+    children = [p for p in os.listdir("/proc") if p.isdigit() and _parent(p) == os.getpid()]
+    with open("/proc/self/statm") as file:
+        resident = int(file.read().split()[1]) * 4096 / 1e6
+    return len(os.listdir("/proc/self/fd")), sorted(os.listdir("/dev/shm")), len(children), resident
+
+
+def _parent(process):
+    try:
+        with open(f"/proc/{process}/stat") as file:
+            return int(file.read().rpartition(")")[2].split()[1])
+    except (OSError, ValueError):
+        return None
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_workers_make_the_batches_that_their_layout_says(tmp_path, workers):
+    """Each image once an epoch; the same again; and what a batch holds does not depend on who keeps it how long."""
+    write(tmp_path, count=60)
+    kept = [[b for b, _ in zip(train(split(tmp_path, workers=workers), 6), range(20), strict=False)] for _ in range(2)]
+    for first, second in zip(*kept, strict=True):
+        assert all(torch.equal(first[k], second[k]) for k in first)
+    for epoch in (kept[0][:10], kept[0][10:]):
+        values = torch.cat([b["labels"] for b in epoch]).bincount(minlength=10)
+        assert values.tolist() == [6] * 10
+
+
+def test_memory_is_used_again_once_its_tensors_are_gone(tmp_path):
+    write(tmp_path, count=60)
+    batches = train(split(tmp_path, workers=2), 6)
+    addresses = {next(batches)["images"].data_ptr() for _ in range(60)}
+    assert len(addresses) <= 2 * 2 + 2
+    held = [next(batches) for _ in range(30)]
+    assert len({b["images"].data_ptr() for b in held}) == 30
+    batches.close()
+    assert held[0]["images"].float().mean() >= 0  # what was handed out outlives the workers
+
+
+def test_a_dead_worker_ends_the_run_and_is_named(tmp_path):
+    write(tmp_path, count=60)
+    batches = train(split(tmp_path, workers=2), 6)
+    next(batches)
+    os.kill(batches._workers[1].process.pid, signal.SIGKILL)
+    with pytest.raises(DataError, match=r"data worker 1 .* was killed by SIGKILL; was memory short"):
+        [next(batches) for _ in range(20)]
+    assert list(batches) == []
+
+
+def test_a_bug_in_a_worker_comes_with_its_traceback(tmp_path, monkeypatch):
+    write(tmp_path, count=60)
+    broken = split(tmp_path, workers=1)
+    object.__setattr__(broken, "classes", None)
+    with pytest.raises(RuntimeError, match=r"data worker 0 failed:(.|\n)*TypeError"):
+        next(train(broken, 6))
+
+
+def test_fifty_epochs_leave_nothing_behind(tmp_path):
+    """Memory, file descriptors, shared memory and processes are after 50 epochs what they were after two."""
+    write(tmp_path, count=200)
+    data = split(tmp_path, workers=2, shuffle_window=64)
+
+    def epochs(count):
+        batches = train(data, 20)
+        for _ in range(10 * count):
+            next(batches)
+        batches.close()
+        del batches
+        for _ in range(count):
+            assert sum(b["mask"].sum() for b in data.eval_batches(Place(0, 1), 30)) == 200
+
+    epochs(2)
+    before = usage()
+    epochs(50)
+    after = usage()
+    assert after[:3] == before[:3]
+    assert after[3] < before[3] + 20
+
+
+def test_a_host_fan_that_is_left_ends_its_workers(tmp_path):
+    write(tmp_path, count=60)
+    batches = train(split(tmp_path, workers=2), 6)
+    pids = [w.process.pid for w in batches._workers]
+    fan = HostFan(batches, replicas=2)
+    shares = [iter(fan.share(i)) for i in range(2)]
+    assert [len(next(s)["images"]) for s in shares] == [3, 3]
+    for i in range(2):
+        fan.share(i).close()
+    fan.join()
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
+
+
+_READER = """
+import sys, time
+from pathlib import Path
+from tests.test_shards import split, train
+if __name__ == "__main__":
+    batches = train(split(Path(sys.argv[1]), workers=2), 6)
+    next(batches)
+    print(*(w.process.pid for w in batches._workers), flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_workers_do_not_outlive_the_training_process(tmp_path, stop):
+    write(tmp_path, count=60)
+    reader = subprocess.Popen(
+        [sys.executable, "-c", _READER, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    with reader:
+        pids = reader.stdout.readline().decode().split()
+        assert len(pids) == 2
+        reader.send_signal(stop)
+    deadline = time.monotonic() + 20
+    while any(os.path.exists(f"/proc/{pid}") for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)

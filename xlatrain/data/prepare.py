@@ -1,0 +1,71 @@
+"""From a sample to a row of a batch: decode, crop, resize, augment."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+import numpy as np
+
+from xlatrain.config import AugmentConfig, ShardsConfig
+from xlatrain.data.crop import CentreCrop, RandomCrop
+from xlatrain.data.decode import Decoder, shift_image
+from xlatrain.data.policy import build_policy
+from xlatrain.data.shards import Sample
+from xlatrain.errors import bad_sample
+
+DECODERS = {"auto": None, "simplejpeg": False, "nvimgcodec": True}
+
+
+class Preparer:
+    """Prepares samples. Holds a decoder: one for each thread. seconds: where the time went, by name."""
+
+    def __init__(self, config: ShardsConfig, augment: AugmentConfig, classes: int):
+        self._config, self._augment, self._classes = config, augment, classes
+        self._decoder = Decoder(config.interpolation, DECODERS[config.decoder], config.max_pixels)
+        a = augment
+        self._policies = build_policy(a.policy, a.layers, a.magnitude, a.jitter, a.probability)
+        self.seconds: Counter[str] = Counter()
+
+    def train(self, sample: Sample, row: np.ndarray, random: np.random.Generator, min_area: float) -> int | None:
+        """Write a training view of a sample to `row`, uint8 [S, S, 3]. Returns the label; None when the image cannot be
+        decoded and is to be skipped. Raises DataError."""
+        crop = self._centre(row.shape[0])
+        if self._augment.crop != "centre":
+            crop = RandomCrop(crop, min_area, self._augment.crop)
+        if not self._pixels(sample, lambda height, width: crop(height, width, random), row):
+            return None
+        started = time.perf_counter()
+        if self._augment.shift:
+            row[:] = shift_image(row, self._augment.shift, random)
+        for policy in self._policies:
+            row[:] = policy(row, random)
+        self.seconds["augment"] += time.perf_counter() - started
+        return self._label(sample)
+
+    def eval(self, sample: Sample, row: np.ndarray) -> int | None:
+        """As train, for the view that is evaluated."""
+        return self._label(sample) if self._pixels(sample, self._centre(row.shape[0]), row) else None
+
+    def _centre(self, size: int) -> CentreCrop:
+        ratio = self._config.eval_ratio
+        return CentreCrop(size, self._config.eval_padding if ratio is None else round(size * (1 / ratio - 1)))
+
+    def _pixels(self, sample: Sample, choose: object, row: np.ndarray) -> bool:
+        started = time.perf_counter()
+        try:
+            pixels = self._decoder.crop(sample.image, choose)
+            decoded = time.perf_counter()
+            self._decoder.resize(pixels, row)
+        except Exception as error:  # decoders raise what they like: OSError, ValueError, SyntaxError, struct.error
+            if self._config.on_error == "skip":
+                return False
+            raise bad_sample(sample.shard, sample.key, f"cannot be decoded: {error}") from error
+        self.seconds["decode"] += decoded - started
+        self.seconds["resize"] += time.perf_counter() - decoded
+        return True
+
+    def _label(self, sample: Sample) -> int:
+        if not 0 <= sample.label < self._classes:
+            raise bad_sample(sample.shard, sample.key, f"label {sample.label} is outside 0..{self._classes - 1}")
+        return sample.label

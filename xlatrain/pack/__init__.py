@@ -1,0 +1,1 @@
+"""`xlatrain shards`: writes, indexes, checks and describes data sets of tar shards."""
