@@ -178,3 +178,32 @@ def test_names_that_others_rely_on_are_there():
 )
 def test_options_that_mislead_or_cannot_be_are_refused_by_name(overrides, key):
     assert [f.key for f in find_faults(overrides, check_train)] == [key]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ("[{until: 1ep, size: 16}, {size: 0}]", ["augment.sizes[1].size", "out of range"]),
+        ("[{size: 16}, {size: 32}]", ["augment.sizes[0].until", "no end of a size"]),
+        ("[{until: 2.5ep, size: 16}, {size: 32}]", ["augment.sizes[0].until", "whole epochs"]),
+        ("[{until: 3ep, size: 16}, {until: 2ep, size: 20}, {size: 32}]", ["augment.sizes[1].until", "more than the 3"]),
+        ("[{until: 3ep, size: 16, batch: 100}, {size: 32}]", ["augment.sizes[0].batch", "does not divide"]),
+        ("[{until: 3ep, size: 16, batch: 8000}, {size: 32}]", ["augment.sizes[0].batch", "1437 training images"]),
+        ("[{until: 3ep, sise: 16}, {size: 32}]", ["augment.sizes[0]", "sise", "the keys are until, size"]),
+        ("[{until: 3ep, size: 16}, {until: 5ep, size: 32}]", ["augment.sizes[1].until", "20 epochs"]),
+        ("[16, 32]", ["augment.sizes[0]", "16 is no size"]),
+    ],
+)
+def test_sizes_that_cannot_be_are_named(sizes, words):
+    with pytest.raises(ConfigError) as error:
+        check_train(compose_config([f"augment.sizes={sizes}"])[0])
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_a_phase_has_its_own_groups_of_batch_norm():
+    """128 images a group: 16 replicas of 64 images are groups of two, of 8 all sixteen."""
+    sizes = "augment.sizes=[{until: 1ep, size: 16, batch: 1024}, {size: 32}]"
+    plan = check_train(compose_config([sizes, "model.sync_bn_group=auto", "cluster.replicas=16"])[0])
+    assert [(p.config.data.image_size, p.bn_group) for p in plan.parts] == [(16, 2), (32, 16)]
+    assert [(p.first_step, p.steps_per_epoch) for p in plan.lengths.phases] == [(0, 1), (1, 11)]

@@ -8,7 +8,7 @@ import torch
 
 from tests.test_optim import SHAPES, fixed_tensors, layout
 from tests.test_run import losses, train
-from xlatrain.augment import QUANTILES, beta_quantiles, cutmix, draw_beta, mixed_cross_entropy, mixup
+from xlatrain.augment import QUANTILES, beta_quantiles, cutmix, draw_beta, mixed_cross_entropy, mixup, random_erase
 from xlatrain.optim.clip import clip_adaptive, clip_norm, clip_value
 
 
@@ -77,6 +77,22 @@ def root(tmp_path_factory):
 
 
 @pytest.mark.replicas
+def test_random_erasing_fills_boxes_of_the_papers_sizes_and_nothing_else():
+    torch.manual_seed(0)
+    images = torch.full((4000, 3, 24, 32), 9.0)
+    erased = random_erase(images, 0.25)
+    touched = (erased != images).all(1)
+    hit = touched.flatten(1).any(1)
+    assert hit.float().mean() == pytest.approx(0.25, abs=0.03)
+    share = touched[hit].float().mean((1, 2))
+    assert 0.01 < share.min() < 0.04
+    assert 0.25 < share.max() < 0.36
+    rows, columns = touched.any(2).sum(1), touched.any(1).sum(1)
+    assert torch.equal(rows * columns, touched.flatten(1).sum(1))  # a box, not a cloud
+    assert erased[touched[:, None].expand_as(erased)].std() == pytest.approx(1.0, abs=0.02)
+    assert torch.equal(random_erase(images, 0.0), images)
+
+
 def test_micro_batches_are_the_whole_batch_for_a_model_without_batch_norm(root):
     """1e-6 relative: the mean of means, in another order of sums."""
     overrides = [*COMMON, "model.name=test_vit", "optimizer.lr=0.01"]

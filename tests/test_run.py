@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
 from tests.test_shards import damage_image
 from xlatrain import runs
 from xlatrain.compose import compose_config, register_schemas
-from xlatrain.data.digits import write_digits
+from xlatrain.data.digits import _png, write_digits
+from xlatrain.data.shards import write_shards
 from xlatrain.errors import ReplicaError
 from xlatrain.xla.launch import launch
 
@@ -34,6 +36,7 @@ EXACT = [
 ]
 RANDOM = [
     "augment=shift_flip",
+    "augment.erase=0.5",
     "model.drop_rate=0.2",
     "model.drop_path_rate=0.1",
     "precision=bf16",
@@ -157,6 +160,43 @@ def test_evaluation_of_saved_weights_is_the_same_number_on_any_replicas(root, ra
     assert summary["top5"] == random_run["top5"]
     assert summary["loss"] == pytest.approx(random_run["loss"], rel=1e-5)
     assert summary["replicas"] == replicas
+
+
+def test_five_images_on_eight_replicas_are_five_images(root, random_run, tmp_path):
+    """Fewer images than replicas, also with worker processes: three replicas see padding alone."""
+    samples = [(f"{i}", "png", _png(load_digits().images[i]), i) for i in range(5)]
+    for split in ("train", "val"):
+        write_shards(tmp_path / split, samples, [str(i) for i in range(10)])
+    found = {}
+    for replicas, workers in ((8, 2), (1, 0)):
+        overrides = [
+            "data=shards", f"data.root={tmp_path}", "data.image_size=32", "data.eval_padding=0",
+            "data.mean=[0.5,0.5,0.5]", "data.std=[0.5,0.5,0.5]", f"data.workers={workers}",
+            f"weights={random_run['run']}/weights.safetensors", f"cluster.replicas={replicas}", "train.global_batch=8",
+            f"run.root={root}", f"run.name=five-{replicas}",
+        ]  # fmt: skip
+        found[replicas] = runs.evaluate(compose_config(overrides)[0], overrides)
+    assert found[8]["eval_examples"] == found[1]["eval_examples"] == 5
+    assert found[8]["top1"] == found[1]["top1"]
+    assert found[8]["loss"] == pytest.approx(found[1]["loss"], rel=1e-5)
+
+
+def test_progressive_resizing_compiles_all_sizes_before_the_first_step(root):
+    """One graph for each size, none later; steps, epochs and learning rates follow the batch of each."""
+    sizes = "augment.sizes=[{until: 1ep, size: 16, batch: 358, lr: 0.5}, {until: 2ep, size: 24}, {size: 32, lr: 2}]"
+    summary = train(
+        root, "progressive", *EXACT, sizes, "train.global_batch=178", "train.duration=3ep", "train.eval_every=1ep",
+        "cluster.replicas=2", "schedule=constant", "schedule.warmup=0step", "data.workers=2",
+    )  # fmt: skip
+    assert summary["compiles"] == {"train": 3, "eval": 1}
+    assert summary["steps"] == 4 + 8 + 8
+    rows = lines(summary, "train")
+    assert [row["lr"] for row in rows] == pytest.approx([0.025] * 4 + [0.05] * 8 + [0.1] * 8)
+    assert [row["epoch"] for row in rows][3::8] == pytest.approx([1, 2, 3])
+    assert [row["step"] for row in lines(summary, "eval")] == [4, 12, 20]
+    log = (Path(summary["run"]) / "train.log").read_text()
+    assert log.index("phase 3 of 3") < log.index("step 1/20") < log.index("phase 2: 24 px, batch 178")
+    assert log.count("compiled the train step") == 3
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ FLOORS = [
     {"evaluate"},
     {"train", "trace"},
     {"runs", "compose", "show", "plan", "pack"},
-    {"jobs", "help", "plans", "bench"},
+    {"jobs", "help", "plans"},
+    {"input_bench"},
     {"cli"},
     {"__main__"},
 ]

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             return plan(rest)
         if verb == "data":
-            from xlatrain.bench import data
+            from xlatrain.input_bench import data
 
             return data(rest)
         from xlatrain.jobs import run_jobs, show

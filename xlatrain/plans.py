@@ -94,6 +94,9 @@ def _checked(jobs: list[list[str]]) -> list[Plan]:
         try:
             config, _ = compose_config(job)
             faults += _cluster(config)
+            if config.augment.sizes:
+                cure = "plan each: data.image_size=128 train.global_batch=8192 augment.sizes=[]"
+                faults.append(Fault("augment.sizes", "a plan is for images of one size", cure))
             plans.append(check_train(config))
         except ConfigError as error:
             faults += [f for f in error.faults if f not in faults]

@@ -2,10 +2,37 @@
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 
 def user_cache() -> Path:
     """xlatrain's folder in the user's cache, which need not exist yet."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "xlatrain"
+
+
+@dataclass(frozen=True)
+class InputFigure:
+    """What the last `xlatrain data bench` of this user came to: images per second of one core, for images of a size."""
+
+    images_per_second_core: float
+    image_size: int
+    data: str
+    date: str
+
+
+def keep_input_figure(figure: InputFigure) -> None:
+    """Remember a figure for `xlatrain plan`."""
+    path = user_cache() / "input.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(asdict(figure)))
+
+
+def last_input_figure() -> InputFigure | None:
+    """The figure kept last, None where there is none."""
+    try:
+        return InputFigure(**json.loads((user_cache() / "input.json").read_text()))
+    except (OSError, ValueError, TypeError):
+        return None

@@ -41,6 +41,7 @@ class Decoder:
         self._resize, self._max_pixels = _RESIZE[interpolation], max_pixels
         self._region = open_region_decoder(fast)
         self._scratch = _odd_memory(1 << 20)
+        self.name = "nvimgcodec" if self._region else "simplejpeg"
         self.fallbacks = 0
 
     def __call__(self, encoded: bytes, choose: ChooseBox, row: np.ndarray) -> None:

@@ -23,6 +23,7 @@ class Preparer:
     def __init__(self, config: ShardsConfig, augment: AugmentConfig, classes: int):
         self._config, self._augment, self._classes = config, augment, classes
         self._decoder = Decoder(config.interpolation, DECODERS[config.decoder], config.max_pixels)
+        self.decoder = self._decoder.name
         a = augment
         self._policies = build_policy(a.policy, a.layers, a.magnitude, a.jitter, a.probability)
         self.seconds: Counter[str] = Counter()

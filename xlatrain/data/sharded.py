@@ -125,9 +125,7 @@ class TrainStream(Stream):
             done = len(range(worker, leg.steps, leg.workers)) * leg.batch
             samples = self._shuffled(line, first, last, done, position)
             for _ in range((last - first - done) // leg.batch):
-                started = time.perf_counter()
                 group = list(itertools.islice(samples, leg.batch))
-                self.seconds["read"] += time.perf_counter() - started
                 yield BatchShape(leg.batch, stage.size), partial(self._fill, epoch, stage, group)
 
     def _legs(self) -> Iterator[tuple[Position, Line]]:
@@ -145,8 +143,9 @@ class TrainStream(Stream):
         windows = order.handed_out(first, last, *key, skip)
 
         def load(start: int, end: int, ranks: np.ndarray) -> list[Sample]:
-            wanted = set(ranks.tolist())
+            started, wanted = time.perf_counter(), set(ranks.tolist())
             kept = {i: s for i, s in enumerate(self.split.read(line, start, end)) if i in wanted}
+            self.seconds["read"] += time.perf_counter() - started
             return [kept.pop(i) for i in ranks.tolist()]
 
         pool = ThreadPoolExecutor(1, "window-reader")

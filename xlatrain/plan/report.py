@@ -7,6 +7,7 @@ from rich.table import Table
 
 from xlatrain.plan.bounds import Product
 from xlatrain.plan.estimate import GIB, Estimate, idle_lanes, top_ops
+from xlatrain.user_cache import last_input_figure
 
 
 def print_estimate(estimate: Estimate, console: Console) -> None:
@@ -65,6 +66,15 @@ def figures(estimate: Estimate) -> list[tuple[str, str]]:
         per_host = e.images_per_second / e.cluster.hosts
         per_replica = e.images_per_second / e.cluster.replicas
         rows.append(("input needed", f"{_rate(per_host)} a host, {_rate(per_replica)} a replica"))
+        if (figure := last_input_figure()) is not None:
+            many = f"{per_host / figure.images_per_second_core:.0f} cores of a host"
+            rows.append(
+                (
+                    "",
+                    f"{many} at {_rate(figure.images_per_second_core)} a core (data bench of {figure.date}, "
+                    f"{figure.data}, {figure.image_size} px)",
+                )
+            )
     if e.hours is not None:
         lengths = e.plan.lengths
         rows.append(("epochs an hour", f"{e.epochs_per_hour:.1f}"))
