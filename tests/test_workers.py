@@ -60,7 +60,7 @@ def test_a_dead_worker_ends_the_run_and_is_named(tmp_path):
     write(tmp_path, count=60)
     batches = train(split(tmp_path, workers=2), 6)
     next(batches)
-    os.kill(batches._workers[1].process.pid, signal.SIGKILL)
+    os.kill(batches.pids()[1], signal.SIGKILL)
     with pytest.raises(DataError, match=r"data worker 1 .* was killed by SIGKILL; was memory short"):
         [next(batches) for _ in range(20)]
     assert list(batches) == []
@@ -99,7 +99,7 @@ def test_fifty_epochs_leave_nothing_behind(tmp_path):
 def test_a_host_fan_that_is_left_ends_its_workers(tmp_path):
     write(tmp_path, count=60)
     batches = train(split(tmp_path, workers=2), 6)
-    pids = [w.process.pid for w in batches._workers]
+    pids = batches.pids()
     fan = HostFan(batches, replicas=2)
     shares = [iter(fan.share(i)) for i in range(2)]
     assert [len(next(s)["images"]) for s in shares] == [3, 3]
@@ -116,7 +116,7 @@ from tests.test_shards import split, train
 if __name__ == "__main__":
     batches = train(split(Path(sys.argv[1]), workers=2), 6)
     next(batches)
-    print(*(w.process.pid for w in batches._workers), flush=True)
+    print(*batches.pids(), flush=True)
     time.sleep(60)
 """
 

@@ -77,11 +77,12 @@ def _read_padded(stream: Stream, size: int, position: int, most: int) -> tuple[b
     """Data that is filled up to whole blocks, and the position after it."""
     if size > most:
         raise TarError(f"at byte {position - BLOCK} a member claims {size} bytes, more than the {most} allowed")
-    padded = -(-size // BLOCK) * BLOCK
-    data = stream.read(padded)
-    if len(data) < padded:
-        raise TarError(f"cut short at byte {position + len(data)}, inside a member of {size} bytes")
-    return data[:size], position + padded
+    padding = -size % BLOCK
+    data = stream.read(size)
+    filler = stream.read(padding) if padding else b""  # not with the data: to cut it off would copy all of it
+    if len(data) + len(filler) < size + padding:
+        raise TarError(f"cut short at byte {position + len(data) + len(filler)}, inside a member of {size} bytes")
+    return data, position + size + padding
 
 
 def _checked_size(header: bytes, position: int) -> int:
