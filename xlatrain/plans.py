@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -17,7 +17,7 @@ from xlatrain.compose import compose_config, groups, register_schemas, sweep_job
 from xlatrain.config import Config
 from xlatrain.errors import EXIT_DONE, EXIT_FAILED, ConfigError, Fault, ReplicaError
 from xlatrain.plan.compile import check_compiler, compile_step
-from xlatrain.plan.estimate import Estimate, estimate
+from xlatrain.plan.estimate import Estimate, Step, estimate
 from xlatrain.plan.page import write_page
 from xlatrain.plan.report import print_estimate
 from xlatrain.plan.search import largest_fitting
@@ -25,6 +25,10 @@ from xlatrain.plan.table import print_comparison
 from xlatrain.preflight import Plan, check_train
 from xlatrain.runs import free_name
 from xlatrain.telemetry.run_folder import claimed_folder
+
+if TYPE_CHECKING:
+    from xlatrain.trace import TracedRun
+    from xlatrain.xla.capture import ExportedStep
 
 # What a plan is for unless the command says otherwise: ImageNet's size, the paper's number of epochs.
 DEFAULTS = {"data": "synthetic", "augment": "none", "cluster": "tpu_v3_8", "train.duration": "350ep"}
@@ -69,22 +73,31 @@ def _compare(jobs: list[list[str]], plans: list[Plan], as_json: bool, say: Say) 
 
 def estimate_plan(checked: Plan, say: Say) -> Estimate:
     """Trace both steps of a checked run in a child process, compile them, put the figures together."""
+    traced = _trace(checked, say)
+    train, evaluation = (_compile(step, checked, name, say) for name, step in traced.steps.items())
+    return estimate(checked, train, evaluation, traced.parameters)
+
+
+def _trace(checked: Plan, say: Say) -> TracedRun:
     from xlatrain.xla.launch import launch
 
     config = checked.config
     say(f"tracing {config.model.name} as one of {config.cluster.replicas:,} replicas")
     # Ops carry the names of their modules.
-    traced = launch("xlatrain.trace:trace_run", checked, environment={"XLA_HLO_DEBUG": "1"})
-    train = compile_step(traced.train.hlo, traced.train.aliases, config.cluster, "train step", say)
-    evaluation = compile_step(traced.eval.hlo, traced.eval.aliases, config.cluster, "eval step", say)
-    return estimate(checked, train, evaluation, traced.parameters)
+    return launch("xlatrain.trace:trace_run", checked, environment={"XLA_HLO_DEBUG": "1"})
+
+
+def _compile(step: ExportedStep, checked: Plan, name: str, say: Say) -> Step:
+    return compile_step(step.hlo, step.aliases, checked.config.cluster, f"{name} step", say)
 
 
 def with_defaults(overrides: Sequence[str]) -> list[str]:
     """The overrides, before them what a plan is for where they leave it open."""
     named = {o.lstrip("+~").partition("=")[0].partition("@")[0] for o in overrides}
     recipe = any(o.startswith("recipe=") and o != "recipe=none" for o in overrides)
-    return [f"{k}={v}" for k, v in DEFAULTS.items() if k not in named and not recipe] + list(overrides)
+    # A recipe says all but where its data lie, which a plan need not know.
+    wanted = {k: v for k, v in DEFAULTS.items() if k not in named and (not recipe or k == "data")}
+    return [f"{k}={v}" for k, v in wanted.items()] + list(overrides)
 
 
 def _checked(jobs: list[list[str]]) -> list[Plan]:
@@ -123,7 +136,7 @@ def _recipes(overrides: Sequence[str]) -> list[list[str]]:
     for recipe in recipes:
         job = [f"recipe={recipe}", *overrides]
         if compose_config(job)[0].cluster.platform == "tpu":
-            jobs.append(job)
+            jobs.append(["data=synthetic", *job])
     small = ["model=test_efficientnet", "train.global_batch=64", "train.duration=1ep"]
     return jobs or [with_defaults([*small, f"cluster={c}", *overrides]) for c in ("tpu_v3_8", "tpu_v5e_8")]
 
@@ -137,9 +150,14 @@ def _does_not_fit(found: Estimate, as_json: bool, say: Say) -> int:
 
     def needed(images: int) -> int:
         smaller = dataclasses.replace(config, train=dataclasses.replace(config.train, global_batch=images * replicas))
-        attempt = estimate_plan(check_train(smaller), say)
-        size = max(attempt.train.needed, attempt.eval.needed)
-        return size if attempt.fits else max(size, found.capacity + 1)  # the compiler keeps some memory back
+        attempt = check_train(smaller)
+        traced = _trace(attempt, say)
+        # A step that fits a larger batch fits a smaller: it need not be compiled again.
+        names = [name for name, step in (("train", found.train), ("eval", found.eval)) if not found.holds(step)]
+        steps = [_compile(traced.steps[name], attempt, name, say) for name in names or ["train"]]
+        size = max(step.needed for step in steps)
+        # The compiler keeps some memory back: its verdict counts, not the sum.
+        return size if all(step.fits for step in steps) else max(size, found.capacity + 1)
 
     largest = largest_fitting(needed, found.capacity, local, found.train.needed, say)
     found = dataclasses.replace(

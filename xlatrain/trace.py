@@ -30,6 +30,10 @@ class TracedRun:
     eval: ExportedStep
     parameters: int
 
+    @property
+    def steps(self) -> dict[str, ExportedStep]:
+        return {"train": self.train, "eval": self.eval}
+
 
 def trace_run(replica: Replica, plan: Plan) -> TracedRun:
     """Trace both steps for the cluster of a checked run. Runs in a process of one replica (xla.launch)."""

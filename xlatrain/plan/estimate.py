@@ -76,7 +76,11 @@ class Estimate:
     @property
     def fits(self) -> bool:
         """Both steps compile and stay within memory."""
-        return all(s.fits and (not self.capacity or s.needed <= self.capacity) for s in (self.train, self.eval))
+        return all(self.holds(step) for step in (self.train, self.eval))
+
+    def holds(self, step: Step) -> bool:
+        """Whether a step fits the chip's memory: the compiler's verdict, and the sum of what it needs."""
+        return step.fits and (not self.capacity or step.needed <= self.capacity)
 
     @property
     def images_per_second(self) -> float | None:
