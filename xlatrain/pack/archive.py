@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from xlatrain.data.source import ReadOptions, Stream, open_stream
+from xlatrain.data.retry import ReadOptions
+from xlatrain.data.source import Stream, open_stream
 from xlatrain.data.tar import BLOCK, Member, TarError, read_members
 from xlatrain.errors import ConfigError, Fault
 from xlatrain.pack.plan import Picture, is_image_name

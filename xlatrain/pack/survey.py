@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from xlatrain.data.retry import ReadOptions
 from xlatrain.data.shards import IMAGE_TYPES, MARK_EVERY, Shard, group_members
-from xlatrain.data.source import ReadOptions, Stream, open_stream
+from xlatrain.data.source import Stream, open_stream
 from xlatrain.data.tar import Member, TarError, read_members
 from xlatrain.errors import DataError
 from xlatrain.pack.convert import decode_whole

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from xlatrain.data.retry import ReadOptions
 from xlatrain.data.shards import Shard, ShardIndex, read_index
-from xlatrain.data.source import ReadOptions, check_url, join_url, read_all
+from xlatrain.data.source import check_url, join_url, read_all
 from xlatrain.errors import EXIT_DONE, EXIT_FAILED, ConfigError
 from xlatrain.pack.index import show_problems, survey_all
 from xlatrain.pack.plan import TRAIN, VAL
