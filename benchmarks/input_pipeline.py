@@ -15,7 +15,15 @@ mean_abs_diff, max_abs_diff: of ours to PIL, in levels of 0..255, over all pixel
 
 Without --data, photographs like ImageNet's are made of scikit-learn's two.
 
-EVIDENCE
+Evidence: one core of a virtual machine (2 cores, AMD EPYC), Pillow 13.0, torchvision 0.24.1, simplejpeg 1.9.0,
+nvimgcodec 0.9.0, 20 Nov 2026, seed 0, images/s/core, median of 7 passes, each run once in this form:
+
+                                    pil    ours          fast          pipeline  of fast  limit
+    334 ImageNet photographs        522    1,030 (1.97)  1,170 (2.24)  1,081     0.92     1,383
+    default (scikit-learn's two)    713    1,470 (2.06)  1,616 (2.27)  1,547     0.96     2,035
+
+Other runs of the same day, with other jobs on the machine: ours 1.93 to 2.09, fast 2.13 to 2.36 times PIL. What is left
+between fast and limit is the resize. Difference to PIL: 0.003 in the mean, 2 at most. Not run: on a TPU VM, on aarch64.
 """
 
 from __future__ import annotations

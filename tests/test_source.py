@@ -14,9 +14,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import fsspec
 import pytest
 
+from tests.test_shards import split, write
+from xlatrain.config import AugmentConfig, ShardsConfig
 from xlatrain.data import remote, retry
 from xlatrain.data.disk_cache import DiskCache, _lock
+from xlatrain.data.order import Position
 from xlatrain.data.retry import ReadOptions, retries_so_far
+from xlatrain.data.sharded import ShardedSplit
+from xlatrain.data.shards import read_index
 from xlatrain.data.source import (
     check_url,
     expand_braces,
@@ -25,6 +30,7 @@ from xlatrain.data.source import (
     open_stream,
     read_all,
 )
+from xlatrain.data.stage import Place, Stage
 from xlatrain.errors import ConfigError, DataError
 
 QUICK = ReadOptions(retries=8, wait=0.0, read_ahead=64 * 1024)
@@ -631,3 +637,26 @@ def test_a_cache_folder_that_cannot_be_written_says_so(server, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=f"the cache folder {tmp_path}/file/cache cannot be written"):
         open_stream(server.put("a", b"1"), cached(tmp_path / "file" / "cache"), size=1)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_training_on_a_flaky_source_sees_every_image_once_through_a_thousand_breaks(server, tmp_path, workers):
+    """Connections break after 1 to 300 bytes: the epoch is whole, and each break is counted, also in workers."""
+    write(tmp_path, count=170, per_shard=40)
+    for path in tmp_path.iterdir():
+        server.put(f"data/{path.name}", path.read_bytes())
+    draw, before = random.Random(3), retries_so_far()
+    options = {"retry_wait": 0.0, "read_ahead_mb": 0.1, "workers": workers, "shuffle_window": 32, "retries": 20}
+    config = ShardsConfig(root=server.url("data"), image_size=8, eval_padding=0, **options)
+    remote_split = ShardedSplit(read_index(server.url("data")), config, AugmentConfig(name="none"), 10)
+    server.cut = lambda length: k if (k := draw.randint(1, 300)) < length else None
+    batches = remote_split.train_batches(Place(0, 1), 0, (Stage(0, 8, 17),), Position())
+    seen = [int(i[0, 0, 0]) for _ in range(10) for i in next(batches)["images"]]
+    server.cut = lambda length: None
+    for batch in remote_split.eval_batches(Place(0, 1), 34):
+        assert batch["mask"].all()
+    batches.close()
+    local = split(tmp_path).eval_batches(Place(0, 1), 170)
+    assert sorted(seen) == sorted(next(local)["images"][:, 0, 0, 0].tolist())
+    assert server.drops > 1000
+    assert retries_so_far() - before >= 1000

@@ -17,12 +17,17 @@ from xlatrain.xla.feed import HostFan
 
 
 def usage():
-    """Open files, shared memory by name, child processes, and resident memory of this process in MB."""
+    """Open files, shared memory by name (but semaphores, which any process may make), child processes, and resident memory of this process in MB."""
     gc.collect()
     children = [p for p in os.listdir("/proc") if p.isdigit() and _parent(p) == os.getpid()]
     with open("/proc/self/statm") as file:
         resident = int(file.read().split()[1]) * 4096 / 1e6
-    return len(os.listdir("/proc/self/fd")), sorted(os.listdir("/dev/shm")), len(children), resident
+    return (
+        len(os.listdir("/proc/self/fd")),
+        sorted(n for n in os.listdir("/dev/shm") if not n.startswith("sem.")),
+        len(children),
+        resident,
+    )
 
 
 def _parent(process):

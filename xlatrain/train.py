@@ -21,6 +21,7 @@ from xlatrain.build import (
 )
 from xlatrain.checkpoint import save_weights
 from xlatrain.data.order import Position
+from xlatrain.data.retry import retries_so_far
 from xlatrain.errors import DivergenceError
 from xlatrain.evaluate import Evaluator
 from xlatrain.lengths import Phase
@@ -205,6 +206,7 @@ class Trainer:
             "cpu_fallbacks": watch.fallback_ops(),
             "device_reads": watch.transfers_from_device(),
             **self.meter.totals(),
+            "data_retries": retries_so_far(),
             "capture_seconds": round(sum(step.capture_seconds for step in self.steps), 3),
             "wall_seconds": round(time.perf_counter() - self.started, 3),
         }

@@ -37,8 +37,15 @@ DEFAULTS = ReadOptions()
 
 
 def retries_so_far() -> int:
-    """How often this process went on after an error."""
+    """How often this process, and the workers it has heard from, went on after an error."""
     return _count
+
+
+def count_retries(more: int) -> None:
+    """Add retries, also those of another process."""
+    global _count
+    with _count_lock:
+        _count += more
 
 
 class Patience:
@@ -52,7 +59,6 @@ class Patience:
 
     def after(self, error: Exception, byte: int) -> bool | None:
         """Wait before the next attempt; gives what `pause` gives. Raises DataError when there were too many."""
-        global _count
         cause = f"{type(error).__name__}: {str(error) or error.__cause__}"  # fsspec's timeouts say nothing themselves
         if self._failed >= self._options.retries:
             raise DataError(
@@ -60,8 +66,7 @@ class Patience:
             ) from error
         delay = min(LONGEST_WAIT, self._options.wait * 2 ** min(self._failed, 20)) * _jitter.uniform(0.5, 1.0)
         self._failed += 1
-        with _count_lock:
-            _count += 1
+        count_retries(1)
         attempt = f"retry {self._failed} of {self._options.retries} in {delay:.1f} s"
         _log.warning("%s broke at byte %d (%s); %s", self._url, byte, cause, attempt)
         return self._pause(delay)

@@ -7,6 +7,7 @@ end. It is used again as soon as the last tensor in it is gone: fresh pages cost
 from __future__ import annotations
 
 import ctypes
+import logging
 import mmap
 import multiprocessing
 import os
@@ -23,12 +24,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xlatrain.data.batch import Batch, BatchShape, as_tensors
+from xlatrain.data.retry import count_retries, retries_so_far
 from xlatrain.errors import DataError
 
 if TYPE_CHECKING:
     from xlatrain.data.sharded import Stream
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
+_log = logging.getLogger("xlatrain")
 _END, _BATCH, _FAULT, _BUG = "end", "batch", "fault", "bug"
 
 
@@ -133,9 +136,12 @@ class _Worker:
         if self.connection not in wait([self.connection, self.process.sentinel]):
             raise self._death()
         try:
-            kind, what = self.connection.recv()
+            kind, what, retries = self.connection.recv()
         except (EOFError, ConnectionError):
             raise self._death() from None
+        if retries:
+            count_retries(retries)
+            _log.warning("data worker %d went on after %d broken connections", self.number, retries)
         if kind == _BATCH:
             return as_tensors(what.views(memory.hand_out(slot)))
         memory.give_back(slot)
@@ -206,7 +212,7 @@ def _work(stream: Stream, number: int, connection: Connection, parent: int) -> N
     torch.set_num_threads(1)
     _keep_memory()
     maps: dict[int, np.ndarray] = {}
-    fills = None
+    fills, retries = None, retries_so_far()
     try:
         while True:
             slot, size = connection.recv()
@@ -218,11 +224,13 @@ def _work(stream: Stream, number: int, connection: Connection, parent: int) -> N
                 if fills is None:
                     stream.open()
                     fills = stream.fills(number)
-                connection.send(_make(fills, maps[slot]))
+                made = _make(fills, maps[slot])
             except DataError as error:
-                connection.send((_FAULT, str(error)))
+                made = _FAULT, str(error)
             except Exception:
-                connection.send((_BUG, traceback.format_exc()))
+                made = _BUG, traceback.format_exc()
+            connection.send((*made, retries_so_far() - retries))
+            retries = retries_so_far()
     except (EOFError, OSError, KeyboardInterrupt):
         pass
     finally:
