@@ -194,11 +194,16 @@ def test_options_that_mislead_or_cannot_be_are_refused_by_name(overrides, key):
         ("[{until: 3ep, sise: 16}, {size: 32}]", ["augment.sizes[0]", "sise", "the keys are until, size"]),
         ("[{until: 3ep, size: 16}, {until: 5ep, size: 32}]", ["augment.sizes[1].until", "20 epochs"]),
         ("[16, 32]", ["augment.sizes[0]", "16 is no size"]),
+        ("[{until: 3ep, size: 16}, {size: 32}] augment.jitter=[0.4]", ["augment.jitter", "three numbers"]),
+        ("[] augment.magnitude=5", ["augment", "the policy is none"]),
+        ("[] augment.min_area=0.5", ["augment.min_area", "augment.crop=tf"]),
+        ("[] data.train='{a,b'", ["data.train", "close every brace"]),
+        ("[] data.cache_gb=5", ["data.cache_gb", "no cache"]),
     ],
 )
 def test_sizes_that_cannot_be_are_named(sizes, words):
     with pytest.raises(ConfigError) as error:
-        check_train(compose_config([f"augment.sizes={sizes}"])[0])
+        check_train(compose_config(f"augment.sizes={sizes}".replace("] ", "]|").split("|"))[0])
     for word in words:
         assert word in str(error.value)
 

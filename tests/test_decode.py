@@ -95,10 +95,23 @@ def test_damage_is_refused_where_pil_refuses_it(fast):
             Decoder(fast=fast)(bad, CentreCrop(32, 0), np.empty((32, 32, 3), np.uint8))
 
 
-def test_a_jpeg_cut_short_is_refused_also_where_the_crop_ends_before():
+@pytest.mark.parametrize(("encoded", "words"), [(b"", "it is empty"), (b"%!PS-Adobe", "starts with b'%!PS-Ado'")])
+def test_what_is_no_image_is_said_so(encoded, words):
+    with pytest.raises(ValueError, match=words):
+        Decoder(fast=False).crop(encoded, CentreCrop(8, 0))
+
+
+def test_sixteen_bits_keep_their_upper_eight():
+    ramp = np.arange(0, 65536, 16, dtype=np.uint16).reshape(64, 64)
+    pixels = Decoder(fast=False).crop(encode(Image.fromarray(ramp), "PNG"), CentreCrop(64, 0))
+    assert np.array_equal(pixels[..., 0], ramp >> 8)
+
+
+@pytest.mark.parametrize("fast", WAYS)
+def test_a_jpeg_cut_short_is_refused_also_where_the_crop_ends_before(fast):
     encoded = encode(photo(200, 200))
     with pytest.raises((ValueError, OSError)):
-        Decoder(fast=False).crop(encoded[: len(encoded) * 3 // 4], lambda height, width: Box(0, 0, 20, 20))
+        Decoder(fast=fast).crop(encoded[: len(encoded) * 3 // 4], lambda height, width: Box(0, 0, 20, 20))
 
 
 @pytest.mark.parametrize("fast", WAYS)

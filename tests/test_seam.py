@@ -13,7 +13,7 @@ FLOORS = [
     {"xla"},
     {"layout", "duration", "lengths", "models", "data", "optim", "telemetry", "augment"},
     {"state"},
-    {"resolve"},
+    {"resolve", "contradictions"},
     {"step", "checkpoint", "preflight"},
     {"build"},
     {"evaluate"},

@@ -258,6 +258,11 @@ def test_incomplete_samples_and_wrong_labels_are_named(tmp_path):
     with webdataset.TarWriter(str(tmp_path / "s.tar")) as writer:
         writer.write({"__key__": "a", "png": picture(0), "cls": b"x"})
     index = ShardIndex(str(tmp_path), (Shard("s.tar", 1),), ("only",))
+    with webdataset.TarWriter(str(tmp_path / "m.tar")) as writer:
+        writer.write({"__key__": "b", "cls": b"0", "json": b"{}"})
+    without = ShardIndex(str(tmp_path), (Shard("m.tar", 1),), ("only",))
+    with pytest.raises(DataError, match=r"'b' .*has no image"):
+        list(read_shard(without, without.shards[0]))
     with pytest.raises(DataError, match=r"'a' .*no label"):
         list(read_shard(index, index.shards[0]))
     write_shards(tmp_path / "big", [("k", "png", picture(0), 10)], ["only"])

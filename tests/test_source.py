@@ -537,6 +537,19 @@ def test_many_readers_at_once_stay_within_the_limit_and_read_what_they_asked_for
     assert max(most) >= 50_000
 
 
+def test_a_shard_written_anew_is_not_taken_from_the_cache(server, tmp_path):
+    """Same url and size, other checksum; and a copy that was cut short is fetched again."""
+    options, old, new = cached(tmp_path), content(5_000, 1), content(5_000, 2)
+    for data, version in ((old, "v1"), (new, "v2"), (new, "v2")):
+        with open_stream(server.put("a.tar", data), options, size=5_000, version=version) as stream:
+            assert stream.read(9_000) == data
+    assert len(names(server)) == 2
+    for copy in tmp_path.glob("*.object"):
+        copy.write_bytes(copy.read_bytes()[:100])
+    with open_stream(server.url("a.tar"), options, size=5_000, version="v2") as stream:
+        assert stream.read(9_000) == new
+
+
 def test_the_least_recently_used_copy_goes_first(server, tmp_path):
     options, used = cached(tmp_path, 3_000), 1_000
 

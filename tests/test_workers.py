@@ -17,7 +17,8 @@ from xlatrain.xla.feed import HostFan
 
 
 def usage():
-    """Open files, shared memory by name (but semaphores, which any process may make), child processes, and resident memory of this process in MB."""
+    """Open files, shared memory by name, child processes, and resident memory of this process in MB. Not semaphores:
+    any other process may make them."""
     gc.collect()
     children = [p for p in os.listdir("/proc") if p.isdigit() and _parent(p) == os.getpid()]
     with open("/proc/self/statm") as file:

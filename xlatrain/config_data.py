@@ -84,7 +84,7 @@ class AugmentConfig:
     crop: str = option(
         "centre",
         "what training sees of an image, on the host: the centre, as evaluation; tf = a random part, as the TPU code "
-        "draws it; torchvision = as RandomResizedCrop does",
+        "draws it; torchvision = as RandomResizedCrop draws it",
         choices=("centre", "tf", "torchvision"),
     )
     min_area: float = option(0.08, "smallest share of the image in a random crop", low=0.001, high=1)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xlatrain.config import Config, ShardsConfig
+from xlatrain.contradictions import find_contradictions
 from xlatrain.data.dataset import Dataset, open_dataset
 from xlatrain.errors import ConfigError, Fault
 from xlatrain.lengths import Lengths
@@ -51,7 +52,7 @@ def check_eval(config: Config) -> Plan:
 def _check(config: Config, training: bool) -> Plan:
     faults = _values(config)
     sound = not faults
-    faults += _environment() + _run_folder(config) + _contradictions(config)
+    faults += _environment() + _run_folder(config) + find_contradictions(config)
     faults += _batches(config) if training else []
     faults += _weights(config, training)
     replicas = config.cluster.replicas
@@ -171,29 +172,6 @@ def _run_folder(config: Config) -> list[Fault]:
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         faults.append(Fault("run.root", f"{config.run.root} cannot be written", "name a folder of yours"))
     return faults
-
-
-def _contradictions(config: Config) -> list[Fault]:
-    """Options that another one makes meaningless: to ignore them in silence would mislead."""
-    g, s, c = config.gradient, config.schedule, config.scaling
-    plain = (g.exponent_bits, g.mantissa_bits) == (8, 23)
-    scaled = c.lr_per_256 is not None or c.base_lr is not None
-    warms_up = s.warmup.strip() not in ("0step", "0ep")
-    found = [
-        (plain and (g.kahan or g.scale or g.fp32_last_layer), "gradient", "kahan, scale, fp32_last_layer are for less "
-         "than float32", "name a format, as in gradient=e5m2_aps"),
-        (g.kahan and g.sum == "float32", "gradient.kahan", "has no rounding to carry when sums are in float32",
-         "take gradient.sum=ordered"),
-        (s.name == "piecewise" and scaled, "scaling", "schedule=piecewise has its learning rates in schedule.points",
-         "scale the points themselves"),
-        (s.name in ("piecewise", "onecycle") and warms_up, "schedule.warmup",
-         f"schedule={s.name} begins with its own rise", "take schedule.warmup=0step"),
-        (s.warmup_shape == "constant" and s.warmup_lr == 0 and warms_up,
-         "schedule.warmup_lr", "0 all along the warm-up trains nothing", "give schedule.warmup_lr"),
-        (c.lr_per_256 is not None and c.base_batch != 256, "scaling.base_batch", "belongs to base_lr; lr_per_256 is "
-         "for a batch of 256", "take scaling.base_lr instead of lr_per_256"),
-    ]  # fmt: skip
-    return [Fault(key, problem, cure) for wrong, key, problem, cure in found if wrong]
 
 
 def _environment() -> list[Fault]:

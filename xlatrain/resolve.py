@@ -78,9 +78,9 @@ def _phase_faults(config: Config, entries: list[Any]) -> list[Fault]:
                 faults.append(Fault(f"{key}.{name}", f"{value!r} is out of range", f"take {low} to {high:g}"))
             elif name == "batch" and "batch" in entry and value % share:
                 faults.append(Fault(f"{key}.batch", f"{value} does not divide into {share} parts", "take a multiple"))
-        if ends and "until" in entry and config.train.duration.endswith("ep"):
+        if ends and "until" in entry:
             run = parse_duration(config.train.duration)
-            if run.amount > last:
+            if run.unit == "ep" and run.amount > last:
                 faults.append(Fault(f"{key}.until", f"the run lasts {run.amount:g} epochs", "leave the last one open"))
     return faults
 

@@ -57,6 +57,8 @@ def open_dataset(config: DataConfig, augment: AugmentConfig) -> Dataset:
                     Fault("data.root", f"{root} cannot be written: {error}", "name a folder of yours")
                 ) from None
             except ConfigError as error:
+                if (config.train, config.val) != ("train", "val"):
+                    raise
                 raise ConfigError(
                     Fault("data.root", error.faults[0].problem, f"delete {root}: it is written anew")
                 ) from None
@@ -118,7 +120,14 @@ def _read_split(root: str, name: str, config: ShardsConfig) -> ShardIndex:
     """The index of a split; several, named by braces, become one."""
     key = f"data.{name}" if getattr(config, name) != name else "data.root"
     indexes = []
-    for url in expand_braces(join_url(root, getattr(config, name))):
+    try:
+        urls = [join_url(root, part) for part in expand_braces(getattr(config, name))]
+    except ValueError as error:
+        cure = "close every brace, as in '{part-a,part-b}'"
+        raise ConfigError(Fault(f"data.{name}", f"{getattr(config, name)!r}: {error}", cure)) from None
+    if len(set(urls)) < len(urls):
+        raise ConfigError(Fault(f"data.{name}", f"{getattr(config, name)!r} names a split twice", "name each once"))
+    for url in urls:
         check_url(url, key)
         indexes.append(read_index(url, read_options(config), key))
     first = indexes[0]

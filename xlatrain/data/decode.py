@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import simplejpeg
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from xlatrain.data.crop import Box
 
@@ -23,6 +23,8 @@ _RESIZE = {
     "bicubic": torch.ops.aten._upsample_bicubic2d_aa.out,
     "bilinear": torch.ops.aten._upsample_bilinear2d_aa.out,
 }
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # PIL knows more, some of which run other programs
+Image.MAX_IMAGE_PIXELS = None  # our own limit comes before
 _JPEG, _END_OF_JPEG = b"\xff\xd8", b"\xff\xd9"
 _MCU = 16  # rows: the largest unit that baseline JPEG codes as one
 
@@ -79,11 +81,12 @@ class Decoder:
         self._resize(_nchw(source), [size, size], False, None, None, out=_nchw(torch.from_numpy(row)))
 
     def _jpeg(self, encoded: bytes, height: int, width: int, box: Box) -> np.ndarray:
-        if self._region:
+        whole = encoded[-16:].rstrip(b"\0")[-2:] == _END_OF_JPEG  # else it is cut short, which a crop might not show
+        if self._region and whole:
             return self._region(encoded, box)
         below = box.top + box.height
         rows = -(-below // _MCU) * _MCU + _MCU  # one unit more: upsampling of colours looks ahead
-        at = _frame_header(encoded) if rows < height and encoded[-16:].rstrip(b"\0")[-2:] == _END_OF_JPEG else None
+        at = _frame_header(encoded) if rows < height and whole else None
         shorter = at is not None
         if shorter:
             encoded, height = bytearray(encoded), rows
@@ -95,14 +98,24 @@ class Decoder:
         return pixels[box.top : below, box.left : box.left + box.width]
 
     def _pil(self, encoded: bytes, choose: ChooseBox, box: Box | None) -> np.ndarray:
-        with Image.open(io.BytesIO(encoded)) as image:
+        if not encoded:
+            raise ValueError("it is empty")
+        try:
+            opened = Image.open(io.BytesIO(encoded), formats=FORMATS)
+        except UnidentifiedImageError:
+            raise ValueError(f"it is no image: it starts with {bytes(encoded[:8])!r}") from None
+        with opened as image:
             self._check_size(image.height, image.width)
             top, left, height, width = box or choose(image.height, image.width)
-            return np.array(image.convert("RGB").crop((left, top, left + width, top + height)))
+            part = image.crop((left, top, left + width, top + height))
+            if part.mode.startswith("I"):  # 16 bits, which PIL would cut off at 255
+                part = Image.fromarray((np.asarray(part, np.int64) >> 8).clip(0, 255).astype(np.uint8))
+            return np.array(part.convert("RGB"))
 
     def _check_size(self, height: int, width: int) -> None:
         if height * width > self._max_pixels:
-            raise _TooLargeError(f"{width} x {height} pixels are more than the {self._max_pixels} allowed")
+            limit = f"the {self._max_pixels} allowed (data.max_pixels)"
+            raise _TooLargeError(f"{width} x {height} pixels are more than {limit}")
 
 
 class _TooLargeError(ValueError):
@@ -118,9 +131,9 @@ def decode_image(encoded: bytes, size: int, choose: ChooseBox, interpolation: st
 
 def shift_image(image: np.ndarray, reach: int, random: np.random.Generator) -> np.ndarray:
     """Translate [H, W, 3] by up to `reach` pixels each way; what comes in repeats the edge."""
-    dy, dx = random.integers(0, 2 * reach + 1, 2)
-    padded = np.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode="edge")
-    return padded[dy : dy + image.shape[0], dx : dx + image.shape[1]]
+    dy, dx = random.integers(-reach, reach + 1, 2)
+    rows, columns = ((np.arange(n) + d).clip(0, n - 1) for n, d in ((image.shape[0], dy), (image.shape[1], dx)))
+    return image.take(rows, 0).take(columns, 1)
 
 
 def open_region_decoder(fast: bool | None) -> Callable[[bytes, Box], np.ndarray] | None:

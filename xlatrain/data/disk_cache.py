@@ -45,7 +45,8 @@ class DiskCache:
         copy, part = self.folder / f"{name}.object", self.folder / f"{name}.part"
         while True:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                return self._use(copy)
+                if file := self._use(copy, size):
+                    return file
             with self._writing():
                 self.folder.mkdir(parents=True, exist_ok=True)
                 draft = _lock(part)
@@ -66,8 +67,13 @@ class DiskCache:
                     part.unlink(missing_ok=True)
                     raise
 
-    def _use(self, copy: Path) -> BinaryIO:
+    def _use(self, copy: Path, size: int) -> BinaryIO | None:
+        """The copy that is here; None, and it is gone, when it is not whole."""
         file = copy.open("rb", buffering=MIB)
+        if os.fstat(file.fileno()).st_size != size:
+            file.close()
+            copy.unlink(missing_ok=True)
+            return None
         with self._writing(), contextlib.suppress(FileNotFoundError):
             os.utime(copy)
         return file

@@ -18,7 +18,7 @@ DECODERS = {"auto": None, "simplejpeg": False, "nvimgcodec": True}
 
 
 class Preparer:
-    """Prepares samples. Holds a decoder: one for each thread. seconds: where the time went, by name."""
+    """Prepares samples. Holds a decoder: one for each thread. seconds: of processor time, by name."""
 
     def __init__(self, config: ShardsConfig, augment: AugmentConfig, classes: int):
         self._config, self._augment, self._classes = config, augment, classes
@@ -36,12 +36,12 @@ class Preparer:
             crop = RandomCrop(crop, min_area, self._augment.crop)
         if not self._pixels(sample, lambda height, width: crop(height, width, random), row):
             return None
-        started = time.perf_counter()
+        started = time.thread_time()
         if self._augment.shift:
             row[:] = shift_image(row, self._augment.shift, random)
         for policy in self._policies:
             row[:] = policy(row, random)
-        self.seconds["augment"] += time.perf_counter() - started
+        self.seconds["augment"] += time.thread_time() - started
         return self._label(sample)
 
     def eval(self, sample: Sample, row: np.ndarray) -> int | None:
@@ -53,17 +53,17 @@ class Preparer:
         return CentreCrop(size, self._config.eval_padding if ratio is None else round(size * (1 / ratio - 1)))
 
     def _pixels(self, sample: Sample, choose: object, row: np.ndarray) -> bool:
-        started = time.perf_counter()
+        started = time.thread_time()
         try:
             pixels = self._decoder.crop(sample.image, choose)
-            decoded = time.perf_counter()
+            decoded = time.thread_time()
             self._decoder.resize(pixels, row)
         except Exception as error:  # decoders raise what they like: OSError, ValueError, SyntaxError, struct.error
             if self._config.on_error == "skip":
                 return False
             raise bad_sample(sample.shard, sample.key, f"cannot be decoded: {error}") from error
         self.seconds["decode"] += decoded - started
-        self.seconds["resize"] += time.perf_counter() - decoded
+        self.seconds["resize"] += time.thread_time() - decoded
         return True
 
     def _label(self, sample: Sample) -> int:

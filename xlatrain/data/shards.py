@@ -11,8 +11,9 @@ import hashlib
 import io
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import webdataset
@@ -70,11 +71,14 @@ def read_index(root: str | Path, options: ReadOptions = DEFAULTS, key: str = "da
     url = str(root)
     path = url if url.endswith(".json") else join_url(url, "index.json")
     try:
-        content = json.loads(read_all(path, options))
+        # A few attempts only: somebody waits for the command to start.
+        content = json.loads(read_all(path, replace(options, retries=min(options.retries, 3))))
         shards = tuple(_shard(entry) for entry in content["shards"])
         class_names = tuple(str(name) for name in content["class_names"])
         if not class_names:
             raise ValueError("class_names is empty")
+        if twice := [n for n, times in Counter(s.name for s in shards).items() if times > 1]:
+            raise ValueError(f"{twice[0]} is in it twice")
     except (FileNotFoundError, NotADirectoryError):
         cure = "name what has train/index.json and val/index.json beside tar shards, or write them: xlatrain shards"
         raise ConfigError(Fault(key, f"there is no {path}", cure)) from None
@@ -190,9 +194,9 @@ def read_shard(
     url, last = index.url(shard), shard.samples if last is None else last
     mark = min(first // MARK_EVERY, len(shard.marks) - 1) if shard.marks else 0
     count, start = (mark * MARK_EVERY, shard.marks[mark]) if shard.marks else (0, 0)
-    key = "(the first)"
+    key = None
     try:
-        with open_stream(url, options, start, shard.bytes) as stream:
+        with open_stream(url, options, start, shard.bytes, shard.sha256) as stream:
             for key, members in group_members(read_members(stream, start)):
                 if count == shard.samples:
                     raise bad_sample(url, key, f"the shard goes on after the {count} samples of its index")
@@ -204,9 +208,10 @@ def read_shard(
     except FileNotFoundError:
         raise DataError(f"the shard {url} is no longer there") from None
     except (TarError, OSError) as error:
-        raise bad_sample(url, key, f"the tar cannot be read on: {error}") from error
+        where = "at its beginning" if key is None else f"after sample {key!r}"
+        raise DataError(f"shard {url}, {where}: the tar cannot be read on: {error}") from error
     if count != shard.samples:
-        raise bad_sample(url, key, f"the shard ends after {count} samples; its index says {shard.samples}")
+        raise DataError(f"shard {url}: the shard ends after {count} samples; its index says {shard.samples}")
 
 
 def group_members(members: Iterable[Member]) -> Iterator[tuple[str, list[tuple[str, Member]]]]:
@@ -236,7 +241,7 @@ def _sample(url: str, key: str, number: int, members: list[tuple[str, Member]]) 
             label = member.data
     if image is None:
         raise bad_sample(url, key, f"has no image ({', '.join(IMAGE_TYPES)}), or the tar is cut short here")
-    try:
-        return Sample(url, key, number, image, int(label or b""))
-    except ValueError:
-        raise bad_sample(url, key, f"has no label (cls): {label!r}") from None
+    text = (label or b"").strip()
+    if not text.isdigit():
+        raise bad_sample(url, key, f"has no label (cls): {text[:40]!r}")
+    return Sample(url, key, number, image, int(text))

@@ -163,8 +163,11 @@ class _RemoteStream(Stream):
         self._ahead.close()
 
 
-def open_stream(url: str, options: ReadOptions, start: int = 0, size: int | None = None) -> Stream:
+def open_stream(
+    url: str, options: ReadOptions, start: int = 0, size: int | None = None, version: str | None = None
+) -> Stream:
     """Open a url at byte `start`. size: bytes that the object should have; a remote one that ends before is read on.
+    version: tells objects apart that have the same url and size, for the cache: a checksum.
 
     With options.cache, a remote object is first copied there whole, which opening then waits for; without a size, the
     store is asked for it. Raises FileNotFoundError (of a remote object only in read), DataError, ConfigError.
@@ -173,12 +176,14 @@ def open_stream(url: str, options: ReadOptions, start: int = 0, size: int | None
         return Stream(open(_local(url), "rb", buffering=MIB), start)
     source = _remote(url)
     if options.cache is not None:
-        mark = ""
         if size is None:
             size, mark = Patience(url, options).call(source.describe)
+            version = version or mark
         if size is not None:
             cache = disk_cache.DiskCache(Path(options.cache), options.cache_bytes)
-            file = cache.open(f"{url} {size} {mark}", size, lambda: _RemoteStream(url, source, options, 0, size))
+            file = cache.open(
+                f"{url} {size} {version or ''}", size, lambda: _RemoteStream(url, source, options, 0, size)
+            )
             if file is not None:
                 return Stream(file, start)
     return _RemoteStream(url, source, options, start, size)

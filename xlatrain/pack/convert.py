@@ -16,8 +16,8 @@ from xlatrain.data.crop import Box
 from xlatrain.pack.plan import SUFFIX_TYPES, Picture, WriteOptions, suffix_of
 
 WRONG_SUFFIX, CMYK, ROTATED, GRAY = "wrong suffix", "CMYK", "EXIF orientation", "gray"
-CONVERTED, REENCODED = "converted to png", "re-encoded"
-NOTES = (WRONG_SUFFIX, CMYK, ROTATED, GRAY, CONVERTED, REENCODED)
+CONVERTED, REENCODED, DAMAGED = "converted to png", "re-encoded", "damaged inside (only PIL reads them)"
+NOTES = (WRONG_SUFFIX, CMYK, ROTATED, GRAY, CONVERTED, REENCODED, DAMAGED)
 _ORIENTATION = 0x0112
 _STARTS = {
     b"\xff\xd8\xff": "jpg", b"\x89PNG\r\n\x1a\n": "png", b"GIF8": "gif", b"BM": "bmp", b"II*\0": "tif", b"MM\0*": "tif"
@@ -46,8 +46,11 @@ def read_picture(picture: Picture) -> bytes:
 def convert(data: bytes, name: str, options: WriteOptions) -> Stored:
     """Raises whatever the decoders raise for an image that training could not decode."""
     kind = true_type(data)
+    forgiven = _decoder(decode.MAX_PIXELS).fallbacks
     pixels = decode_whole(data)
     notes = list(_oddities(data))
+    if kind == "jpg" and CMYK not in notes and _decoder(decode.MAX_PIXELS).fallbacks > forgiven:
+        notes.append(DAMAGED)
     if kind != SUFFIX_TYPES[suffix_of(name)]:
         notes.insert(0, WRONG_SUFFIX)
     short = min(pixels.shape[:2])

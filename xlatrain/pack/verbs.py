@@ -83,7 +83,12 @@ def _command(
 def _add_writing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", metavar="FRACTION", type=_fraction, help="share of each class that becomes val")
     parser.add_argument("--samples-per-shard", metavar="N", type=_count, default=1000, help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="of the order of the images; default: %(default)s")
+    parser.add_argument(
+        "--seed",
+        type=lambda text: _within(int(text), 0, 2**31),
+        default=0,
+        help="of the order of the images; default: %(default)s",
+    )
     parser.add_argument("--skip-bad", action="store_true", help="leave out images that cannot be decoded")
     parser.add_argument("--short-side", metavar="N", type=_count, help="re-encode what is larger as JPEG of this side")
     parser.add_argument("--quality", metavar="Q", type=_quality, help="of --short-side; default: 90")
@@ -116,7 +121,7 @@ def _quality(text: str) -> int:
 
 def _within(number: int, least: int, most: int) -> int:
     if not least <= number <= most:
-        raise argparse.ArgumentTypeError(f"{number} is not between {least} and {most}")
+        raise argparse.ArgumentTypeError(f"{number} is not between {least} and {most:,}")
     return number
 
 

@@ -52,6 +52,7 @@ def launch(
         from torch_xla.distributed import xla_multiprocessing as xmp  # reads the environment, so not before
 
         problem: BaseException | None = None
+        multiprocessing.util.get_temp_dir()  # the children's is in it: they end without cleaning up
         try:
             if not received:
                 xmp.spawn(_replica_main, args=(target, args, channel, os.getpid(), replicas))
