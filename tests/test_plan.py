@@ -187,7 +187,7 @@ def test_small_steps_compile_and_fit_on_v3_and_v5e(tmp_path, monkeypatch, capsys
     """`plan --check` in small, then the keys that others rely on, from the cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     small = ["train.global_batch=64", "data.image_size=32", f"run.root={tmp_path}"]
-    assert plans.plan(["--check", *small]) == 0
+    assert plans.plan(["--check", "--small", *small]) == 0
     captured = capsys.readouterr()
     assert captured.out.count("yes") == 2
     arguments = ["model=test_efficientnet", "cluster=tpu_v3_8", "train.duration=1ep", *small]

@@ -16,7 +16,7 @@ from rich.console import Console
 from xlatrain.compose import compose_config, groups, register_schemas, sweep_jobs
 from xlatrain.config import Config
 from xlatrain.errors import EXIT_DONE, EXIT_FAILED, ConfigError, Fault, ReplicaError
-from xlatrain.plan.compile import check_compiler, compile_step
+from xlatrain.plan.compile import CHIPS, check_compiler, compile_step
 from xlatrain.plan.estimate import Estimate, Step, estimate
 from xlatrain.plan.page import write_page
 from xlatrain.plan.report import print_estimate
@@ -25,6 +25,7 @@ from xlatrain.plan.table import print_comparison
 from xlatrain.preflight import Plan, check_train
 from xlatrain.runs import free_name
 from xlatrain.telemetry.run_folder import claimed_folder
+from xlatrain.user_cache import user_cache
 
 if TYPE_CHECKING:
     from xlatrain.trace import TracedRun
@@ -37,21 +38,23 @@ Say = Callable[[str], None]
 
 
 def plan(arguments: Sequence[str]) -> int:
-    """`xlatrain plan [-m] [--json] [--check] [overrides]`. Returns the exit code: 1 if something does not fit."""
-    flags = {a for a in arguments if a in ("-m", "--multirun", "--json", "--check")}
+    """`xlatrain plan [-m] [--json] [--check [--small]] [overrides]`. Returns the exit code: 1 if something does not
+    fit."""
+    flags = {a for a in arguments if a in ("-m", "--multirun", "--json", "--check", "--small")}
     overrides = [a for a in arguments if a not in flags]
     register_schemas()
     check_compiler()
     say = _reporter()
     if "--check" in flags:
-        jobs = _recipes(overrides)
+        jobs = _small(overrides) if "--small" in flags else _recipes(overrides)
     else:
         jobs = sweep_jobs(with_defaults(overrides)) if flags & {"-m", "--multirun"} else [with_defaults(overrides)]
     plans, as_json = _checked(jobs), "--json" in flags
+    _see_writable(plans[0].config)
     if len(jobs) > 1:
         return _compare(jobs, plans, as_json, say)
     found = estimate_plan(plans[0], say)
-    return _report(jobs, [found], as_json, say) if found.fits else _does_not_fit(found, as_json, say)
+    return _report(jobs, [found], as_json, say) if found.fits else _does_not_fit(jobs[0], found, as_json, say)
 
 
 def _compare(jobs: list[list[str]], plans: list[Plan], as_json: bool, say: Say) -> int:
@@ -75,7 +78,7 @@ def estimate_plan(checked: Plan, say: Say) -> Estimate:
     """Trace both steps of a checked run in a child process, compile them, put the figures together."""
     traced = _trace(checked, say)
     train, evaluation = (_compile(step, checked, name, say) for name, step in traced.steps.items())
-    return estimate(checked, train, evaluation, traced.parameters)
+    return estimate(checked, train, evaluation, traced.parameters, traced.flops, traced.depthwise)
 
 
 def _trace(checked: Plan, say: Say) -> TracedRun:
@@ -118,10 +121,24 @@ def _checked(jobs: list[list[str]]) -> list[Plan]:
     return plans
 
 
+def _see_writable(config: Config) -> None:
+    """See that the cache and the report's folder can be written, before minutes of work. Raises ConfigError."""
+    for key, folder in (("XDG_CACHE_HOME", user_cache() / "plan"), ("run.root", Path(config.run.root))):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                Fault(key, f"{folder} cannot be made: {error.strerror}", "name a folder of yours")
+            ) from None
+
+
 def _cluster(config: Config) -> list[Fault]:
     cluster = config.cluster
     if cluster.platform != "tpu" or cluster.chip is None or not cluster.topology:
         return [Fault("cluster", f"{cluster.name} is no TPU slice", "take one, as in cluster=tpu_v3_8")]
+    if cluster.chip.name not in CHIPS:
+        problem = f"{cluster.chip.name!r} is no chip that the compiler knows"
+        return [Fault("cluster.chip.name", problem, f"take one of {', '.join(CHIPS)}")]
     devices = cluster.chip.devices * math.prod(cluster.topology)
     if devices != cluster.replicas:
         problem = f"{cluster.replicas} replicas on a topology of {cluster.topology} chips, which has {devices}"
@@ -130,67 +147,71 @@ def _cluster(config: Config) -> list[Fault]:
 
 
 def _recipes(overrides: Sequence[str]) -> list[list[str]]:
-    """The jobs of --check: every recipe for its own cluster; where there is none, a small model on two slices."""
-    recipes = [r for r in groups()["recipe"] if r != "none"]
-    jobs = []
-    for recipe in recipes:
-        job = [f"recipe={recipe}", *overrides]
-        if compose_config(job)[0].cluster.platform == "tpu":
-            jobs.append(["data=synthetic", *job])
+    """The jobs of --check: every recipe for a TPU, for its own cluster. A recipe leaves open where its data lie."""
+    jobs = [["data=synthetic", f"recipe={recipe}", *overrides] for recipe in groups()["recipe"] if recipe != "none"]
+    return [job for job in jobs if compose_config(job)[0].cluster.platform == "tpu"]
+
+
+def _small(overrides: Sequence[str]) -> list[list[str]]:
+    """The jobs of --check --small: a small model on two slices, in a minute."""
     small = ["model=test_efficientnet", "train.global_batch=64", "train.duration=1ep"]
-    return jobs or [with_defaults([*small, f"cluster={c}", *overrides]) for c in ("tpu_v3_8", "tpu_v5e_8")]
+    return [with_defaults([*small, f"cluster={c}", *overrides]) for c in ("tpu_v3_8", "tpu_v5e_8")]
 
 
-def _does_not_fit(found: Estimate, as_json: bool, say: Say) -> int:
-    """Say by how much, and find what would fit."""
+def _does_not_fit(job: list[str], found: Estimate, as_json: bool, say: Say) -> int:
+    """Say by how much, find what would fit, and report."""
     config = found.plan.config
-    replicas = config.cluster.replicas
-    local = config.train.global_batch // replicas
-    say(f"does not fit: {max(0, found.train.needed - found.capacity):,} bytes over")
+    replicas, parts = config.cluster.replicas, config.gradient.accumulate
+    over = max(found.train.needed, found.eval.needed) - found.capacity
+    say(f"does not fit: {max(0, over):,} bytes over")
+    if found.holds(found.train):
+        advice = "the train step fits, the evaluation step does not: take a smaller eval.global_batch"
+        return _report([job], [_warned(found, advice)], as_json, say)
 
-    def needed(images: int) -> int:
-        smaller = dataclasses.replace(config, train=dataclasses.replace(config.train, global_batch=images * replicas))
+    def needed(micro_batch: int) -> int:
+        images = micro_batch * parts * replicas
+        smaller = dataclasses.replace(config, train=dataclasses.replace(config.train, global_batch=images))
         attempt = check_train(smaller)
         traced = _trace(attempt, say)
         # A step that fits a larger batch fits a smaller: it need not be compiled again.
-        names = [name for name, step in (("train", found.train), ("eval", found.eval)) if not found.holds(step)]
-        steps = [_compile(traced.steps[name], attempt, name, say) for name in names or ["train"]]
+        names = ["train"] + ([] if found.holds(found.eval) else ["eval"])
+        steps = [_compile(traced.steps[name], attempt, name, say) for name in names]
         size = max(step.needed for step in steps)
         # The compiler keeps some memory back: its verdict counts, not the sum.
         return size if all(step.fits for step in steps) else max(size, found.capacity + 1)
 
-    largest = largest_fitting(needed, found.capacity, local, found.train.needed, say)
-    found = dataclasses.replace(
-        found,
-        warnings=(*found.warnings, f"the largest local batch that fits is {largest} ({largest * replicas:,} in all)"),
-    )
-    _show(found, as_json, {"largest_local_batch": largest})
-    return EXIT_FAILED
+    micro_batch = config.train.global_batch // (replicas * parts)
+    largest = parts * largest_fitting(needed, found.capacity, micro_batch, found.train.needed, say)
+    advice = f"the largest local batch that fits is {largest} ({largest * replicas:,} in all)"
+    if not largest:
+        advice = f"not even {parts} image{'s' if parts > 1 else ''} a replica fit{'' if parts > 1 else 's'}"
+    return _report([job], [_warned(found, advice)], as_json, say, {"largest_local_batch": largest})
 
 
-def _report(jobs: list[list[str]], estimates: list[Estimate], as_json: bool, say: Say) -> int:
-    """Print, and leave plan.json and report.html in a folder."""
-    rows: list[dict[str, Any]] = [{"overrides": j, **e.as_dict()} for j, e in zip(jobs, estimates, strict=True)]
-    if len(estimates) == 1:
-        _show(estimates[0], as_json)
-    elif as_json:
-        print(json.dumps(rows))  # noqa: T201
+def _warned(found: Estimate, text: str) -> Estimate:
+    return dataclasses.replace(found, warnings=(*found.warnings, text))
+
+
+def _report(
+    jobs: list[list[str]], estimates: list[Estimate], as_json: bool, say: Say, more: dict[str, Any] | None = None
+) -> int:
+    """Print, and leave plan.json and report.html in a folder. more: further figures of a single plan."""
+    rows: list[dict[str, Any]] = [
+        {"overrides": j, **e.as_dict(), **(more or {})} for j, e in zip(jobs, estimates, strict=True)
+    ]
+    if as_json:
+        print(json.dumps(rows[0] if len(rows) == 1 else rows))  # noqa: T201
+    elif len(estimates) == 1:
+        print_estimate(estimates[0], _console())
     else:
         print_comparison(jobs, estimates, _console())
     config = estimates[0].plan.config
     name = config.run.name or free_name(config.run.root, f"plan-{config.model.name}-{config.cluster.name}")
     with claimed_folder(config.run.root, name) as folder:
         (folder / "plan.json").write_text(json.dumps(rows if len(rows) > 1 else rows[0], indent=1))
-        write_page(estimates, folder / "report.html")
+        write_page(estimates, jobs, folder / "report.html")
     say(f"report: {Path(config.run.root) / name / 'report.html'}")
     return EXIT_DONE if all(e.fits for e in estimates) else EXIT_FAILED
-
-
-def _show(found: Estimate, as_json: bool, more: dict[str, Any] | None = None) -> None:
-    if as_json:
-        print(json.dumps({**found.as_dict(), **(more or {})}))  # noqa: T201
-    else:
-        print_estimate(found, _console())
 
 
 def _console() -> Console:

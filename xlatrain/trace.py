@@ -16,6 +16,8 @@ from xlatrain.build import (
     train_tables,
 )
 from xlatrain.models.batch_norm import GroupedBatchNorm
+from xlatrain.models.build import build_model
+from xlatrain.models.flops import depthwise_modules, train_flops
 from xlatrain.preflight import Plan
 from xlatrain.xla.capture import CapturedStep, ExportedStep
 from xlatrain.xla.runtime import Replica, planned_world, to_device
@@ -29,6 +31,8 @@ class TracedRun:
     train: ExportedStep
     eval: ExportedStep
     parameters: int
+    flops: float  # of the model, for the train step of a replica
+    depthwise: frozenset[str]  # names of the model's depthwise convolutions
 
     @property
     def steps(self) -> dict[str, ExportedStep]:
@@ -52,4 +56,7 @@ def trace_run(replica: Replica, plan: Plan) -> TracedRun:
             inputs = to_device({**batch, **eval_tables(config, model)}, replica.device) | weights
             sums = to_device({"sums": torch.zeros(5)}, replica.device)
             evaluation = CapturedStep(build_eval_step(config, model), replica, "eval step").export(sums, inputs)
-        return TracedRun(train, evaluation, sum(p.numel() for p in model.module.parameters()))
+        plain = build_model(config.model, plan.dataset.num_classes, config.data.image_size, config.train.seed)
+        depthwise = depthwise_modules(plain)
+        flops = train_flops(plain, config.data.image_size) * (config.train.global_batch // world)
+        return TracedRun(train, evaluation, sum(p.numel() for p in model.module.parameters()), flops, depthwise)

@@ -8,11 +8,13 @@ import hashlib
 import importlib.util
 import json
 import math
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from xlatrain.user_cache import user_cache
 
 INSTALL = "pip install 'xlatrain[plan]'"
 _COMPILER = "libtpu-0.0.21"  # part of the key: another compiler, another result
+CHIPS = ("v2", "v3", "v4", "v5e", "v5p", "v6e")
 # Chips whose two cores work as one device, which libtpu has to be told.
 _MEGACORE = ("v4", "v5p")
 
@@ -50,10 +53,22 @@ def compile_step(
     }
     key = hashlib.sha256(hlo + json.dumps([request, _COMPILER], sort_keys=True).encode()).hexdigest()[:32]
     kept = user_cache() / "plan" / key
-    if not (kept / "result.json").exists():
-        _compile(hlo, request, kept, name, say)
-    else:
+    if (step := _kept(kept, cluster.replicas)) is not None:
         say(f"{name}: compiled before, taken from {kept}")
+        return step
+    _compile(hlo, request, kept, name, say)
+    return _kept(kept, cluster.replicas)
+
+
+def _kept(kept: Path, replicas: int) -> Step | None:
+    """What a folder of the cache says; None where it says nothing, or is damaged."""
+    try:
+        return _read(kept, replicas)
+    except (OSError, ValueError, KeyError, EOFError, zlib.error):
+        return None
+
+
+def _read(kept: Path, replicas: int) -> Step:
     result = json.loads((kept / "result.json").read_text())
     if not result["fits"]:
         return Step(False, None, result["hbm_bytes"], None, result["seconds"])
@@ -65,7 +80,7 @@ def compile_step(
         result["code_bytes"],
     )
     text = gzip.decompress((kept / "optimised.hlo.gz").read_bytes()).decode()
-    return Step(True, memory, memory.total, read_program(parse_module(text), cluster.replicas), result["seconds"])
+    return Step(True, memory, memory.total, read_program(parse_module(text), replicas), result["seconds"])
 
 
 def _options(cluster: ClusterConfig) -> dict[str, Any]:
@@ -94,6 +109,8 @@ def _compile(hlo: bytes, request: dict, kept: Path, name: str, say: Callable[[st
                 child.kill()
         if code or not (folder / "result.json").exists():
             words = (folder / "log").read_text(errors="replace").strip()[-3000:]
+            if code < 0:
+                words += f"\nit was ended by {signal.Signals(-code).name}; the host may be short of memory"
             raise ReplicaError(f"the TPU compiler failed on the {name} (exit code {code}):\n{words}")
         result = json.loads((folder / "result.json").read_text())
         result["seconds"] = round(time.perf_counter() - started, 1)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from xlatrain.config_cluster import ClusterConfig
+from xlatrain.plan.bounds import Product
 from xlatrain.plan.network import Collective, collective_ms
 from xlatrain.plan.program import LANES, Op, Program
 from xlatrain.preflight import Plan
@@ -43,7 +44,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A plan's figures. Times in ms, None where a fact of the cluster is missing; `missing` says which.
+    """A plan's figures. flops: of the model's train step on a replica, not of the form it was compiled to. Times in
+    ms, None where a fact of the cluster is missing; `missing` says which.
 
     device_ms: estimated cycles / clock. network_ms: all collectives, alpha-beta model. step_ms: their sum, nothing
     overlapped; step_ms_overlapped: the gradient's all-reduce hidden behind the device's work as far as it goes.
@@ -53,6 +55,7 @@ class Estimate:
     train: Step
     eval: Step
     parameters: int
+    flops: float
     device_ms: float | None
     eval_ms: float | None
     collectives: tuple[tuple[Collective, float | None], ...]
@@ -92,11 +95,11 @@ class Estimate:
 
     @property
     def mfu(self) -> float | None:
-        """FLOPs of convolutions and products / (step time · peak of a replica)."""
+        """FLOPs of the model's convolutions and products / (step time · peak of a replica)."""
         chip = self.cluster.chip
-        if not self.step_ms or not chip or not chip.peak_tflops or not self.train.program:
+        if not self.step_ms or not chip or not chip.peak_tflops:
             return None
-        return self.train.program.flops / (self.step_ms * 1e-3 * chip.peak_tflops * 1e12 / chip.devices)
+        return self.flops / (self.step_ms * 1e-3 * chip.peak_tflops * 1e12 / chip.devices)
 
     @property
     def epochs_per_hour(self) -> float | None:
@@ -138,7 +141,8 @@ class Estimate:
             "images_per_second_per_replica": _divided(self.images_per_second, self.cluster.replicas),
             "allreduce_fraction": self.allreduce_fraction,
             "mfu": self.mfu,
-            "flops": program.flops if program else None,
+            "flops": self.flops,
+            "flops_compiled": program.flops if program else None,
             "collectives": [{**asdict(c), "ms": ms} for c, ms in self.collectives],
             "ms_by_kind": {kind: self.ms(cycles) for kind, cycles in program.by_kind().items()} if program else {},
             "epochs_per_hour": self.epochs_per_hour,
@@ -148,6 +152,11 @@ class Estimate:
             "cost_usd": self.cost(),
             "cost_usd_spot": self.cost(spot=True),
             "compile_seconds": {"train": self.train.compile_seconds, "eval": self.eval.compile_seconds},
+            "idle_lanes": idle_lanes(program) if program else None,
+            "ops": [{**asdict(op), "ms": self.ms(op.cycles)} for op in top_ops(program, 30)] if program else [],
+            "products": [{**asdict(p), "least": least} for p, least in bounded_products(program, self.cluster)]
+            if program
+            else [],
             "warnings": list(self.warnings),
             "missing": list(self.missing),
         }
@@ -157,8 +166,13 @@ class Estimate:
         return _ms(cycles, self.cluster)
 
 
-def estimate(plan: Plan, train: Step, evaluation: Step, parameters: int) -> Estimate:
-    """Put the figures together."""
+def estimate(
+    plan: Plan, train: Step, evaluation: Step, parameters: int, flops: float, depthwise: frozenset[str]
+) -> Estimate:
+    """Put the figures together. depthwise: modules whose convolutions are depthwise, also where they are compiled as
+    dense ones."""
+    if train.program:
+        train = replace(train, program=train.program.with_depthwise(depthwise))
     cluster, lengths = plan.config.cluster, plan.lengths
     chip = cluster.chip
     device_ms, eval_ms = (_ms(s.program.cycles, cluster) if s.program else None for s in (train, evaluation))
@@ -189,8 +203,8 @@ def estimate(plan: Plan, train: Step, evaluation: Step, parameters: int) -> Esti
         if not fact
     ]
     return Estimate(
-        plan, train, evaluation, parameters, device_ms, eval_ms, collectives, network_ms, step_ms, overlapped, hours,
-        tuple(_warnings(plan, train)), tuple(missing),
+        plan, train, evaluation, parameters, flops, device_ms, eval_ms, collectives, network_ms, step_ms, overlapped,
+        hours, tuple(_warnings(plan, train)), tuple(missing),
     )  # fmt: skip
 
 
@@ -201,6 +215,14 @@ def _ms(cycles: int, cluster: ClusterConfig) -> float | None:
 def top_ops(program: Program, count: int) -> list[Op]:
     """The most expensive ops."""
     return sorted(program.ops, key=lambda op: -op.cycles)[:count]
+
+
+def bounded_products(program: Program, cluster: ClusterConfig) -> list[tuple[Product, float]]:
+    """Pointwise and dense products that have to move 1 MB or more, each with the bytes no schedule can stay below, the
+    worst first. None where the chip's on-chip memory is not known."""
+    memory = ((cluster.chip.vmem_mib if cluster.chip else None) or 0) * 2**20
+    pairs = [(p, p.bound(memory)) for p in program.products] if memory else []
+    return sorted(((p, least) for p, least in pairs if least >= 1e6), key=lambda pair: pair[1] - pair[0].moved)
 
 
 def idle_lanes(program: Program) -> float:
@@ -223,10 +245,11 @@ def _warnings(plan: Plan, train: Step) -> list[str]:
         mine = [op for op in narrow if op.lanes == lanes]
         share = sum(op.cycles for op in mine) / total
         if share >= 0.02:
-            why = f"local batch {local}" if lanes == local else f"dimensions of {lanes}"
+            batch = lanes == local and all(op.batch_minor for op in mine)
+            why = f"local batch {local}" if batch else f"dimensions of {lanes}"
             places = ", ".join(dict.fromkeys(op.scope or op.name for op in sorted(mine, key=lambda o: -o.cycles)[:3]))
             found.append(
-                f"{why} leave{'s' if lanes == local else ''} {1 - lanes / LANES:.0%} of the lanes idle in {share:.0%} "
+                f"{why} leave{'s' if batch else ''} {1 - lanes / LANES:.0%} of the lanes idle in {share:.0%} "
                 f"of the device's time ({places}, …)"
             )
     copies = program.by_kind().get("copy", 0) / total

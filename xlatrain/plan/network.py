@@ -31,7 +31,7 @@ def collective_ms(collective: Collective, cluster: ClusterConfig) -> float | Non
         return None
     if collective.group_size == 1:
         return 0.0
-    size = collective.bytes
+    size = collective.bytes * (collective.group_size if collective.op == "reduce-scatter" else 1)
     chips = max(1, collective.group_size // chip.devices)
     seconds = _inside_chip(size, min(collective.group_size, chip.devices), chip.hbm_gb_per_s)
     link = chip.ici_gb_per_s * 1e9

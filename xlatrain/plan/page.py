@@ -8,9 +8,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from xlatrain.plan.estimate import GIB, Estimate, top_ops
+from xlatrain.plan.estimate import GIB, Estimate, bounded_products, top_ops
 from xlatrain.plan.report import figures, title
-from xlatrain.plan.table import HEADINGS, comparison
+from xlatrain.plan.table import HEADINGS, comparison, differing
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
@@ -20,17 +20,19 @@ th{border-bottom:1px solid #999}h1{font-size:1.4rem}h2{font-size:1.1rem;margin-t
 """
 
 
-def write_page(estimates: Sequence[Estimate], path: Path) -> None:
-    """Write the page; it needs nothing but itself."""
+def write_page(estimates: Sequence[Estimate], jobs: Sequence[Sequence[str]], path: Path) -> None:
+    """Write the page; it needs nothing but itself. jobs: the overrides of each plan."""
     parts = [f"<!doctype html><meta charset=utf-8><title>plan</title><style>{_STYLE}</style>"]
     if len(estimates) > 1:
         parts += [
             "<h1>Plans compared</h1>",
-            _table(HEADINGS, [[title(e), *r] for e, r in zip(estimates, comparison(estimates), strict=True)]),
+            _table(
+                HEADINGS, [[" ".join(own), *r] for own, r in zip(differing(jobs), comparison(estimates), strict=True)]
+            ),
         ]
         parts.append(_cores_chart(estimates))
-    for estimate in estimates:
-        parts += _one(estimate)
+    for estimate, job in zip(estimates, jobs, strict=True):
+        parts += [*_one(estimate), f"<p><code>xlatrain plan {html.escape(' '.join(job))}</code></p>"]
     path.write_text("\n".join(parts))
 
 
@@ -69,11 +71,14 @@ def _one(estimate: Estimate) -> list[str]:
         (c.op, f"{c.bytes:,}", f"{c.group_size:,}", c.count, "?" if t is None else f"{t:.3f}")
         for c, t in estimate.collectives
     ]
-    return [
-        *parts,
-        "<h2>Collectives</h2>",
-        _table(("op", "bytes each", "replicas a group", "count", "ms in all"), rows),
-    ]
+    parts += ["<h2>Collectives</h2>", _table(("op", "bytes each", "replicas a group", "count", "ms in all"), rows)]
+    rows = [
+        (p.scope, p.op, f"{p.p:,} x {p.c:,} x {p.k:,}", f"{p.moved / 1e6:,.1f}", f"{least / 1e6:,.1f}",
+         f"{p.moved / least:.1f}")
+        for p, least in bounded_products(program, estimate.cluster)
+    ]  # fmt: skip
+    headings = ("module", "op", "points x in x out", "MB moved", "MB least", "ratio")
+    return [*parts, "<h2>Pointwise and dense products against their lower bound</h2>", _table(headings, rows)]
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

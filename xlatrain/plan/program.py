@@ -7,7 +7,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xlatrain.plan.bounds import Product
 from xlatrain.plan.hlo import Instruction, Module, Shape
@@ -30,12 +30,13 @@ class Op:
     lanes: int | None
     padding: float
     shape: str
+    batch_minor: bool  # the first dimension, of activations the batch, lies across the lanes
 
 
 @dataclass(frozen=True)
 class Program:
-    """A compiled step, read. flops: of convolutions and products, multiply and add counted apart, zeros that a strided
-    gradient inserts left out."""
+    """A compiled step, read. flops: of convolutions and products as compiled, multiply and add counted apart, zeros
+    that a strided gradient inserts left out, those of a diagonal kernel not."""
 
     ops: tuple[Op, ...]
     collectives: tuple[Collective, ...]
@@ -45,6 +46,14 @@ class Program:
     @property
     def cycles(self) -> int:
         return sum(op.cycles for op in self.ops)
+
+    def with_depthwise(self, modules: frozenset[str]) -> Program:
+        """The dense convolutions of these modules named for what they are: depthwise ones with a diagonal kernel."""
+        ops = (
+            replace(op, kind="depthwise as dense") if op.kind == "dense convolution" and op.scope in modules else op
+            for op in self.ops
+        )
+        return replace(self, ops=tuple(ops))
 
     def by_kind(self) -> dict[str, int]:
         """Cycles of each kind of op, most first."""
@@ -85,6 +94,7 @@ def _op(instruction: Instruction, inside: list[Instruction], convolutions: list[
         lanes=None if largest.lanes is None else min(largest.lanes, LANES),
         padding=padding,
         shape=f"{largest.dtype}{list(largest.dims)}",
+        batch_minor=largest.minor_to_major[:1] == (0,),
     )
 
 

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from xlatrain.plan.bounds import Product
-from xlatrain.plan.estimate import GIB, Estimate, idle_lanes, top_ops
+from xlatrain.plan.estimate import GIB, Estimate, bounded_products, idle_lanes, top_ops
 from xlatrain.user_cache import last_input_figure
 
 
@@ -53,8 +53,7 @@ def figures(estimate: Estimate) -> list[tuple[str, str]]:
             "temporaries": memory.temporaries, "code": memory.code,
         }  # fmt: skip
         rows.append(("", ", ".join(f"{name} {size / GIB:.2f}" for name, size in parts.items())))
-    if e.train.program:
-        rows.append(("FLOPs a step", f"{e.train.program.flops / 1e12:.2f} T a replica" + _share(", MFU ", e.mfu)))
+    rows.append(("FLOPs a step", f"{e.flops / 1e9:,.1f} G a replica" + _share(", MFU ", e.mfu)))
     rows += [
         ("device time a step", _ms(e.device_ms)),
         ("network time a step", _ms(e.network_ms) + _share(", ", e.allreduce_fraction, " of the step")),
@@ -125,22 +124,15 @@ def _products(estimate: Estimate, count: int = 8) -> Table:
     table = Table(
         "pointwise and dense products", "points x in x out", "MB moved", "MB least", "ratio", box=None, pad_edge=False
     )
-    memory = (estimate.cluster.chip.vmem_mib or 0) * 2**20
-    products = estimate.train.program.products
-    if not memory or not products:
-        return table
-    bounds = {id(p): p.bound(memory) for p in products}
-    products = [p for p in products if bounds[id(p)] >= 1e6]
-    worst = sorted(products, key=lambda p: bounds[id(p)] - p.moved)[:count]
+    pairs = bounded_products(estimate.train.program, estimate.cluster)
 
     def row(name: str, what: str, moved: float, least: float) -> None:
         table.add_row(name, what, f"{moved / 1e6:,.0f}", f"{least / 1e6:,.0f}", f"{moved / least:.1f}")
 
-    for p in worst:
-        row(f"  {p.scope or '?'} {_short(p)}", f"{p.p:,} x {p.c:,} x {p.k:,}", p.moved, bounds[id(p)])
-    if not products:
-        return table
-    row(f"  all {len(products)} of 1 MB and more", "", sum(p.moved for p in products), sum(bounds.values()))
+    for p, least in pairs[:count]:
+        row(f"  {p.scope or '?'} {_short(p)}", f"{p.p:,} x {p.c:,} x {p.k:,}", p.moved, least)
+    if pairs:
+        row(f"  all {len(pairs)} of 1 MB and more", "", sum(p.moved for p, _ in pairs), sum(b for _, b in pairs))
     return table
 
 

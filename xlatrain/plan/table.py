@@ -27,12 +27,18 @@ HEADINGS = (
 
 def print_comparison(jobs: Sequence[Sequence[str]], estimates: Sequence[Estimate], console: Console) -> None:
     """One row a plan; what all have in common stands above; the best fitting ones are marked."""
-    common = set(jobs[0]).intersection(*map(set, jobs[1:])) if len(jobs) > 1 else set()
-    console.print(" ".join(o for o in jobs[0] if o in common), style="bold", markup=False)
+    own = differing(jobs)
+    console.print(" ".join(o for o in jobs[0] if o not in own[0]), style="bold", markup=False)
     table = Table(*HEADINGS, box=None, pad_edge=False)
-    for job, row in zip(jobs, comparison(estimates), strict=True):
-        table.add_row(" ".join(o for o in job if o not in common), *row)
+    for overrides, row in zip(own, comparison(estimates), strict=True):
+        table.add_row(" ".join(overrides), *row)
     console.print(table)
+
+
+def differing(jobs: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The overrides of each job that not all jobs have."""
+    common = set(jobs[0]).intersection(*map(set, jobs[1:])) if len(jobs) > 1 else set()
+    return [[o for o in job if o not in common] for job in jobs]
 
 
 def comparison(estimates: Sequence[Estimate]) -> list[list[str]]:

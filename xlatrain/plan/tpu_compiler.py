@@ -6,10 +6,12 @@ reads FOLDER/request.json and program.pb, writes FOLDER/result.json and optimise
 
 from __future__ import annotations
 
+import ctypes
 import io
 import json
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 
@@ -25,9 +27,13 @@ _ENVIRONMENT = {
 }
 
 
+_PR_SET_PDEATHSIG = 1
+
+
 def main(folder: Path) -> None:
     """Compile what the folder asks for. A program that does not fit is a result, not an error."""
     os.environ.update(_ENVIRONMENT)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # or it would compile on for nobody
     import numpy as np
     from jax.experimental import topologies
     from jaxlib import _jax, xla_client

@@ -1,0 +1,27 @@
+"""What a model costs by its own arithmetic, whatever form a program gives it."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def train_flops(model: nn.Module, image_size: int) -> float:
+    """FLOPs of convolutions and products for one image, forward and backward; a multiply-add is two. Padding counts as
+    if it were pixels. The model is moved to the meta device: nothing is computed, and it is of no use afterwards."""
+    model = model.to("meta").train()
+    counter = FlopCounterMode(display=False)
+    with counter:
+        # Two images: batch norm refuses single values.
+        model(torch.empty(2, 3, image_size, image_size, device="meta")).sum().backward()
+    return counter.get_total_flops() / 2
+
+
+def depthwise_modules(model: nn.Module) -> frozenset[str]:
+    """Names of the convolutions in which each channel has a kernel of its own."""
+    return frozenset(
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
+    )
