@@ -9,9 +9,12 @@ import pytest
 from tests.test_run import train
 from xlatrain import plans
 from xlatrain.compose import compose_config, register_schemas
+from xlatrain.errors import ConfigError
+from xlatrain.models.flops import depthwise_modules, train_flops
 from xlatrain.plan.bounds import Product, lower_bound
+from xlatrain.plan.compile import _kept
 from xlatrain.plan.hlo import Shape, parse_module
-from xlatrain.plan.network import Collective, collective_ms
+from xlatrain.plan.network import Collective, collective_ms, group_axes
 from xlatrain.plan.program import read_program
 from xlatrain.plan.search import largest_fitting
 from xlatrain.preflight import check_train
@@ -106,6 +109,13 @@ def test_network_times_follow_the_alpha_beta_model():
     assert collective_ms(Collective("all-reduce", 0, 2048, 3), pod) == pytest.approx(3 * 2 * 32 * 2e-3)
     assert collective_ms(Collective("all-gather", 0, 4, 1), pod) == pytest.approx(1 * 2e-3)  # two chips
     assert collective_ms(Collective("all-gather", 0, 2, 1), pod) == 0.0  # one chip
+    # A group of 64 chips on 32 x 32 is a box of 2 x 32, closed along 32; one of 4 chips a line, three hops long.
+    assert group_axes(64, pod) == [(32, True), (2, False)]
+    assert group_axes(4, pod) == [(4, False)]
+    assert group_axes(4 * 3, pod) == [(4, False), (3, False)]
+    assert collective_ms(Collective("all-gather", 0, 8, 1), pod) == pytest.approx(3 * 2e-3)
+    line = cluster("cluster=tpu_v3_2048", "cluster.chip.hop_us=0", "cluster.chip.hbm_gb_per_s=1e9")
+    assert collective_ms(Collective("all-gather", size, 8, 1), line) == pytest.approx(size * 3 / 4 / 82e9 * 1e3)
     assert collective_ms(Collective("all-reduce", 8, 8, 1), cluster("cluster=cpu")) is None
 
 
@@ -208,3 +218,41 @@ def test_small_steps_compile_and_fit_on_v3_and_v5e(tmp_path, monkeypatch, capsys
     reports = list(tmp_path.glob("plan-*/report.html"))
     assert len(reports) == 2
     assert "conv_stem" in reports[0].read_text()
+
+
+def test_flops_are_those_of_the_model_not_of_its_form():
+    """0.386 and 1.81 billion multiply-adds forward, as published; times two, and times three for training."""
+    import timm
+
+    for name, macs in (("efficientnet_b0", 0.386e9), ("resnet18", 1.814e9)):
+        assert train_flops(timm.create_model(name), 224) == pytest.approx(6 * macs, rel=0.02)
+    names = depthwise_modules(timm.create_model("efficientnet_b0"))
+    assert "blocks.0.0.conv_dw" in names
+    assert len(names) == 16
+
+
+def test_a_damaged_entry_of_the_cache_is_compiled_anew(tmp_path):
+    kept = tmp_path / "entry"
+    kept.mkdir()
+    for content in ("", '{"fits": fal', '{"fits": true}'):
+        (kept / "result.json").write_text(content)
+        assert _kept(kept, 8) is None
+    (kept / "result.json").write_text('{"fits": false, "hbm_bytes": 7, "seconds": 1.0}')
+    assert _kept(kept, 8).needed == 7
+
+
+@pytest.mark.parametrize(
+    ("overrides", "environment", "words"),
+    [
+        (["cluster.chip.name=v9"], {}, ["cluster.chip.name", "'v9'", "v2, v3"]),
+        (["run.root=/proc/x"], {}, ["run.root", "/proc/x"]),
+        ([], {"XDG_CACHE_HOME": "/proc/x"}, ["XDG_CACHE_HOME", "/proc/x"]),
+    ],
+)
+@pytest.mark.skipif(not COMPILER, reason="the extra `plan` is not installed")
+def test_what_would_fail_after_minutes_is_seen_before(overrides, environment, words, monkeypatch):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError) as error:
+        plans.plan([*overrides, "cluster=tpu_v3_8"])
+    assert all(word in str(error.value) for word in words)

@@ -1,9 +1,9 @@
 """The time of collectives on a torus of chips, by the alpha-beta model: hops of fixed latency, links of fixed rate.
 
 All replicas: the replicas of a chip reduce through its memory, then the axes of the torus work at once, each on its
-share of the data, in rings both ways round (an axis that does not wrap around has half the rate). Groups: a ring of
-neighbours both ways. Bytes are those of one replica's tensor. Links are taken as free of other traffic and at full
-rate.
+share of the data, in rings both ways round (an axis that does not wrap around has half the rate). A group does the same
+on the box of chips that it is. Bytes are those of one replica's tensor. Links are taken as free of other traffic and
+at full rate.
 """
 
 from __future__ import annotations
@@ -37,15 +37,11 @@ def collective_ms(collective: Collective, cluster: ClusterConfig) -> float | Non
     link = chip.ici_gb_per_s * 1e9
     hop = chip.hop_us * 1e-6
     passes = 2 if collective.op == "all-reduce" else 1  # reduce-scatter and all-gather, or one of them
-    if chips > 1 and chips == math.prod(cluster.topology):
-        rates = [
-            (2.0 if wrap else 1.0) * link for n, wrap in zip(cluster.topology, _wraps(cluster), strict=True) if n > 1
-        ]
-        hops = sum(n // 2 if wrap else n - 1 for n, wrap in zip(cluster.topology, _wraps(cluster), strict=True))
-        seconds += passes * (size * (chips - 1) / chips / sum(rates) + hops * hop)
-    elif chips > 1:
-        rate = link * (2.0 if chips > 2 else 1.0)  # two neighbours share one link
-        seconds += passes * (size * (chips - 1) / chips / rate + (chips // 2) * hop)
+    if chips > 1:
+        axes = group_axes(chips, cluster)
+        rate = sum((2.0 if wraps else 1.0) * link for _, wraps in axes)
+        hops = sum(n // 2 if wraps else n - 1 for n, wraps in axes)
+        seconds += passes * (size * (chips - 1) / chips / rate + hops * hop)
     return collective.count * seconds * 1e3
 
 
@@ -54,5 +50,14 @@ def _inside_chip(size: int, replicas: int, hbm_gb_per_s: float | None) -> float:
     return 3.0 * size / (hbm_gb_per_s * 1e9) if replicas > 1 and hbm_gb_per_s else 0.0
 
 
-def _wraps(cluster: ClusterConfig) -> list[bool]:
-    return list(cluster.wrap) or [False] * len(cluster.topology)
+def group_axes(chips: int, cluster: ClusterConfig) -> list[tuple[int, bool]]:
+    """The box of neighbouring chips that a group is: its length along each axis, and whether that axis is closed to a
+    ring within it. Chips are taken as numbered along the last axis first, groups as contiguous."""
+    wraps = list(cluster.wrap) or [False] * len(cluster.topology)
+    axes, left = [], chips
+    for length, wrap in zip(reversed(cluster.topology), reversed(wraps), strict=True):
+        part = math.gcd(left, length)
+        left //= part
+        if part > 1:
+            axes.append((part, wrap and part == length and part > 2))
+    return [*axes, (left, False)] if left > 1 else axes
