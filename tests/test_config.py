@@ -22,7 +22,7 @@ def test_every_choice_composes_and_passes_the_checks(group, name, tmp_path):
     if group == "recipe" and name != "none":
         overrides += ["data=synthetic"]  # a recipe leaves open where its data lie
     if group == "cluster":
-        overrides += ["data=synthetic", "augment=none", "train.global_batch=32768"]  # a slice has up to 2,048 replicas
+        overrides += ["data=synthetic", "augment=none", "train.global_batch=98304"]  # a slice has up to 6,144 replicas
     config, _ = compose_config(overrides)
     assert check_train(config).lengths.total_steps > 0
 

@@ -98,7 +98,9 @@ def test_fifty_epochs_leave_nothing_behind(tmp_path):
     before = usage()
     epochs(50)
     after = usage()
-    assert after[:3] == before[:3]
+    assert after[0] <= before[0]  # less, where garbage of earlier tests went meanwhile
+    assert after[1] == before[1]
+    assert after[2] <= before[2]
     assert after[3] < before[3] + 20
 
 
