@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xlatrain.config import Config, ShardsConfig
+from xlatrain.config import AugmentConfig, Config, ShardsConfig
 from xlatrain.errors import Fault
 
 
@@ -12,6 +12,7 @@ def find_contradictions(config: Config) -> list[Fault]:
     plain = (g.exponent_bits, g.mantissa_bits) == (8, 23)
     scaled = c.lr_per_256 is not None or c.base_lr is not None
     warms_up = s.warmup.strip() not in ("0step", "0ep")
+    ra = ("layers", "magnitude", "probability")
     found = [
         (plain and (g.kahan or g.scale or g.fp32_last_layer), "gradient", "kahan, scale, fp32_last_layer are for less "
          "than float32", "name a format, as in gradient=e5m2_aps"),
@@ -27,11 +28,11 @@ def find_contradictions(config: Config) -> list[Fault]:
          "for a batch of 256", "take scaling.base_lr instead of lr_per_256"),
         (bool(a.jitter) and (len(a.jitter) != 3 or min(a.jitter) < 0), "augment.jitter",
          f"{a.jitter} are not three numbers from 0 on", "give brightness, contrast and saturation: [0.4,0.4,0.4]"),
-        (a.policy != "randaugment" and (a.layers, a.magnitude, a.probability) != (2, 10.0, 0.5), "augment",
+        (a.policy != "randaugment" and any(getattr(a, k) != getattr(AugmentConfig, k) for k in ra), "augment",
          f"layers, magnitude and probability are RandAugment's, and the policy is {a.policy}",
          "take augment.policy=randaugment"),
-        (a.crop == "centre" and a.min_area != 0.08, "augment.min_area", "is of random crops, not of the centre",
-         "take augment.crop=tf"),
+        (a.crop == "centre" and a.min_area != AugmentConfig.min_area, "augment.min_area",
+         "is of random crops, not of the centre", "take augment.crop=tf"),
         (isinstance(d, ShardsConfig) and d.cache_gb is not None and d.cache is None, "data.cache_gb",
          "there is no cache to limit", "name a folder: data.cache=/tmp/cache"),
     ]  # fmt: skip

@@ -21,7 +21,7 @@ from xlatrain.data.workers import WorkerBatches
 from xlatrain.errors import EXIT_DONE, ConfigError, Fault
 from xlatrain.jobs import find_faults
 from xlatrain.preflight import Plan, check_train
-from xlatrain.telemetry.console import make_console
+from xlatrain.telemetry.console import make_console, stamped_lines
 from xlatrain.user_cache import InputFigure, keep_input_figure
 
 if TYPE_CHECKING:
@@ -65,8 +65,7 @@ def data(arguments: Sequence[str]) -> int:
     plan = check_train(compose_config(overrides)[0])
     if not isinstance(plan.dataset.train, ShardedSplit):
         raise ConfigError(Fault("data", f"{plan.config.data.name} reads nothing", "take data=shards data.root=..."))
-    started = time.perf_counter()
-    found = measure(plan, seconds, need, lambda text: _say(f"[{time.perf_counter() - started:6.1f} s] {text}"))
+    found = measure(plan, seconds, need, stamped_lines())
     keep_input_figure(
         InputFigure(found.images_per_second_core, found.image_size, found.data, time.strftime("%Y-%m-%d"))
     )
@@ -231,7 +230,3 @@ def _print(found: InputBench) -> None:
     if found.needed_per_host is not None:
         console.print(f"a host's cores   take {found.needed_per_host:,.0f} images/s")
     console.print(found.verdict, soft_wrap=True)
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(text + "\n")

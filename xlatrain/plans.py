@@ -6,7 +6,6 @@ import dataclasses
 import json
 import math
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from xlatrain.plan.search import largest_fitting
 from xlatrain.plan.table import print_comparison
 from xlatrain.preflight import Plan, check_train
 from xlatrain.runs import free_name
+from xlatrain.telemetry.console import stamped_lines
 from xlatrain.telemetry.run_folder import claimed_folder
 from xlatrain.user_cache import user_cache
 
@@ -44,7 +44,7 @@ def plan(arguments: Sequence[str]) -> int:
     overrides = [a for a in arguments if a not in flags]
     register_schemas()
     check_compiler()
-    say = _reporter()
+    say = stamped_lines()
     if "--check" in flags:
         jobs = _small(overrides) if "--small" in flags else _recipes(overrides)
     else:
@@ -216,9 +216,3 @@ def _report(
 
 def _console() -> Console:
     return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-
-
-def _reporter() -> Say:
-    """Lines of progress on standard error, each with the seconds since the start."""
-    started = time.perf_counter()
-    return lambda text: sys.stderr.write(f"[{time.perf_counter() - started:6.1f} s] {text}\n")

@@ -16,7 +16,7 @@ from xlatrain.build import (
     train_tables,
 )
 from xlatrain.models.batch_norm import GroupedBatchNorm
-from xlatrain.models.build import build_model
+from xlatrain.models.build import check_model
 from xlatrain.models.flops import depthwise_modules, train_flops
 from xlatrain.preflight import Plan
 from xlatrain.xla.capture import CapturedStep, ExportedStep
@@ -56,7 +56,7 @@ def trace_run(replica: Replica, plan: Plan) -> TracedRun:
             inputs = to_device({**batch, **eval_tables(config, model)}, replica.device) | weights
             sums = to_device({"sums": torch.zeros(5)}, replica.device)
             evaluation = CapturedStep(build_eval_step(config, model), replica, "eval step").export(sums, inputs)
-        plain = build_model(config.model, plan.dataset.num_classes, config.data.image_size, config.train.seed)
+        plain = check_model(config.model, plan.dataset.num_classes, config.data.image_size)
         depthwise = depthwise_modules(plain)
         flops = train_flops(plain, config.data.image_size) * (config.train.global_batch // world)
         return TracedRun(train, evaluation, sum(p.numel() for p in model.module.parameters()), flops, depthwise)

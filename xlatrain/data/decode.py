@@ -16,9 +16,10 @@ import simplejpeg
 import torch
 from PIL import Image, UnidentifiedImageError
 
+from xlatrain.config import ShardsConfig
 from xlatrain.data.crop import Box
 
-MAX_PIXELS = 64_000_000  # more is refused: no photograph of a training set, and 200 MB decoded
+MAX_PIXELS = ShardsConfig.max_pixels  # more is refused: no photograph of a training set, and 200 MB decoded
 _RESIZE = {
     "bicubic": torch.ops.aten._upsample_bicubic2d_aa.out,
     "bilinear": torch.ops.aten._upsample_bilinear2d_aa.out,

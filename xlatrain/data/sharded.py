@@ -54,15 +54,12 @@ class ShardedSplit:
     def sizes(self) -> list[int]:
         return [s.samples for s in self.index.shards]
 
-    def read_options(self) -> ReadOptions:
-        return read_options(self.config)
-
     def read(self, line: Line, first: int, last: int) -> Iterator[Sample]:
         """The samples at positions first <= p < last of a line, in its order."""
         starts = [0, *itertools.accumulate(self.sizes)]
         for span in line.cut(first, last):
             shard, number = self.index.shards[span.shard], starts[span.shard]
-            yield from read_shard(self.index, shard, number, span.first, span.last, self.read_options())
+            yield from read_shard(self.index, shard, number, span.first, span.last, read_options(self.config))
 
 
 def read_options(config: ShardsConfig) -> ReadOptions:

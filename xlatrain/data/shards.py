@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import webdataset
 
@@ -22,7 +23,9 @@ from xlatrain.data.retry import DEFAULTS, ReadOptions
 from xlatrain.data.source import join_url, open_stream, read_all
 from xlatrain.data.tar import Member, TarError, read_members
 from xlatrain.errors import ConfigError, DataError, Fault, bad_sample
+from xlatrain.telemetry.run_folder import write_json
 
+INDEX = "index.json"
 IMAGE_TYPES = ("jpg", "jpeg", "png", "webp")
 MARK_EVERY = 64
 
@@ -69,7 +72,7 @@ def read_index(root: str | Path, options: ReadOptions = DEFAULTS, key: str = "da
     """Read index.json of a split's folder or URL, or the .json file named. Raises ConfigError when it is not there, is
     none, or a local shard is missing or of another size than it says."""
     url = str(root)
-    path = url if url.endswith(".json") else join_url(url, "index.json")
+    path = url if url.endswith(".json") else join_url(url, INDEX)
     try:
         # A few attempts only: somebody waits for the command to start.
         content = json.loads(read_all(path, replace(options, retries=min(options.retries, 3))))
@@ -118,14 +121,12 @@ def _shard(entry: dict) -> Shard:
     return shard
 
 
-def write_index(root: Path, shards: Iterable[Shard], class_names: Iterable[str]) -> ShardIndex:
-    """Write index.json, all at once."""
+def write_index(
+    root: Path, shards: Iterable[Shard], class_names: Iterable[str], name: str = INDEX, **more: Any
+) -> ShardIndex:
+    """Write an index, all at once. more: what else it is to hold, for who wrote it."""
     index = ShardIndex(str(root), tuple(shards), tuple(class_names))
-    draft = root / "index.json.part"
-    draft.write_text(
-        json.dumps({"class_names": list(index.class_names), "shards": [asdict(s) for s in index.shards]}, indent=1)
-    )
-    draft.replace(root / "index.json")
+    write_json(root / name, {"class_names": index.class_names, "shards": [asdict(s) for s in index.shards], **more})
     return index
 
 

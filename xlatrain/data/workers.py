@@ -72,28 +72,24 @@ class WorkerBatches:
         if self._closed.is_set():
             raise StopIteration
         try:
-            turn = next(self._turns, None)
-            if turn is None:
-                self._see_ends()
-            worker = self._workers[turn]
-            batch = worker.take(self._memory)
-            worker.ask(self._memory)
-        except StopIteration:
-            raise
+            if (turn := next(self._turns, None)) is not None:
+                batch = self._workers[turn].take(self._memory)
+                self._workers[turn].ask(self._memory)
+                return batch
+            self._see_ends()
         except Exception:
             if self._closed.is_set():
                 raise StopIteration from None
             self.close()
             raise
-        return batch
+        self.close()
+        raise StopIteration
 
     def _see_ends(self) -> None:
         """Let every worker read to its end, where it sees whether the last shard ends too."""
         for worker in self._workers:
             while worker.take(self._memory) is not None:
                 pass
-        self.close()
-        raise StopIteration
 
     def pids(self) -> list[int]:
         """The workers' process numbers."""
@@ -112,7 +108,7 @@ class _Worker:
         self.number = number
         self.connection, theirs = context.Pipe()
         self.process = context.Process(
-            target=_work, args=(stream, number, theirs, os.getpid()), daemon=True, name=f"data-worker-{number}"
+            target=_work, args=(stream, number, theirs), daemon=True, name=f"data-worker-{number}"
         )
         self.process.start()
         theirs.close()
@@ -204,7 +200,7 @@ def _close_all(descriptors: list[int]) -> None:
         os.close(descriptor)
 
 
-def _work(stream: Stream, number: int, connection: Connection, parent: int) -> None:
+def _work(stream: Stream, number: int, connection: Connection) -> None:
     """A worker's life: make a batch whenever one is asked for, until nobody asks."""
     import torch
 

@@ -9,11 +9,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 def train_flops(model: nn.Module, image_size: int) -> float:
     """FLOPs of convolutions and products for one image: three times those of the forward pass, as the field counts, a
-    multiply-add being two. Padding counts as if it were pixels. (torch's counter knows groups forward only.) The model
-    is moved to the meta device: nothing is computed, and it is of no use afterwards."""
+    multiply-add being two. Padding counts as if it were pixels. (torch's counter knows groups forward only.) A
+    model on the meta device, as check_model builds it, is counted without computing."""
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
-        model.to("meta").eval()(torch.empty(1, 3, image_size, image_size, device="meta"))
+        model.eval()(torch.empty(1, 3, image_size, image_size, device=next(model.parameters()).device))
     return 3.0 * counter.get_total_flops()
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from xlatrain.data.retry import ReadOptions
+from xlatrain.data.retry import DEFAULTS
 from xlatrain.data.source import Stream, open_stream
 from xlatrain.data.tar import BLOCK, Member, TarError, read_members
 from xlatrain.errors import ConfigError, Fault
@@ -64,7 +64,7 @@ def list_archive(archive: Path, source: Path) -> tuple[list[Picture], int]:
     pictures, ignored, path = {}, 0, str(archive.absolute())
     try:
         total = archive.stat().st_size
-        with open_stream(path, ReadOptions()) as stream, Meter(f"listing {source}", total, "bytes") as meter:
+        with open_stream(path, DEFAULTS) as stream, Meter(f"listing {source}", total, "bytes") as meter:
             done = 0
             for name, offset, size in _files(stream):
                 meter.advance(stream.position - done)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
-from xlatrain.data.shards import read_index
+from xlatrain.data.shards import INDEX, read_index, write_index
 from xlatrain.data.source import check_url, list_files
 from xlatrain.errors import EXIT_DONE, EXIT_FAILED, ConfigError, Fault
 from xlatrain.pack.pool import run_jobs
 from xlatrain.pack.progress import Meter, say
-from xlatrain.pack.state import INDEX, write_json
 from xlatrain.pack.survey import Order, Survey, survey_shard
 
 SHOWN = 20
@@ -40,7 +39,7 @@ def index(url: str, out: Path | None, names_file: Path | None, processes: int) -
     shards = [s.shard for s in surveys]
     if out is not None:
         shards = [replace(s, name=u) for s, u in zip(shards, urls, strict=True)]
-    write_json(target, {"class_names": class_names, "shards": [asdict(s) for s in shards]})
+    write_index(target.parent, shards, class_names, target.name)
     samples = sum(s.samples for s in shards)
     say(f"{target}: {len(shards):,} shards, {samples:,} samples, {len(class_names):,} classes")
     return EXIT_DONE

@@ -11,10 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TextIO
 
-from xlatrain.data.shards import Shard, read_index
+from xlatrain.data.shards import INDEX, Shard, read_index, write_index
 from xlatrain.errors import ConfigError, Fault
+from xlatrain.telemetry.run_folder import write_json
 
-INDEX, PROGRESS, BAD_FILES = "index.json", ".progress", "bad_files.txt"
+PROGRESS, BAD_FILES = ".progress", "bad_files.txt"
 
 
 @dataclass(frozen=True)
@@ -98,21 +99,14 @@ def finish(state: State, reports: list[Report], class_names: tuple[str, ...], co
         if not report.shard.samples:  # every image was bad
             (state.folder / report.shard.name).unlink(missing_ok=True)
     made_from = {"fingerprint": state.fingerprint, "counts": counts, "left_out": sum(len(r.bad) for r in reports)}
-    shards = [asdict(r.shard) for r in reports if r.shard.samples]
-    write_json(state.folder / INDEX, {"class_names": class_names, "shards": shards, "made_from": made_from})
+    shards = [r.shard for r in reports if r.shard.samples]
+    write_index(state.folder, shards, class_names, made_from=made_from)
     shutil.rmtree(state.folder / PROGRESS)
 
 
 def left_out(state: State) -> int:
     """How many images a complete split is without."""
     return _read(state.folder / INDEX)["made_from"].get("left_out", 0)
-
-
-def write_json(path: Path, content: dict) -> None:
-    """All at once."""
-    draft = path.with_name(path.name + ".part")
-    draft.write_text(json.dumps(content, indent=1))
-    draft.replace(path)
 
 
 def _read(path: Path) -> dict:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xlatrain.data.retry import ReadOptions
+from xlatrain.data.retry import DEFAULTS
 from xlatrain.data.shards import IMAGE_TYPES, MARK_EVERY, Shard, group_members
 from xlatrain.data.source import Stream, open_stream
 from xlatrain.data.tar import Member, TarError, read_members
@@ -55,7 +55,7 @@ def survey_shard(order: Order) -> Survey:
     """Damage is among the problems; never raises for it."""
     keys, labels, marks, problems, shard = [], [], [], [], Shard(order.name, 0)
     try:
-        with open_stream(order.url, ReadOptions(), size=order.size) as stream:
+        with open_stream(order.url, DEFAULTS, size=order.size) as stream:
             hashed = _Hashed(stream)
             for key, members in group_members(read_members(hashed)):
                 if len(keys) % MARK_EVERY == 0:

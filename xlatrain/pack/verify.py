@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xlatrain.data.retry import ReadOptions
-from xlatrain.data.shards import Shard, ShardIndex, read_index
+from xlatrain.data.retry import DEFAULTS
+from xlatrain.data.shards import INDEX, Shard, ShardIndex, read_index
 from xlatrain.data.source import check_url, join_url, read_all
 from xlatrain.errors import EXIT_DONE, EXIT_FAILED, ConfigError
 from xlatrain.pack.index import show_problems, survey_all
@@ -66,7 +66,7 @@ def open_splits(url: str) -> Opened:
 
 def _has_index(url: str) -> bool:
     try:
-        read_all(join_url(url, "index.json"), ReadOptions())
+        read_all(join_url(url, INDEX), DEFAULTS)
     except (FileNotFoundError, NotADirectoryError):
         return False
     return True

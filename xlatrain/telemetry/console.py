@@ -1,6 +1,10 @@
-"""Where the command line prints its tables."""
+"""Where the command line prints its tables, and its lines of progress."""
 
 from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
 
 from rich.console import Console
 
@@ -11,3 +15,13 @@ def make_console() -> Console:
     if not console.is_terminal:
         console.width = 160
     return console
+
+
+def stamped_lines() -> Callable[[str], None]:
+    """A function that writes lines to standard error, each with the seconds since this call."""
+    started = time.perf_counter()
+
+    def say(text: str) -> None:
+        sys.stderr.write(f"[{time.perf_counter() - started:6.1f} s] {text}\n")
+
+    return say
