@@ -522,8 +522,63 @@ def test_verify_tells_of_classes_without_image_and_of_a_missing_data_set(tmp_pat
     err = capsys.readouterr().err
     assert "classes without an image: dog" in err
     assert "no checksum" in err
-    with pytest.raises(ConfigError, match="there is no"):
-        run("verify", tmp_path / "nothing")
+    (tmp_path / "empty/train").mkdir(parents=True)
+    for root in ("nothing", "empty"):
+        with pytest.raises(ConfigError, match="there is no split"):
+            run("verify", tmp_path / root)
+
+
+def test_a_split_that_was_refused_or_left_half_is_not_clean(folder, target, capsys):
+    """Clean is said only where everything was read that training reads; val alone is not that."""
+    put(folder, {"train/cat/empty.jpg": b""})
+    assert pack(folder, target) == 1
+    assert read_index(target / "val").samples == 5
+    for verb in ("verify", "info"):
+        capsys.readouterr()
+        assert run(verb, target) == 1
+        err = capsys.readouterr().err
+        assert f"not finished, 4 .tar without index.json: mend or remove what {target}/train/bad_files.txt lists" in err
+        assert "clean" not in err
+    assert run("verify", target / "train") == 1
+    (target / "train/bad_files.txt").unlink()
+    assert run("verify", target) == 1
+    assert "the command that began it goes on where it ended" in capsys.readouterr().err
+    shutil.rmtree(target / "train/.progress")  # as if copied from elsewhere
+    assert run("verify", target) == 1
+    err = capsys.readouterr().err
+    assert f"train: 1 problem\n  4 .tar without index.json: xlatrain shards index {target}/train\n" in err
+    assert run("verify", f"file://{target}") == 1
+
+
+@pytest.mark.parametrize("missing", ["train", "val"])
+def test_a_data_set_without_one_of_its_splits_is_not_clean(folder, target, missing, capsys):
+    assert pack(folder, target) == 0
+    shutil.rmtree(target / missing)
+    assert run("verify", target) == 1
+    assert f"{missing}: 1 problem\n  there is none" in capsys.readouterr().err
+    (other,) = target.iterdir()
+    assert run("verify", other) == 0
+
+
+def test_verify_reads_splits_of_any_name_and_tells_of_tars_outside_of_the_index(folder, target, capsys):
+    assert pack(folder, target) == 0
+    (target / "train").rename(target / "part-a")
+    path = target / "part-a/shard-000001.tar"
+    shutil.copy(path, target / "part-a/late.tar")
+    assert run("verify", target) == 0
+    err = capsys.readouterr().err
+    assert "train: there is none: training needs data.train to name one of part-a" in err
+    assert "clean, all images read: val 5, part-a 13" in err
+    assert f"1 .tar beside the index that it does not name and nobody reads, first {target}/part-a/late.tar" in err
+    path.write_bytes(path.read_bytes()[:2000] + b"?" + path.read_bytes()[2001:])
+    assert run("verify", target) == 1
+
+
+def test_an_index_of_nothing_is_not_clean(folder, target, capsys):
+    assert pack(folder, target) == 0
+    write_index(target / "train", [], ["cat", "dog"])
+    assert run("verify", target) == 1
+    assert "the index names no sample" in capsys.readouterr().err
 
 
 def test_info_shows_both_splits_and_what_is_missing(folder, target, foreign, capsys):

@@ -7,7 +7,7 @@ from rich.table import Table
 from xlatrain.data.shards import ShardIndex
 from xlatrain.errors import EXIT_DONE, EXIT_FAILED
 from xlatrain.pack.index import show_problems
-from xlatrain.pack.verify import open_splits
+from xlatrain.pack.splits import open_splits
 from xlatrain.telemetry.console import make_console
 
 NAMED = 10

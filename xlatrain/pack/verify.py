@@ -4,72 +4,43 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
-from xlatrain.data.retry import DEFAULTS
-from xlatrain.data.shards import INDEX, Shard, ShardIndex, read_index
-from xlatrain.data.source import check_url, join_url, read_all
-from xlatrain.errors import EXIT_DONE, EXIT_FAILED, ConfigError
+from xlatrain.data.shards import Shard, ShardIndex
+from xlatrain.errors import EXIT_DONE, EXIT_FAILED
 from xlatrain.pack.index import show_problems, survey_all
 from xlatrain.pack.plan import TRAIN, VAL
 from xlatrain.pack.progress import say
+from xlatrain.pack.splits import open_splits, tars_of
 from xlatrain.pack.survey import Order, Survey
 
 NAMED = 10  # classes in a line
 
 
-@dataclass(frozen=True)
-class Opened:
-    """The splits of a data set by name, and those that cannot be opened with why."""
-
-    splits: dict[str, ShardIndex]
-    problems: dict[str, list[str]]
-
-
 def verify(url: str, processes: int) -> int:
-    """Returns the exit code."""
+    """Returns the exit code. Clean is what `train` can read whole: train and val, or the split that was named."""
     opened = open_splits(url)
     problems = dict(opened.problems)
     for name, index in opened.splits.items():
         problems[name] = _verify_split(name, index, processes)
+    others = [name for name in opened.splits if name not in (TRAIN, VAL)]
+    for name in opened.missing:
+        if others:
+            say(f"{name}: there is none: training needs data.{name} to name one of {', '.join(others)}")
+        else:
+            problems[name] = ["there is none, and training reads one; a split alone is verified by its own address"]
     if other := _other_classes(opened.splits):
-        problems["train and val"] = [other]
+        problems["classes"] = other
     for name, found in problems.items():
         if found:
             show_problems(name, found)
-    if TRAIN in opened.splits and VAL not in problems:
-        say(f"{url} has no val")
     if any(problems.values()):
         return EXIT_FAILED
-    say(f"{url}: clean")
+    read = ", ".join(f"{name} {index.samples:,}" for name, index in opened.splits.items())
+    say(f"{url}: clean, all images read: {read}")
     return EXIT_DONE
-
-
-def open_splits(url: str) -> Opened:
-    """The split at a url, or train and val below it. Raises ConfigError when there is none."""
-    check_url(url, "URL")
-    url = url if "://" in url else os.path.abspath(url)
-    names = {"split": url} if url.endswith(".json") or _has_index(url) else {}
-    names = names or {name: join_url(url, name) for name in (TRAIN, VAL) if _has_index(join_url(url, name))}
-    if not names:
-        read_index(url, key="URL")
-    splits, problems = {}, {}
-    for name, place in names.items():
-        try:
-            splits[name] = read_index(place, key="URL")
-        except ConfigError as error:
-            problems[name] = [f"{f.problem}: no shard was read" for f in error.faults]
-    return Opened(splits, problems)
-
-
-def _has_index(url: str) -> bool:
-    try:
-        read_all(join_url(url, INDEX), DEFAULTS)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True
 
 
 def _verify_split(name: str, index: ShardIndex, processes: int) -> list[str]:
@@ -79,10 +50,22 @@ def _verify_split(name: str, index: ShardIndex, processes: int) -> list[str]:
     for survey, stated in zip(surveys, index.shards, strict=True):
         problems += [*survey.problems, *_differences(survey, stated), *_out_of_range(survey, classes)]
     problems += _repeated_keys(surveys)
+    if not index.samples:
+        problems.append("the index names no sample: training would have nothing to read")
+    _tell_of_unnamed(name, index)
     _tell_of_classes(name, index, surveys)
     if lacking := [s.name for s in index.shards if s.sha256 is None]:
         say(f"{name}: {len(lacking)} shards have no checksum in the index, which cannot tell whether they are the same")
     return problems
+
+
+def _tell_of_unnamed(name: str, index: ShardIndex) -> None:
+    """Tars beside a local index that it does not name: perhaps they were added later."""
+    if "://" in index.root:
+        return
+    named = {os.path.abspath(index.url(s)) for s in index.shards}
+    if others := [path for path in tars_of(index.root) if os.path.abspath(path) not in named]:
+        say(f"{name}: {len(others)} .tar beside the index that it does not name and nobody reads, first {others[0]}")
 
 
 def _differences(survey: Survey, stated: Shard) -> list[str]:
@@ -136,11 +119,14 @@ def _tell_of_classes(name: str, index: ShardIndex, surveys: list[Survey]) -> Non
         say(f"{name}: {counts[counts > 0].min():,} to {counts.max():,} images in a class")
 
 
-def _other_classes(splits: dict[str, ShardIndex]) -> str | None:
-    if len({index.class_names for index in splits.values()}) <= 1:
-        return None
-    train, val = splits[TRAIN].class_names, splits[VAL].class_names
-    if len(train) != len(val):
-        return f"train has {len(train)} classes, val {len(val)}"
-    place = next(i for i, pair in enumerate(zip(train, val, strict=True)) if pair[0] != pair[1])
-    return f"their classes have other names: class {place} is {train[place]!r} in train, {val[place]!r} in val"
+def _other_classes(splits: dict[str, ShardIndex]) -> list[str]:
+    """Splits of other classes than the first one."""
+    (first, names), *others = [(split, index.class_names) for split, index in splits.items()] or [("", ())]
+    return [_difference(first, names, other, theirs) for other, theirs in others if theirs != names]
+
+
+def _difference(one: str, names: Sequence[str], other: str, theirs: Sequence[str]) -> str:
+    if len(names) != len(theirs):
+        return f"{one} has {len(names)} classes, {other} {len(theirs)}"
+    place = next(i for i, pair in enumerate(zip(names, theirs, strict=True)) if pair[0] != pair[1])
+    return f"their classes have other names: class {place} is {names[place]!r} in {one}, {theirs[place]!r} in {other}"
