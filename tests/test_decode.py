@@ -1,6 +1,7 @@
 """Decoding gives PIL's pixels, whatever the way there, and crops are drawn as the reference draws them."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -105,6 +106,50 @@ def test_sixteen_bits_keep_their_upper_eight():
     ramp = np.arange(0, 65536, 16, dtype=np.uint16).reshape(64, 64)
     pixels = Decoder(fast=False).crop(encode(Image.fromarray(ramp), "PNG"), CentreCrop(64, 0))
     assert np.array_equal(pixels[..., 0], ramp >> 8)
+
+
+def tiff(samples, bits, kind=1, white=1):
+    """A gray TIFF of 16 x 16 samples as they lie in memory. kind: 1 unsigned, 2 signed, 3 floats; white: 0 where 0 is
+    white. PIL writes few of these."""
+    tags = {256: 16, 257: 16, 258: bits, 259: 1, 262: white, 273: 8, 277: 1, 278: 16, 279: len(samples), 339: kind}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return struct.pack("<4sI", b"II*", 8 + len(samples)) + samples + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+RAMP = np.arange(256).reshape(16, 16)
+
+
+@pytest.mark.parametrize(
+    ("samples", "bits", "kind", "what"),
+    [
+        ((RAMP / 255).astype("<f4"), 32, 3, "32-bit floats"),
+        (RAMP.astype("<f4"), 32, 3, "32-bit floats"),
+        (RAMP.astype("<i4"), 32, 2, "32-bit signed integers"),
+        (RAMP.astype("<u4"), 32, 1, "32-bit integers"),
+        (RAMP.astype("<i2"), 16, 2, "16-bit signed integers"),
+        ((RAMP - 128).astype("i1"), 8, 2, "8-bit signed integers"),
+    ],
+)
+def test_samples_whose_range_nothing_tells_are_refused(samples, bits, kind, what):
+    """A float TIFF would be black, or white, without a word."""
+    with pytest.raises(ValueError, match=f"a TIFF of {what}, whose range is not known"):
+        Decoder(fast=False).crop(tiff(samples.tobytes(), bits, kind), CentreCrop(16, 0))
+
+
+def test_a_gray_tiff_of_a_known_range_is_what_it_shows():
+    twelve = (RAMP * 16).reshape(-1, 2)
+    packed = np.stack([twelve[:, 0] >> 4, (twelve[:, 0] & 15) << 4 | twelve[:, 1] >> 8, twelve[:, 1] & 255], 1)
+    sixteen, eight = (RAMP * 257).astype("<u2").tobytes(), RAMP.astype("u1").tobytes()
+    cases = [
+        (tiff(eight, 8), RAMP),
+        (tiff(eight, 8, white=0), 255 - RAMP),
+        (tiff(packed.astype("u1").tobytes(), 12), RAMP),
+        (tiff(sixteen, 16), RAMP),
+        (tiff(sixteen, 16, white=0), 255 - RAMP),
+    ]
+    for encoded, gray in cases:
+        pixels = Decoder(fast=False).crop(encoded, CentreCrop(16, 0))
+        assert np.array_equal(pixels, np.repeat(gray[..., None], 3, 2))
 
 
 @pytest.mark.parametrize("fast", WAYS)

@@ -15,6 +15,7 @@ import numpy as np
 import simplejpeg
 import torch
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, SAMPLEFORMAT
 
 from xlatrain.config import ShardsConfig
 from xlatrain.data.crop import Box
@@ -104,19 +105,39 @@ class Decoder:
         try:
             opened = Image.open(io.BytesIO(encoded), formats=FORMATS)
         except UnidentifiedImageError:
-            raise ValueError(f"it is no image: it starts with {bytes(encoded[:8])!r}") from None
+            raise ValueError(f"it is no image that PIL reads: it starts with {bytes(encoded[:8])!r}") from None
         with opened as image:
             self._check_size(image.height, image.width)
+            _check_range(image)
             top, left, height, width = box or choose(image.height, image.width)
             part = image.crop((left, top, left + width, top + height))
-            if part.mode.startswith("I"):  # 16 bits, which PIL would cut off at 255
-                part = Image.fromarray((np.asarray(part, np.int64) >> 8).clip(0, 255).astype(np.uint8))
+            if part.mode.startswith("I"):
+                part = _upper_eight(image, part)
             return np.array(part.convert("RGB"))
 
     def _check_size(self, height: int, width: int) -> None:
         if height * width > self._max_pixels:
             limit = f"the {self._max_pixels} allowed (data.max_pixels)"
             raise _TooLargeError(f"{width} x {height} pixels are more than {limit}")
+
+
+def _check_range(image: Image.Image) -> None:
+    """Raises ValueError for a TIFF of floats, signed or 32-bit samples: nothing in it says what is black and what is
+    white, and PIL would cut all of it off at 0 and 255."""
+    tags = getattr(image, "tag_v2", {})
+    kind, bits = max(tags.get(SAMPLEFORMAT, (1,))), max(tags.get(BITSPERSAMPLE, (1,)))
+    if kind in (2, 3) or bits > 16:
+        what = {2: "signed integers", 3: "floats"}.get(kind, "integers")
+        raise ValueError(f"a TIFF of {bits}-bit {what}, whose range is not known: convert it to 8 or 16 bits")
+
+
+def _upper_eight(image: Image.Image, part: Image.Image) -> Image.Image:
+    """The upper 8 bits of the 12 or 16 of gray PNGs and TIFFs, which PIL would cut off at 255."""
+    tags = getattr(image, "tag_v2", {})
+    gray = np.asarray(part).astype(np.int64) >> (max(tags.get(BITSPERSAMPLE, (16,))) - 8)
+    if tags.get(PHOTOMETRIC_INTERPRETATION) == 0:  # 0 is white; PIL inverts this itself only up to 8 bits
+        gray = 255 - gray
+    return Image.fromarray(gray.astype(np.uint8))
 
 
 class _TooLargeError(ValueError):

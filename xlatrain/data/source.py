@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -173,6 +174,7 @@ def open_stream(
     store is asked for it. Raises FileNotFoundError (of a remote object only in read), DataError, ConfigError.
     """
     if _scheme(url) is None:
+        check_regular(_local(url))
         return Stream(open(_local(url), "rb", buffering=MIB), start)
     source = _remote(url)
     if options.cache is not None:
@@ -187,6 +189,14 @@ def open_stream(
             if file is not None:
                 return Stream(file, start)
     return _RemoteStream(url, source, options, start, size)
+
+
+def check_regular(path: str) -> None:
+    """Raises OSError for what is no regular file: to open a pipe waits for a writer, for ever."""
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}
+        raise OSError(f"{path} is {kinds.get(stat.S_IFMT(mode), 'a device')}, no file")
 
 
 def read_all(url: str, options: ReadOptions) -> bytes:

@@ -9,6 +9,7 @@ import io
 import lzma
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -58,10 +59,19 @@ def _decompress(source: Path, opener: Callable[..., BinaryIO], target: Path) -> 
             raise ConfigError(Fault("SRC", f"{source} cannot be decompressed: {error}", "fetch it again")) from None
 
 
-def list_archive(archive: Path, source: Path) -> tuple[list[Picture], int]:
-    """The images of an archive and of the archives in it, one per class, and how many other files there are. Of files
-    of one name the last counts, as in tar. source: what the user calls it."""
-    pictures, ignored, path = {}, 0, str(archive.absolute())
+@dataclass(frozen=True)
+class Listed:
+    """What an archive holds: images, how many other files, and the hidden folders, whose files are left out."""
+
+    pictures: list[Picture]
+    ignored: int
+    hidden: set[str]
+
+
+def list_archive(archive: Path, source: Path) -> Listed:
+    """The files of an archive and of the archives in it, one per class. Of files of one name the last counts, as in
+    tar. source: what the user calls it."""
+    pictures, ignored, hidden, path = {}, 0, set(), str(archive.absolute())
     try:
         total = archive.stat().st_size
         with open_stream(path, DEFAULTS) as stream, Meter(f"listing {source}", total, "bytes") as meter:
@@ -69,13 +79,21 @@ def list_archive(archive: Path, source: Path) -> tuple[list[Picture], int]:
             for name, offset, size in _files(stream):
                 meter.advance(stream.position - done)
                 done = stream.position
-                if is_image_name(name):
+                if folder := _hidden_folder(name):
+                    hidden.add(folder)
+                elif is_image_name(name):
                     pictures[name] = Picture(name, path, offset, size)
                 else:
                     ignored += 1
     except TarError as error:
         raise ConfigError(Fault("SRC", f"{source}: {error}", "fetch or write the archive again")) from None
-    return list(pictures.values()), ignored
+    return Listed(list(pictures.values()), ignored, hidden)
+
+
+def _hidden_folder(name: str) -> str:
+    """The path of the first hidden folder that a file lies in, or nothing."""
+    parts = name.split("/")[:-1]
+    return next(("/".join(parts[: i + 1]) for i, part in enumerate(parts) if part.startswith(".")), "")
 
 
 def _files(stream: Stream) -> Iterator[tuple[str, int, int]]:

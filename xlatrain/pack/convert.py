@@ -13,6 +13,7 @@ from PIL import Image
 
 from xlatrain.data import decode
 from xlatrain.data.crop import Box
+from xlatrain.data.source import check_regular
 from xlatrain.pack.plan import SUFFIX_TYPES, Picture, WriteOptions, suffix_of
 
 WRONG_SUFFIX, CMYK, ROTATED, GRAY = "wrong suffix", "CMYK", "EXIF orientation", "gray"
@@ -34,7 +35,8 @@ class Stored:
 
 
 def read_picture(picture: Picture) -> bytes:
-    """Raises OSError, also when the file has become shorter."""
+    """Raises OSError, also when the file has become shorter or is none that can be read, such as a pipe."""
+    check_regular(picture.file)
     with open(picture.file, "rb") as file:
         file.seek(picture.offset)
         data = file.read(picture.size)

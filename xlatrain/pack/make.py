@@ -39,8 +39,10 @@ def from_folder(source: Path, order: Order) -> int:
         raise ConfigError(Fault("DST", f"{order.target} lies in SRC", "name a folder outside of it for the shards"))
     say(f"listing {source}")
     found = find_images(source)
+    for note in found.notes:
+        say(note)
     splits = make_splits(found.train, found.val, found.class_names, order.split, order.options.seed, str(source))
-    _tell(splits, found.notes, found.ignored)
+    _tell(splits, found.ignored)
     prints = {split.name: fingerprint(order.options, split_facts(split)) for split in splits}
     return _write(splits, prints, order)
 
@@ -61,17 +63,21 @@ def from_tar(sources: Sequence[Path], val: Path | None, labels_file: Path | None
     with _folder(order.target), plain_archives(archives, order.target) as plain:
         arranged, ignored = [], 0
         for archive, path in zip(archives, plain, strict=True):
-            pictures, others = list_archive(path, archive)
-            arranged.append(arrange(pictures, labels, archive))
-            ignored += others
+            listed = list_archive(path, archive)
+            if listed.hidden:
+                say(f"{archive}: hidden folders, left out: {len(listed.hidden):,}, the first {min(listed.hidden)}")
+            arranged.append(arrange(listed.pictures, labels, archive))
+            ignored += listed.ignored
         of_val = without_split(arranged.pop()) if val else None
         train, inside, notes = divide([p for pictures in arranged for p in pictures])
         if val and inside:
             notes, inside = [*notes, f"val is made of {val}, not of the folder beside train/"], None
+        for note in notes:
+            say(note)
         classes = {p.class_name for p in train}
         name = " ".join(map(str, sources))
         splits = make_splits(train, of_val or inside, classes, order.split, order.options.seed, name)
-        _tell(splits, notes, ignored)
+        _tell(splits, ignored)
         return _write(splits, prints, order)
 
 
@@ -90,9 +96,7 @@ def _open(prints: dict[str, str], target: Path) -> dict[str, State]:
     return {name: open_state(target / name, print_) for name, print_ in prints.items()}
 
 
-def _tell(splits: Sequence[Split], notes: Sequence[str], ignored: int) -> None:
-    for note in notes:
-        say(note)
+def _tell(splits: Sequence[Split], ignored: int) -> None:
     train, val = (len(split.pictures) for split in splits)
     say(f"{train:,} images of train and {val:,} of val in {len(splits[0].class_names):,} classes")
     if ignored:
