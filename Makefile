@@ -1,15 +1,20 @@
-# make demo  sets up .venv and trains the default configuration; make test  sets up .venv and runs lint and all tests.
-# Either works first, and neither installs again what is there.
+# make demo   sets up .venv and trains the default configuration
+# make quick  sets up .venv and runs lint and the tests that spawn no replicas
+# make test   sets up .venv and runs lint and all tests
+# Each works first, and none installs again what is there.
 PYTHON ?= python3
 BIN := .venv/bin
+INSTALL := $(BIN)/python launch/install.py --editable
 
-.PHONY: demo test lint clean
+.PHONY: demo quick test lint clean
 
 demo: .venv/run.stamp
 	$(BIN)/xlatrain train
 
-test: .venv/dev.stamp
-	$(BIN)/ruff check .
+quick: lint
+	$(BIN)/python -m pytest -m 'not replicas'
+
+test: lint
 	$(BIN)/python -m pytest
 
 lint: .venv/dev.stamp
@@ -21,12 +26,13 @@ lint: .venv/dev.stamp
 	touch $@
 
 .venv/run.stamp: .venv/venv.stamp pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable .
+	$(INSTALL) .
 	touch $@
 
-.venv/dev.stamp: .venv/run.stamp
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
-	touch $@
+# What is for development holds what is for a run.
+.venv/dev.stamp: .venv/venv.stamp pyproject.toml
+	$(INSTALL) '.[dev]'
+	touch .venv/run.stamp $@
 
 clean:
 	rm -rf .venv
