@@ -4,11 +4,12 @@ import math
 
 import pytest
 
+from xlatrain.check_eval import check_eval
 from xlatrain.compose import compose_config, groups, option_keys, register_schemas, sweep_jobs
 from xlatrain.config import RMSpropTFConfig
 from xlatrain.errors import ConfigError
 from xlatrain.jobs import find_faults
-from xlatrain.preflight import check_eval, check_train
+from xlatrain.preflight import check_train
 
 register_schemas()
 

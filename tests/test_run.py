@@ -1,5 +1,6 @@
 """Whole runs on real replicas, from overrides to files: what a user relies on."""
 
+import hashlib
 import itertools
 import json
 import math
@@ -8,11 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import timm
 import torch
+from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 
 from tests.test_shards import damage_image
 from xlatrain import runs
+from xlatrain.checkpoint import read_facts
 from xlatrain.compose import compose_config, register_schemas
 from xlatrain.data.digits import _png, write_digits
 from xlatrain.data.shards import write_shards
@@ -47,6 +51,8 @@ RANDOM = [
     "train.eval_every=4step",
     "model.sync_bn_group=2",
     "cluster.replicas=4",
+    # Changes nothing, but must not be written down anywhere.
+    "+model.kwargs.pretrained_cfg_overlay={url:'https://me:hunter2@host/w?sig=hunter2'}",
 ]
 
 
@@ -96,6 +102,20 @@ def test_replayed_equals_traced_with_everything_random_switched_on(root, random_
     traced = train(root, "random-traced", *RANDOM, "engine.replay=false")
     assert losses(traced) == losses(random_run)
     assert [r["loss"] for r in lines(traced, "eval")] == [r["loss"] for r in lines(random_run, "eval")]
+    assert traced["sha256"] == random_run["sha256"]
+
+
+def test_weights_are_those_of_the_timm_model_alone(by_replicas, random_run):
+    for summary, names in ((random_run, ["weights.safetensors", "weights_raw.safetensors"]),
+                           (by_replicas[1], ["weights.safetensors"])):  # fmt: skip
+        files = sorted(Path(summary["run"]).glob("*.safetensors"))
+        assert [file.name for file in files] == names
+        assert summary["sha256"] == {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+        for file in files:
+            model = timm.create_model("test_efficientnet", num_classes=10, checkpoint_path=str(file))
+            model.load_state_dict(load_file(file), strict=True)
+            assert read_facts(file).timm["model_name"] == "test_efficientnet"
+            assert timm.create_model(**read_facts(file).timm).state_dict().keys() == model.state_dict().keys()
 
 
 def test_the_same_seed_gives_the_same_run_and_another_another(root, random_run):
@@ -142,15 +162,18 @@ def test_a_run_folder_holds_what_is_promised(random_run):
     assert [row["step"] for row in lines(random_run, "eval")] == [4, 8]
     assert lines(random_run, "eval")[-1]["epoch"] == pytest.approx(8 / 22, abs=1e-5)
     assert "precision:\n  name: bf16" in (folder / "config.yaml").read_text()
+    assert summary["provenance"]["command"].startswith("xlatrain train augment=shift_flip ")
+    assert {"xlatrain", "python", "torch", "torch_xla", "timm"} == set(summary["provenance"]["versions"])
+    assert not any(b"hunter2" in path.read_bytes() for path in folder.rglob("*") if path.is_file())
     assert "4 replicas hold equal weights" in (folder / "train.log").read_text()
 
 
 @pytest.mark.parametrize("replicas", [1, 3, 8])
 def test_evaluation_of_saved_weights_is_the_same_number_on_any_replicas(root, random_run, replicas):
+    """Nothing but the file is named: it was trained in bf16, which is not the default."""
     overrides = [
         f"weights={random_run['run']}/weights.safetensors",
         f"cluster.replicas={replicas}",
-        "precision=bf16",
         f"run.root={root}",
         f"run.name=eval-{replicas}",
     ]
@@ -160,6 +183,9 @@ def test_evaluation_of_saved_weights_is_the_same_number_on_any_replicas(root, ra
     assert summary["top5"] == random_run["top5"]
     assert summary["loss"] == pytest.approx(random_run["loss"], rel=1e-5)
     assert summary["replicas"] == replicas
+    assert "from weights.safetensors: " in (log := (Path(summary["run"]) / "train.log").read_text())
+    assert "precision.name=bf16 (else fp32)" in log
+    assert summary["sha256"]["weights.safetensors"] == random_run["sha256"]["weights.safetensors"]
 
 
 def test_five_images_on_eight_replicas_are_five_images(root, random_run, tmp_path):
@@ -170,8 +196,7 @@ def test_five_images_on_eight_replicas_are_five_images(root, random_run, tmp_pat
     found = {}
     for replicas, workers in ((8, 2), (1, 0)):
         overrides = [
-            "data=shards", f"data.root={tmp_path}", "data.image_size=32", "data.eval_padding=0",
-            "data.mean=[0.5,0.5,0.5]", "data.std=[0.5,0.5,0.5]", f"data.workers={workers}",
+            "data=shards", f"data.root={tmp_path}", f"data.workers={workers}",
             f"weights={random_run['run']}/weights.safetensors", f"cluster.replicas={replicas}", "train.global_batch=8",
             f"run.root={root}", f"run.name=five-{replicas}",
         ]  # fmt: skip

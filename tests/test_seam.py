@@ -13,9 +13,9 @@ FLOORS = [
     {"xla"},
     {"layout", "duration", "lengths", "models", "data", "optim", "telemetry", "augment"},
     {"state"},
-    {"resolve", "contradictions"},
+    {"resolve", "contradictions", "facts"},
     {"step", "checkpoint", "preflight"},
-    {"build"},
+    {"build", "check_eval"},
     {"evaluate"},
     {"train", "trace"},
     {"runs", "compose", "show", "plan", "pack"},
@@ -26,6 +26,8 @@ FLOORS = [
 ]
 LEVEL = {name: level for level, floor in enumerate(FLOORS) for name in floor} | {
     "errors": -1,
+    "credentials": -1,
+    "provenance": -1,
     "schema": -1,
     "config": -1,
     "config_cluster": -1,

@@ -37,6 +37,11 @@ class HostModel:
         buffers = dict(self.module.named_buffers())
         return {name: buffers[name] for name in self.layout.frozen}
 
+    def persistent(self) -> Tensors:
+        """Those of them that the model's state dict has."""
+        names = self.module.state_dict().keys()
+        return {name: tensor for name, tensor in self.frozen().items() if name in names}
+
 
 def build_host_model(plan: Plan, replica: Replica) -> HostModel:
     """Build, convert for XLA, lay out."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
@@ -85,6 +87,26 @@ def sweep_jobs(overrides: Sequence[str]) -> list[list[str]]:
         except HydraException as error:
             raise ConfigError(Fault(text, _reason(error), "list the values, as in train.seed=0,1")) from None
     return [list(job) for job in itertools.product(*choices)]
+
+
+def given_keys(overrides: Sequence[str]) -> set[str]:
+    """The options that overrides name. A choice of a group names no more than itself, as in model.name: data=imagenet
+    says where images come from, not how weights were trained. What does not parse is left out."""
+    keys: set[str] = set()
+    for text in overrides:
+        with contextlib.suppress(ConfigError):
+            override = _parse(text)
+            key, value = override.key_or_group, override.value()
+            keys |= set(_leaves(key, value)) if isinstance(value, dict) else {key, f"{key}.name"}
+    return keys
+
+
+def _leaves(key: str, value: Any) -> Iterator[str]:
+    """The dotted keys of a dictionary's values."""
+    if not isinstance(value, dict):
+        yield key
+    for name, content in value.items() if isinstance(value, dict) else ():
+        yield from _leaves(f"{key}.{name}", content)
 
 
 def option_keys() -> list[str]:

@@ -235,8 +235,11 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     run: RunConfig = field(default_factory=RunConfig)
-    weights: str | None = option(None, "xlatrain eval: the weights.safetensors to evaluate")
-    weights_kind: str = option("use", "xlatrain eval: which of the saved weights", choices=("use", "raw"))
+    weights: str | None = option(
+        None,
+        "xlatrain eval: the weights.safetensors to evaluate, or the weights_raw.safetensors beside it; model, size, "
+        "mean, std, crop and precision are the file's unless given",
+    )
 
 
 # Schemas of the groups whose choices have options of their own; conf/<group>/<choice>.yaml starts from one.

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from xlatrain.build import HostModel, build_eval_step, build_host_model, eval_tables, place
-from xlatrain.checkpoint import load_weights
+from xlatrain.checkpoint import load_weights, sha256
 from xlatrain.preflight import Plan
 from xlatrain.step import Tensors
 from xlatrain.telemetry.progress import ProgressLine
@@ -78,9 +78,11 @@ def evaluate_replica(replica: Replica, plan: Plan, folder: Path) -> dict[str, An
     if replica.is_first:
         log_to(folder)
     with ProgressLine(0, silent=not replica.is_first) as progress:
+        for note in plan.notes:
+            progress.keep(note)
         progress.say(f"evaluating {config.weights} on {replica.world_size} replicas")
         model = replica.shared("model", lambda: build_host_model(plan, replica))
-        params, buffers = load_weights(Path(config.weights), model.layout, config.weights_kind)
+        params, buffers = load_weights(Path(config.weights), model.layout)
         result = Evaluator(plan, model, replica, progress.say)(
             **to_device({"params": params, "buffers": buffers}, replica.device)
         )
@@ -89,6 +91,7 @@ def evaluate_replica(replica: Replica, plan: Plan, folder: Path) -> dict[str, An
         **result.as_dict(),
         "replicas": replica.world_size,
         "weights": config.weights,
+        "sha256": {Path(config.weights).name: sha256(Path(config.weights))},
         "compiles": {"train": 0, "eval": watch.compiles("eval step")},
         "wall_seconds": round(time.perf_counter() - started, 3),
     }

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from omegaconf import DictConfig
 from rich.table import Table
 
 from xlatrain import runs
-from xlatrain.compose import CONF, compose_config, register_schemas, sweep_jobs, to_config
+from xlatrain.check_eval import check_eval
+from xlatrain.compose import CONF, compose_config, given_keys, register_schemas, sweep_jobs, to_config
 from xlatrain.config import Config
 from xlatrain.errors import EXIT_DONE, EXIT_FAILED, ConfigError, Fault, ReplicaError
-from xlatrain.preflight import Plan, check_eval, check_train
+from xlatrain.preflight import Plan, check_train
 from xlatrain.show import show_schedule
 from xlatrain.telemetry.console import make_console
 from xlatrain.telemetry.run_folder import claimed_folder
@@ -34,7 +36,8 @@ def run_jobs(verb: str, arguments: Sequence[str]) -> int:
     register_schemas()
     multirun = any(a in _MULTIRUN for a in arguments)
     overrides = [a for a in arguments if a not in _MULTIRUN]
-    run, check = {"train": (runs.train, check_train), "eval": (runs.evaluate, check_eval)}[verb]
+    evaluation = runs.evaluate, partial(check_eval, given=given_keys(overrides))
+    run, check = {"train": (runs.train, check_train), "eval": evaluation}[verb]
     if not multirun:
         if faults := find_faults(overrides, check):
             raise ConfigError(*faults)

@@ -32,6 +32,7 @@ class Plan:
     eval_batch: int  # images per evaluation step over all replicas
     tiles: Grid  # of the stem and the first stage
     phases: tuple[Plan, ...] = ()  # a plan for each of augment.sizes: its image size, batch, groups and tiles
+    notes: tuple[str, ...] = ()  # what the run should say first: what it took from elsewhere than the command
 
     @property
     def parts(self) -> tuple[Plan, ...]:
@@ -41,20 +42,19 @@ class Plan:
 
 def check_train(config: Config) -> Plan:
     """Check a training run. Raises ConfigError with every fault found."""
-    return _check(config, training=True)
+    return check_run(config, training=True)
 
 
-def check_eval(config: Config) -> Plan:
-    """Check an evaluation run. Raises ConfigError with every fault found."""
-    return _check(config, training=False)
-
-
-def _check(config: Config, training: bool) -> Plan:
+def check_run(config: Config, training: bool) -> Plan:
+    """Check all but the weights of an evaluation. Raises ConfigError with every fault found."""
     faults = _values(config)
     sound = not faults
     faults += _environment() + _run_folder(config) + find_contradictions(config)
     faults += _batches(config) if training else []
-    faults += _weights(config, training)
+    if training and config.weights is not None:
+        faults.append(
+            Fault("weights", "is what `xlatrain eval` evaluates; training starts from a seed", "leave it out")
+        )
     replicas = config.cluster.replicas
     group, group_faults = _bn_group(config)
     faults += group_faults
@@ -248,28 +248,3 @@ def _tiles(config: Config, size: int | None) -> tuple[Grid, list[Fault]]:
         return choose_grid(max(1, images), size, tiles), []
     except ValueError as error:
         return whole, [Fault("model.tiles", str(error), "take model.tiles=1 or another number")]
-
-
-def _weights(config: Config, training: bool) -> list[Fault]:
-    if training:
-        return (
-            []
-            if config.weights is None
-            else [Fault("weights", "is what `xlatrain eval` evaluates; training starts from a seed", "leave it out")]
-        )
-    if config.weights is None:
-        return [Fault("weights", "nothing to evaluate", "give weights=runs/NAME/weights.safetensors")]
-    if not Path(config.weights).is_file():
-        return [Fault("weights", f"there is no file {config.weights}", "give weights=runs/NAME/weights.safetensors")]
-    return []
-
-
-def check_weights(plan: Plan) -> None:
-    """See that the weights file fits the model of a checked evaluation. Raises ConfigError."""
-    from xlatrain.checkpoint import load_weights
-    from xlatrain.models.build import build_model
-    from xlatrain.state import model_layout
-
-    config = plan.config
-    module = build_model(config.model, plan.dataset.num_classes, config.data.image_size, config.train.seed)
-    load_weights(Path(config.weights), model_layout(module), config.weights_kind)

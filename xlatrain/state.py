@@ -21,12 +21,14 @@ Tensors = dict[str, torch.Tensor]
 @dataclass(frozen=True)
 class ModelLayout:
     """How a model's tensors are carried: trainable parameters, float buffers that change (batch norm's statistics),
-    and other buffers, which do not. counters are batch norm's num_batches_tracked: not needed, but saved."""
+    and other buffers, which do not. counters are batch norm's num_batches_tracked: not needed, but saved. aliases:
+    (further name, name) of parameters that a model uses in several places."""
 
     parameters: Layout
     buffers: Layout
     frozen: tuple[str, ...]
     counters: tuple[str, ...]
+    aliases: tuple[tuple[str, str], ...] = ()
 
 
 def model_layout(model: nn.Module, decay_norm_and_bias: bool = False) -> ModelLayout:
@@ -45,11 +47,14 @@ def model_layout(model: nn.Module, decay_norm_and_bias: bool = False) -> ModelLa
             statistics += [(dot + n, getattr(module, n)) for n in ("running_mean", "running_var")]
             counters.append(f"{dot}num_batches_tracked")
     changing = {n for n, _ in statistics} | set(counters)
+    names = {id(p): n for n, p in named}
+    everywhere = ((n, names[id(p)]) for n, p in model.named_parameters(remove_duplicate=False))
     return ModelLayout(
         parameters=_layout(ordered, decayed, len(weights) + len(biases)),
         buffers=_layout(statistics, 0, 0),
         frozen=tuple(n for n, _ in model.named_buffers() if n not in changing),
         counters=tuple(counters),
+        aliases=tuple((further, name) for further, name in everywhere if further != name),
     )
 
 

@@ -24,9 +24,12 @@ from xlatrain.data.order import Position
 from xlatrain.data.retry import retries_so_far
 from xlatrain.errors import DivergenceError
 from xlatrain.evaluate import Evaluator
+from xlatrain.facts import describe_weights
 from xlatrain.lengths import Phase
+from xlatrain.models.build import timm_arguments
 from xlatrain.optim.reduce import describe_gradient
 from xlatrain.preflight import Plan
+from xlatrain.provenance import versions
 from xlatrain.resolve import describe_learning_rate
 from xlatrain.state import weights_in_use
 from xlatrain.step import Tensors, average_buffers, compare_replicas
@@ -211,12 +214,7 @@ class Trainer:
             "wall_seconds": round(time.perf_counter() - self.started, 3),
         }
         if self.writer:
-            metadata = {
-                "model": config.model.name,
-                "num_classes": str(self.plan.dataset.num_classes),
-                "image_size": str(config.data.image_size),
-            }
-            save_weights(self.folder / "weights.safetensors", host, self.model.layout, self.model.frozen(), metadata)
+            summary["sha256"] = self._save_weights(host)
             for i, step in enumerate(self.steps):
                 if step.hlo:
                     name = "train_step.hlo.pb" if len(self.steps) == 1 else f"train_step_{i + 1}.hlo.pb"
@@ -224,6 +222,16 @@ class Trainer:
             self.writer.write("event", lengths.total_steps, lengths.epoch(lengths.total_steps), event="done")
             self.writer.close()
         return summary
+
+    def _save_weights(self, state: Tensors) -> dict[str, str]:
+        """Save the weights of a state on the host; returns the checksum of each file by its name."""
+        config, data = self.plan.config, self.plan.dataset
+        arguments = timm_arguments(config.model, data.num_classes, config.data.image_size)
+        facts = describe_weights(config, data.num_classes, data.class_names, arguments, versions())
+        digests = save_weights(self.folder, state, self.model.layout, self.model.persistent(), facts)
+        for name, digest in digests.items():
+            self.progress.say(f"saved {name}, sha256 {digest}")
+        return digests
 
 
 def _describe(phase: Phase) -> str:

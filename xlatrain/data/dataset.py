@@ -41,6 +41,7 @@ class Dataset:
     train: Split
     val: Split
     num_classes: int
+    class_names: tuple[str, ...] = ()  # of the labels in order; none where the data have none
 
 
 def open_dataset(config: DataConfig, augment: AugmentConfig) -> Dataset:
@@ -113,7 +114,8 @@ def _open_shards(root: str, config: ShardsConfig, augment: AugmentConfig) -> Dat
             )
         )
     classes = config.num_classes or classes
-    return Dataset(*(ShardedSplit(i, config, augment, classes) for i in (train, val)), num_classes=classes)
+    splits = (ShardedSplit(i, config, augment, classes) for i in (train, val))
+    return Dataset(*splits, num_classes=classes, class_names=train.class_names)
 
 
 def _read_split(root: str, name: str, config: ShardsConfig) -> ShardIndex:

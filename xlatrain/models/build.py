@@ -33,8 +33,9 @@ def nearest_names(name: str) -> list[str]:
     return difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
 
 
-def _create(config: ModelConfig, num_classes: int, image_size: int) -> nn.Module:
-    arguments: dict[str, Any] = dict(config.kwargs)
+def timm_arguments(config: ModelConfig, num_classes: int, image_size: int) -> dict[str, Any]:
+    """The arguments of timm.create_model for a model. Raises RuntimeError for a wrong name."""
+    arguments: dict[str, Any] = {"model_name": config.name, "num_classes": num_classes, **config.kwargs}
     for key, value in (
         ("drop_rate", config.drop_rate),
         ("drop_path_rate", config.drop_path_rate),
@@ -42,10 +43,14 @@ def _create(config: ModelConfig, num_classes: int, image_size: int) -> nn.Module
     ):
         if value is not None:
             arguments[key] = value
+    if timm.get_pretrained_cfg_value(config.name, "fixed_input_size"):
+        arguments.setdefault("img_size", image_size)
+    return arguments
+
+
+def _create(config: ModelConfig, num_classes: int, image_size: int) -> nn.Module:
     try:
-        if timm.get_pretrained_cfg_value(config.name, "fixed_input_size"):
-            arguments.setdefault("img_size", image_size)
-        model = timm.create_model(config.name, num_classes=num_classes, **arguments)
+        model = timm.create_model(**timm_arguments(config, num_classes, image_size))
     except (RuntimeError, TypeError, AssertionError) as error:
         raise ValueError(str(error).splitlines()[0]) from error
     if config.zero_init_residual and not zero_residuals(model):

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from xlatrain.credentials import masked
 from xlatrain.errors import ConfigError, Fault
 
 logger = logging.getLogger("xlatrain")
@@ -63,10 +64,17 @@ def _keep_aside(folder: Path) -> None:
 def log_to(folder: Path) -> None:
     """Copy the log of this process to train.log."""
     handler = logging.FileHandler(folder / "train.log")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(_Masked("%(asctime)s %(levelname)s %(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False  # torch_xla configures the root logger, which would print every line again
+
+
+class _Masked(logging.Formatter):
+    """Keeps the credentials of URLs out of a log that others may read."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return masked(super().format(record))
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
