@@ -19,6 +19,7 @@ from xlatrain.jobs import find_faults
 from xlatrain.models.build import build_model, timm_arguments
 from xlatrain.preflight import check_train
 from xlatrain.state import initial_state, model_layout
+from xlatrain.telemetry.run_folder import claimed_folder
 
 register_schemas()
 
@@ -175,6 +176,17 @@ def test_a_configuration_on_disk_composes_again_and_says_where_it_comes_from(tmp
     assert text.startswith("# command: ")
     assert f"\n# host: {origin['host']}\n" in text
     assert json.loads(json.dumps(origin)) == origin
+
+
+def test_what_hydra_writes_down_of_a_sweep_is_masked_when_it_ends_and_however(tmp_path):
+    def sweep():
+        with claimed_folder(str(tmp_path), "s") as folder:
+            (folder / "multirun.yaml").write_text("- data.root=s3://me:hunter2@host/x\n- 'a=https://h?hunter2'\nb: 1\n")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        sweep()
+    assert (tmp_path / "s/multirun.yaml").read_text() == "- data.root=s3://***@host/x\n- 'a=https://h?***'\nb: 1\n"
 
 
 def test_the_commit_is_that_of_the_package_and_not_of_a_folder_around_it(tmp_path, monkeypatch):

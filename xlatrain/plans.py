@@ -14,6 +14,7 @@ from rich.console import Console
 
 from xlatrain.compose import compose_config, groups, register_schemas, sweep_jobs
 from xlatrain.config import Config
+from xlatrain.credentials import masked
 from xlatrain.errors import EXIT_DONE, EXIT_FAILED, ConfigError, Fault, ReplicaError
 from xlatrain.plan.compile import CHIPS, check_compiler, compile_step
 from xlatrain.plan.estimate import Estimate, Step, estimate
@@ -196,6 +197,7 @@ def _report(
     jobs: list[list[str]], estimates: list[Estimate], as_json: bool, say: Say, more: dict[str, Any] | None = None
 ) -> int:
     """Print, and leave plan.json and report.html in a folder. more: further figures of a single plan."""
+    jobs = masked(jobs)
     rows: list[dict[str, Any]] = [
         {"overrides": j, **e.as_dict(), **(more or {})} for j, e in zip(jobs, estimates, strict=True)
     ]

@@ -17,6 +17,7 @@ from xlatrain.errors import ConfigError, Fault
 logger = logging.getLogger("xlatrain")
 
 _LOCK = ".lock"  # held by the process of a run that is going on
+_SWEEP = "multirun.yaml"  # where Hydra writes a sweep's overrides down, as they are
 
 
 @contextlib.contextmanager
@@ -39,7 +40,11 @@ def claimed_folder(root: str, name: str) -> Iterator[Path]:
             ) from None
     with (folder / _LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield folder.resolve()
+        try:
+            yield folder.resolve()
+        finally:
+            if (sweep := folder / _SWEEP).exists():
+                sweep.write_text(masked(sweep.read_text()))
 
 
 def _keep_aside(folder: Path) -> None:
