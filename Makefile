@@ -6,6 +6,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python launch/install.py --editable
 
+# Images of containers often set it; each process of a run and of the tests would then compile 3,000 files of torch anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo quick test lint clean
 
 demo: .venv/run.stamp
