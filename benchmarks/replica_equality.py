@@ -42,6 +42,7 @@ EXACT = [
     "train.global_batch=64",
     "train.log_every=1step",
 ]
+RISE = 0.05 / 110  # of the learning rate from step to step, from 0: five epochs to the default's peak
 
 
 def plain_losses(overrides: list[str]) -> list[float]:
@@ -103,6 +104,8 @@ def main() -> None:
     overrides = [
         *EXACT,
         f"train.duration={arguments.steps}step",
+        f"schedule.warmup={arguments.steps}step",
+        f"optimizer.lr={arguments.steps * RISE}",
         f"train.eval_every={arguments.steps}step",
         f"train.seed={arguments.seed}",
         *more,

@@ -10,9 +10,11 @@ from xlatrain.config import RMSpropTFConfig
 from xlatrain.errors import ConfigError
 from xlatrain.jobs import find_faults
 from xlatrain.preflight import check_train
+from xlatrain.resolve import describe_short_warmup
 
 register_schemas()
 
+LEGW = ("scaling.rule=legw", "scaling.base_lr=0.1")
 ON_SHARDS = ("shards", "imagenet", "cifar10")
 CHOICES = [(group, name) for group, names in groups().items() for name in names]
 
@@ -97,6 +99,17 @@ def test_choices_have_their_own_options_and_defaults():
         (["data.std=[0,0,0]"], ["data.std", "above 0"]),
         (["gradient.accumulate=3"], ["train.global_batch", "3 micro-batches", "train.global_batch=120"]),
         (["scaling.rule=legw"], ["scaling", "nothing to scale"]),
+        (["schedule.warmup=100ep"], ["schedule.warmup", "1,122 steps", "224", "schedule.warmup=25%"]),
+        (["schedule.warmup=5ep", "train.duration=2ep"], ["schedule.warmup", "56 steps", "22"]),
+        (["schedule.warmup=101%"], ["schedule.warmup", "226 steps", "224"]),
+        (["recipe=efficientnet_b2_32k", "data=synthetic", "train.duration=20ep"], ["schedule.warmup", "50ep"]),
+        ([*LEGW, "scaling.base_batch=16"], ["scaling.base_warmup", "40ep", "legw from batch 16 to 128"]),
+        ([*LEGW, "scaling.base_warmup=11ep", "scaling.base_batch=64"], ["scaling.base_warmup", "22ep"]),
+        (
+            ["scaling.rule=sqrt", "scaling.base_lr=0.1", "scaling.base_warmup=30ep"],
+            ["scaling.base_warmup", "30ep", "sqrt"],
+        ),
+        (["schedule.default_warmup=5epochs"], ["schedule.default_warmup", "'5epochs'"]),
         (["schedule=piecewise", "schedule.points=[[x,1.0]]"], ["schedule.points[0]", "'x'"]),
     ],
 )
@@ -214,4 +227,25 @@ def test_a_phase_has_its_own_groups_of_batch_norm():
     sizes = "augment.sizes=[{until: 1ep, size: 16, batch: 1024}, {size: 32}]"
     plan = check_train(compose_config([sizes, "model.sync_bn_group=auto", "cluster.replicas=16"])[0])
     assert [(p.config.data.image_size, p.bn_group) for p in plan.parts] == [(16, 2), (32, 16)]
-    assert [(p.first_step, p.steps_per_epoch) for p in plan.lengths.phases] == [(0, 1), (1, 11)]
+    assert [(p.first_step, p.global_batch) for p in plan.lengths.phases] == [(0, 1024), (1, 128)]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "steps", "words"),
+    [
+        ([], 56, None),  # 5 of 20 epochs
+        (["train.duration=10ep"], 28, "the default of 5ep, 56 steps, gives way to a quarter of this run, 28 of 112"),
+        (["train.duration=3step"], 0, "gives way to a quarter of this run, 0 of 3"),
+        (["schedule=step", "train.duration=3ep"], 8, "the default of 1ep, 11 steps, gives way"),
+        (["scaling.rule=sqrt", "scaling.lr_per_256=0.1", "train.duration=10ep"], 28, "the default of 5ep"),
+        (["schedule.warmup=8ep", "train.duration=10ep"], 89, None),
+        (["schedule.warmup=20ep"], 224, None),
+        ([*LEGW, "scaling.base_batch=64"], 112, None),
+        (["schedule=onecycle", "train.duration=1ep"], 0, None),
+    ],
+)
+def test_the_default_warm_up_gives_way_to_a_short_run_and_says_so(overrides, steps, words):
+    plan = check_train(compose_config(overrides)[0])
+    text = describe_short_warmup(plan.config, plan.lengths, plan.schedule)
+    assert plan.schedule.warmup_steps == steps
+    assert words in text if words else text is None

@@ -2,8 +2,12 @@
 
 import pytest
 
+from xlatrain.compose import compose_config, register_schemas
 from xlatrain.duration import Duration, parse_duration
 from xlatrain.lengths import Lengths, Phase, exact_steps
+from xlatrain.preflight import check_train
+
+register_schemas()
 
 
 @pytest.mark.parametrize(
@@ -30,26 +34,43 @@ def test_anything_else_is_refused_with_the_forms_allowed(text):
         parse_duration(text)
 
 
-def run(*phases, total=3000):
-    return Lengths(phases, total, parse_duration("10step"), parse_duration("5ep"))
+def run(samples, *phases, total=3000):
+    return Lengths(samples, phases, total, parse_duration("10step"), parse_duration("5ep"))
 
 
-def test_conversion_to_steps_rounds_to_the_nearest():
-    lengths = run(Phase(0, 0, 312, 4096, 32))
-    assert lengths.steps(parse_duration("2.4ep")) == round(2.4 * 312)
-    assert lengths.steps(parse_duration("1.28Mexample")) == 312  # 312.5, to even
+@pytest.mark.parametrize(
+    ("batch", "steps", "warmup", "evaluations"),
+    [(65_536, 6_842, 97, 70), (32_768, 13_684, 195, 70), (2_048, 218_949, 3_127, 70)],
+)
+def test_epochs_of_imagenet_are_the_steps_of_the_tpu_code(batch, steps, warmup, evaluations):
+    """Their steps an epoch are 1,281,167 / batch, not rounded; train_steps (218,949 by default, for 2,048) and the
+    warm-up are int() of it times epochs, the staircase goes down every 2.4 times it."""
+    overrides = ["data=synthetic", "schedule=exponential", f"train.global_batch={batch}", "train.duration=350ep"]
+    plan = check_train(compose_config(overrides)[0])
+    assert plan.schedule.total_steps == plan.lengths.total_steps == steps == int(350 * 1_281_167 / batch)
+    assert plan.schedule.warmup_steps == warmup == int(5 * 1_281_167 / batch)
+    assert plan.schedule.decay_steps == pytest.approx(2.4 * 1_281_167 / batch, rel=1e-12)
+    assert plan.lengths.epoch(steps) == pytest.approx(steps * batch / 1_281_167, rel=1e-12)
+    assert plan.lengths.evaluations() == evaluations
+
+
+def test_conversion_to_steps_rounds_down_once_at_the_end():
+    lengths = run(1_281_167, Phase(0, 4096, 32))
+    assert lengths.steps(parse_duration("2.4ep")) == 750  # 750.68; 2.4 whole epochs of 312 would be 748
+    assert lengths.steps(parse_duration("1.28Mexample")) == 312  # 312.5
     assert lengths.steps(parse_duration("5%")) == 150
     assert lengths.steps(parse_duration("7step")) == 7
+    assert run(50, Phase(0, 10, 32)).steps(parse_duration("2.4ep")) == 12  # 11.999… in floating point
 
 
 def test_a_percentage_needs_a_whole():
     with pytest.raises(ValueError, match="part of"):
-        exact_steps((Phase(0, 0, 312, 4096, 32),), Duration(5, "%"))
+        exact_steps(1000, (Phase(0, 4096, 32),), Duration(5, "%"))
 
 
 def test_epochs_and_steps_are_inverse_where_the_batch_changes():
     """Two epochs of 10 steps, three of 4, then 20 a step: a duration in epochs is not a number of steps times it."""
-    lengths = run(Phase(0, 0, 10, 100, 8), Phase(2, 20, 4, 250, 8), Phase(5, 32, 20, 50, 8), total=92)
+    lengths = run(1000, Phase(0, 100, 8), Phase(20, 250, 8), Phase(32, 50, 8), total=92)
     for epochs, steps in ((0.5, 5), (2, 20), (3, 24), (5, 32), (6.5, 62)):
         assert lengths.steps(parse_duration(f"{epochs}ep")) == steps
         assert lengths.epoch(steps) == pytest.approx(epochs)
@@ -59,5 +80,17 @@ def test_epochs_and_steps_are_inverse_where_the_batch_changes():
 
 @pytest.mark.parametrize(("every", "steps"), [("2ep", [20, 28, 52, 92]), ("40step", [40, 80, 92]), ("50%", [46, 92])])
 def test_what_recurs_does_so_by_epochs_or_steps_and_at_the_end(every, steps):
-    lengths = run(Phase(0, 0, 10, 100, 8), Phase(2, 20, 4, 250, 8), Phase(5, 32, 20, 50, 8), total=92)
+    lengths = run(1000, Phase(0, 100, 8), Phase(20, 250, 8), Phase(32, 50, 8), total=92)
     assert [s for s in range(1, 93) if lengths.due(parse_duration(every), s)] == steps
+
+
+def test_what_a_phase_leaves_of_an_epoch_is_not_lost():
+    """13.5 steps of 100 and 27 of 50 an epoch: the first phase ends at step 13, and its last half step falls to the
+    next: the run ends with the images of two epochs, but for less than a step."""
+    sizes = "augment.sizes=[{until: 1ep, size: 8, batch: 100}, {size: 8}]"
+    overrides = ["data=synthetic", "data.train_examples=1350", "cluster.replicas=2", "train.global_batch=54", sizes]
+    lengths = check_train(compose_config([*overrides, "train.duration=2ep"])[0]).lengths
+    assert [p.first_step for p in lengths.phases] == [0, 13]
+    assert lengths.total_steps == 13 + (2 * 1350 - 13 * 100) // 54
+    assert lengths.epoch(13) == pytest.approx(1300 / 1350)
+    assert [s for s in range(1, lengths.total_steps + 1) if lengths.due(parse_duration("1ep"), s)] == [14, 38]

@@ -36,6 +36,8 @@ EXACT = [
     "train.global_batch=64",
     "train.log_every=1step",
     "train.duration=20step",
+    "optimizer.lr=0.009",
+    "schedule.warmup=20step",
     "train.eval_every=20step",
 ]
 RANDOM = [
@@ -48,6 +50,8 @@ RANDOM = [
     "train.global_batch=64",
     "train.log_every=1step",
     "train.duration=8step",
+    "optimizer.lr=0.0015",
+    "schedule.warmup=3step",
     "train.eval_every=4step",
     "model.sync_bn_group=2",
     "cluster.replicas=4",
@@ -160,7 +164,7 @@ def test_a_run_folder_holds_what_is_promised(random_run):
     assert (summary["status"], summary["steps"], summary["replicas"], summary["eval_examples"]) == ("done", 8, 4, 360)
     assert [row["step"] for row in lines(random_run, "train")] == list(range(1, 9))
     assert [row["step"] for row in lines(random_run, "eval")] == [4, 8]
-    assert lines(random_run, "eval")[-1]["epoch"] == pytest.approx(8 / 22, abs=1e-5)
+    assert lines(random_run, "eval")[-1]["epoch"] == pytest.approx(8 * 64 / 1437, abs=1e-5)
     assert "precision:\n  name: bf16" in (folder / "config.yaml").read_text()
     assert summary["provenance"]["command"].startswith("xlatrain train augment=shift_flip ")
     assert {"xlatrain", "python", "torch", "torch_xla", "timm"} == set(summary["provenance"]["versions"])
@@ -211,14 +215,15 @@ def test_progressive_resizing_compiles_all_sizes_before_the_first_step(root):
     sizes = "augment.sizes=[{until: 1ep, size: 16, batch: 358, lr: 0.5}, {until: 2ep, size: 24}, {size: 32, lr: 2}]"
     summary = train(
         root, "progressive", *EXACT, sizes, "train.global_batch=178", "train.duration=3ep", "train.eval_every=1ep",
-        "cluster.replicas=2", "schedule=constant", "schedule.warmup=0step", "data.workers=2",
+        "cluster.replicas=2", "schedule=constant", "schedule.warmup=0step", "optimizer.lr=0.05", "data.workers=2",
     )  # fmt: skip
     assert summary["compiles"] == {"train": 3, "eval": 1}
     assert summary["steps"] == 4 + 8 + 8
     rows = lines(summary, "train")
     assert [row["lr"] for row in rows] == pytest.approx([0.025] * 4 + [0.05] * 8 + [0.1] * 8)
-    assert [row["epoch"] for row in rows][3::8] == pytest.approx([1, 2, 3])
-    assert [row["step"] for row in lines(summary, "eval")] == [4, 12, 20]
+    images = [4 * 358, 4 * 358 + 8 * 178, 4 * 358 + 16 * 178]  # of 1,437 an epoch
+    assert [row["epoch"] for row in rows][3::8] == pytest.approx([n / 1437 for n in images], abs=1e-5)
+    assert [row["step"] for row in lines(summary, "eval")] == [5, 13, 20]
     log = (Path(summary["run"]) / "train.log").read_text()
     assert log.index("phase 3 of 3") < log.index("step 1/20") < log.index("phase 2: 24 px, batch 178")
     assert log.count("compiled the train step") == 3

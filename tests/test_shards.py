@@ -215,12 +215,32 @@ def test_what_remains_of_an_epoch_is_read_by_another_number_of_processes(tmp_pat
     assert len(whole) == 2
 
 
-def test_sizes_of_images_change_at_their_epoch(tmp_path):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_sizes_and_batches_change_at_their_step_and_an_epoch_stays_whole(tmp_path, workers):
+    """40 images, 10 a step: 4 steps are an epoch; in the second the size changes, then the batch, to 7, with 10 images
+    left; in the fourth to 8, with 33 left. Each epoch reads what such a batch can, and no image twice."""
     write(tmp_path, count=40)
-    stages = (Stage(0, 8, 10), Stage(1, 12, 20), Stage(3, 16, 8))
-    batches = split(tmp_path, workers=2).train_batches(Place(0, 1), 0, stages, Position())
-    shapes = [tuple(next(batches)["images"].shape[:2]) for _ in range(4 + 4 + 5)]
-    assert shapes == [(10, 8)] * 4 + [(20, 12)] * 4 + [(8, 16)] * 5
+    stages = (Stage(0, 8, 10), Stage(6, 12, 10), Stage(7, 12, 7), Stage(14, 16, 8))
+    batches = split(tmp_path, workers=workers).train_batches(Place(0, 1), 0, stages, Position())
+    found = [next(batches) for _ in range(4 + 3 + 1 + 5 + 1 + 4 + 5)]
+    shapes = [tuple(b["images"].shape[:2]) for b in found]
+    assert shapes == [(10, 8)] * 6 + [(10, 12)] + [(7, 12)] * 7 + [(8, 16)] * 9
+    epochs = [found[:4], found[4:8], found[8:13], found[13:18], found[18:]]
+    assert [len(torch.cat([b["labels"] for b in e])) for e in epochs] == [40, 37, 35, 39, 40]
+    for epoch in epochs:
+        pairs = [(int(i[0, 0, 0]), int(n)) for b in epoch for i, n in zip(b["images"], b["labels"], strict=True)]
+        assert len(set(pairs)) == len(pairs)  # no image twice: value and label tell all 40 apart
+
+
+def test_a_start_after_sizes_changed_equals_having_come_to_it(tmp_path):
+    write(tmp_path, count=40)
+    stages = (Stage(0, 8, 10), Stage(6, 12, 7))
+    whole = split(tmp_path).train_batches(Place(0, 1), 0, stages, Position())
+    *_, expected = (next(whole) for _ in range(8))
+    start = Position(1, step=4).under(Leg(1, 1, 10)).advance(2).under(Leg(1, 1, 7)).advance(1)
+    assert start.step == 7
+    found = next(split(tmp_path).train_batches(Place(0, 1), 0, stages, start))
+    assert all(torch.equal(found[k], expected[k]) for k in expected)
 
 
 def test_a_shard_shorter_than_its_index_says_is_an_error(tmp_path):
@@ -298,7 +318,7 @@ def test_starting_at_a_step_equals_having_come_to_it(tmp_path, step, workers):
     for _ in range(step):
         next(whole)
     # 43 samples are 5 batches an epoch.
-    start = Position(step // 5).under(Leg(1, max(1, workers), 8)).advance(step % 5)
+    start = Position(step // 5, step=step // 5 * 5).under(Leg(1, max(1, workers), 8)).advance(step % 5)
     seeking = train(split(tmp_path, shift=2, workers=workers, shuffle_window=7), 8, 1, start)
     for _ in range(4):
         a, b = next(whole), next(seeking)

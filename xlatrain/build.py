@@ -129,7 +129,7 @@ def place(replica: Replica) -> Place:
 def stages(plan: Plan, replica: Replica) -> tuple[Stage, ...]:
     """The sizes of images that this process reads in turn."""
     return tuple(
-        Stage(p.first_epoch, p.image_size, p.global_batch // replica.processes, p.min_area) for p in plan.lengths.phases
+        Stage(p.first_step, p.image_size, p.global_batch // replica.processes, p.min_area) for p in plan.lengths.phases
     )
 
 

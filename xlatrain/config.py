@@ -119,7 +119,12 @@ class ScheduleConfig:
         "shape after the warm-up",
         choices=("constant", "cosine", "polynomial", "exponential", "step", "onecycle", "piecewise"),
     )
-    warmup: str = option("0step", "length of the warm-up", "duration")
+    warmup: str | None = option(
+        None, "length of the warm-up; longer than the run is a fault; null = default_warmup", "duration"
+    )
+    default_warmup: str = option(
+        "0step", "the schedule's warm-up where none is asked for; cut to a quarter of the run", "duration"
+    )
     warmup_lr: float = option(0.0, "learning rate at its start", low=0)
     warmup_shape: str = option(
         "linear", "from warmup_lr to the peak, or warmup_lr all along", choices=("linear", "constant")
@@ -148,7 +153,7 @@ class ScalingConfig:
     lr_per_256: float | None = option(None, "peak for a batch of 256; replaces optimizer.lr", low=0)
     base_lr: float | None = option(None, "peak for a batch of base_batch; replaces optimizer.lr", low=0)
     base_batch: int = option(256, "the batch that base_lr and base_warmup are for", "images", low=1)
-    base_warmup: str | None = option(None, "warm-up for base_batch; null = schedule.warmup", "duration")
+    base_warmup: str | None = option(None, "warm-up for base_batch; null = that of the schedule", "duration")
 
 
 @dataclass

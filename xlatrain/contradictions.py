@@ -11,7 +11,7 @@ def find_contradictions(config: Config) -> list[Fault]:
     g, s, c, a, d = config.gradient, config.schedule, config.scaling, config.augment, config.data
     plain = (g.exponent_bits, g.mantissa_bits) == (8, 23)
     scaled = c.lr_per_256 is not None or c.base_lr is not None
-    warms_up = s.warmup.strip() not in ("0step", "0ep")
+    warms_up = (s.warmup or s.default_warmup).strip() not in ("0step", "0ep")
     ra = ("layers", "magnitude", "probability")
     found = [
         (plain and (g.kahan or g.scale or g.fp32_last_layer), "gradient", "kahan, scale, fp32_last_layer are for less "

@@ -1,4 +1,9 @@
-"""A run in steps and epochs: both ways, also where images, batches and so the steps of an epoch change on the way."""
+"""A run in steps and epochs: both ways, also where images, batches and so the steps of an epoch change on the way.
+
+An epoch is as many images as the training set has, so images / global batch steps: a real number. What is asked for in
+epochs becomes steps once, at the end, rounded down, as the reference TPU code does it (train_steps, warmup_steps). The
+order of the data counts its own epochs, of whole batches; training does not look at them.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +17,9 @@ _HAIR = 1e-9  # so that 2.4 epochs of 5 steps are 12 whole ones in floating poin
 
 @dataclass(frozen=True)
 class Phase:
-    """Epochs with images of one size. lr: factor on the schedule; min_area: of random crops."""
+    """Steps with images of one size, from first_step on. lr: factor on the schedule; min_area: of random crops."""
 
-    first_epoch: int
     first_step: int
-    steps_per_epoch: int  # whole global batches
     global_batch: int
     image_size: int
     min_area: float = 0.08
@@ -25,8 +28,9 @@ class Phase:
 
 @dataclass(frozen=True)
 class Lengths:
-    """The phases of a run in turn, and how long it is."""
+    """The phases of a run in turn, and how long it is. samples: training images."""
 
+    samples: int
     phases: tuple[Phase, ...]
     total_steps: int
     log_every: Duration
@@ -36,14 +40,17 @@ class Lengths:
         """The phase that a step (from 0) belongs to."""
         return max(i for i, p in enumerate(self.phases) if p.first_step <= step)
 
+    def steps_per_epoch(self, phase: Phase) -> float:
+        """Steps in which a phase sees as many images as there are."""
+        return self.samples / phase.global_batch
+
     def epoch(self, steps: int) -> float:
-        """Epochs done after a number of steps."""
-        p = self.phases[self.phase_number(max(0, steps - 1))]
-        return p.first_epoch + (steps - p.first_step) / p.steps_per_epoch
+        """Epochs done after a number of steps: images seen / images."""
+        return self._examples(steps) / self.samples
 
     def steps(self, duration: Duration) -> int:
-        """A duration from the start of the run in whole steps, rounded to the nearest."""
-        return round(exact_steps(self.phases, duration, self.total_steps))
+        """A duration from the start of the run in whole steps, rounded down."""
+        return whole_steps(self.samples, self.phases, duration, self.total_steps)
 
     def due(self, every: Duration, done: int) -> bool:
         """Whether what happens `every` so long, and at the end, happens after this many steps."""
@@ -71,19 +78,24 @@ class Lengths:
         return sum(steps * p.global_batch for steps, p in counts)
 
 
-def exact_steps(phases: tuple[Phase, ...], duration: Duration, total_steps: int | None = None) -> float:
-    """A duration from the start of a run in steps, not rounded. Raises ValueError for "%" without total_steps."""
+def whole_steps(samples: int, phases: tuple[Phase, ...], duration: Duration, total_steps: int | None = None) -> int:
+    """A duration from the start of the run in steps, rounded down. As exact_steps."""
+    return math.floor(exact_steps(samples, phases, duration, total_steps) + _HAIR)
+
+
+def exact_steps(samples: int, phases: tuple[Phase, ...], duration: Duration, total_steps: int | None = None) -> float:
+    """A duration from the start of the run in steps, not rounded. samples: images of an epoch. Raises ValueError for
+    "%" without total_steps."""
     if duration.unit == "step":
         return duration.amount
     if duration.unit == "%":
         if total_steps is None:
             raise ValueError("a percentage needs a run to be a part of")
         return duration.amount / 100 * total_steps
-    left = duration.amount
+    left = duration.amount * (samples if duration.unit == "ep" else 1)  # images
     for phase, after in zip(phases, [*phases[1:], None], strict=True):
-        each = 1 / phase.steps_per_epoch if duration.unit == "ep" else phase.global_batch  # per step
         length = math.inf if after is None else after.first_step - phase.first_step
-        if left <= length * each + _HAIR:
-            return phase.first_step + left / each
-        left -= length * each
+        if left <= length * phase.global_batch + _HAIR:
+            return phase.first_step + left / phase.global_batch
+        left -= length * phase.global_batch
     raise AssertionError("the last phase has no end")

@@ -8,7 +8,7 @@ from typing import Any
 from xlatrain.config import Config
 from xlatrain.duration import parse_duration
 from xlatrain.errors import ConfigError, Fault
-from xlatrain.lengths import Lengths, Phase, exact_steps
+from xlatrain.lengths import Lengths, Phase, exact_steps, whole_steps
 from xlatrain.optim.scaling import scale
 from xlatrain.optim.schedule import ScheduleSpec
 
@@ -18,7 +18,7 @@ _PHASE_KEYS = ("until", "size", "batch", "lr", "min_area")
 def resolve_lengths(config: Config, samples: int) -> Lengths:
     """The run's phases and durations, for `samples` training images. Raises ConfigError."""
     phases = resolve_phases(config, samples)
-    total = round(exact_steps(phases, parse_duration(config.train.duration)))
+    total = whole_steps(samples, phases, parse_duration(config.train.duration))
     if total < 1:
         raise ConfigError(
             Fault(
@@ -28,7 +28,8 @@ def resolve_lengths(config: Config, samples: int) -> Lengths:
             )
         )
     phases = tuple(p for p in phases if p.first_step < total)
-    return Lengths(phases, total, parse_duration(config.train.log_every), parse_duration(config.train.eval_every))
+    log_every, eval_every = parse_duration(config.train.log_every), parse_duration(config.train.eval_every)
+    return Lengths(samples, phases, total, log_every, eval_every)
 
 
 def resolve_phases(config: Config, samples: int) -> tuple[Phase, ...]:
@@ -43,11 +44,9 @@ def resolve_phases(config: Config, samples: int) -> tuple[Phase, ...]:
             fits = samples // config.cluster.replicas * config.cluster.replicas
             key = f"augment.sizes[{i}].batch" if "batch" in entry else "train.global_batch"
             raise ConfigError(Fault(key, f"{batch} is more than the {samples} training images", f"take {fits} or less"))
-        before = phases[-1] if phases else None
-        first_epoch = round(parse_duration(entries[i - 1]["until"]).amount) if before else 0
-        steps = before.first_step + (first_epoch - before.first_epoch) * before.steps_per_epoch if before else 0
+        first = whole_steps(samples, tuple(phases), parse_duration(entries[i - 1]["until"])) if phases else 0
         size, area = entry.get("size", config.data.image_size), entry.get("min_area", config.augment.min_area)
-        phases.append(Phase(first_epoch, steps, samples // batch, batch, size, float(area), float(entry.get("lr", 1))))
+        phases.append(Phase(first, batch, size, float(area), float(entry.get("lr", 1))))
     return tuple(phases)
 
 
@@ -85,6 +84,7 @@ def _phase_faults(config: Config, entries: list[Any]) -> list[Fault]:
     return faults
 
 
+_SHARE_OF_RUN = 4  # a default warm-up takes a quarter of a short run: 5 of 20 epochs, the defaults
 _NOT_ZERO = ("train.duration", "train.log_every", "train.eval_every", "schedule.decay_every")
 
 
@@ -95,7 +95,8 @@ def check_durations(config: Config) -> list[Fault]:
         "train.duration": t.duration,
         "train.log_every": t.log_every,
         "train.eval_every": t.eval_every,
-        "schedule.warmup": s.warmup,
+        "schedule.warmup": s.warmup or "0step",
+        "schedule.default_warmup": s.default_warmup,
         "schedule.decay_every": s.decay_every,
         "scaling.base_warmup": config.scaling.base_warmup or "0step",
     }
@@ -124,6 +125,23 @@ def _is_rate(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf")
 
 
+def resolve_warmup(config: Config, lengths: Lengths) -> int:
+    """Steps of warm-up. What was asked for, by an option or a recipe, has to fit into the run: the peak would never be
+    reached; the schedule's default gives way. Raises ConfigError."""
+    s, total = config.schedule, lengths.total_steps
+    if s.warmup is None:
+        return min(lengths.steps(parse_duration(s.default_warmup)), total // _SHARE_OF_RUN)
+    steps = lengths.steps(parse_duration(s.warmup))
+    if steps <= total:
+        return steps
+    problem = f"{s.warmup} are {steps:,} steps and the run has {total:,}: it would never reach its learning rate"
+    if not _scales_warmup(config):
+        raise ConfigError(Fault("schedule.warmup", problem, "take schedule.warmup=25% or a longer train.duration"))
+    by = f"{config.scaling.rule} from batch {config.scaling.base_batch:,} to {config.train.global_batch:,}"
+    cure = "give a shorter scaling.base_warmup or a longer train.duration"
+    raise ConfigError(Fault("scaling.base_warmup", f"by {by}, {problem}", cure))
+
+
 def resolve_schedule(config: Config, lengths: Lengths) -> ScheduleSpec:
     """The schedule with its lengths in steps. Raises ConfigError."""
     s = config.schedule
@@ -131,6 +149,7 @@ def resolve_schedule(config: Config, lengths: Lengths) -> ScheduleSpec:
     def steps(text: str) -> int:
         return lengths.steps(parse_duration(text))
 
+    decay_every = parse_duration(s.decay_every)
     points = tuple((steps(str(at)), float(lr)) for at, lr in s.points)
     if s.name == "piecewise" and (not points or list(points) != sorted(points, key=lambda p: p[0])):
         raise ConfigError(
@@ -140,13 +159,13 @@ def resolve_schedule(config: Config, lengths: Lengths) -> ScheduleSpec:
         name=s.name,
         peak_lr=config.optimizer.lr,
         total_steps=lengths.total_steps,
-        warmup_steps=steps(s.warmup),
+        warmup_steps=resolve_warmup(config, lengths),
         warmup_lr=s.warmup_lr,
         warmup_shape=s.warmup_shape,
         end_lr=s.end_lr,
         power=s.power,
         decay=s.decay,
-        decay_steps=max(1.0, exact_steps(lengths.phases, parse_duration(s.decay_every), lengths.total_steps)),
+        decay_steps=max(1.0, exact_steps(lengths.samples, lengths.phases, decay_every, lengths.total_steps)),
         from_start=s.from_start,
         milestones=tuple(steps(text) for text in s.milestones),
         points=points,
@@ -174,16 +193,32 @@ def resolve_scaling(config: Config) -> Config:
     if s.lr_per_256 is not None and s.base_lr is not None:
         raise ConfigError(Fault("scaling", "both lr_per_256 and base_lr are given", "give one of them"))
     base_batch, base_lr = (256, s.lr_per_256) if s.lr_per_256 is not None else (s.base_batch, s.base_lr)
-    warmup = parse_duration(s.base_warmup or config.schedule.warmup)
+    warmup = parse_duration(s.base_warmup or config.schedule.warmup or config.schedule.default_warmup)
     if s.rule == "legw" and warmup.unit != "ep":
         raise ConfigError(
             Fault("scaling.base_warmup", f"LEGW scales epochs, not {warmup.unit}", "write it in epochs, as in 0.3125ep")
         )
     lr, amount = scale(s.rule, config.train.global_batch, base_batch, base_lr, warmup.amount)
-    return replace(
-        config,
-        optimizer=replace(config.optimizer, lr=lr),
-        schedule=replace(config.schedule, warmup=f"{amount:.10g}{warmup.unit}"),
+    scaled = replace(config, optimizer=replace(config.optimizer, lr=lr))
+    if not _scales_warmup(config):
+        return scaled
+    return replace(scaled, schedule=replace(config.schedule, warmup=f"{amount:.10g}{warmup.unit}"))
+
+
+def _scales_warmup(config: Config) -> bool:
+    """Whether the warm-up is asked for by way of scaling: as that of a base, or by LEGW, which is a rule of it."""
+    s = config.scaling
+    return (s.lr_per_256 is not None or s.base_lr is not None) and (s.base_warmup is not None or s.rule == "legw")
+
+
+def describe_short_warmup(config: Config, lengths: Lengths, schedule: ScheduleSpec) -> str | None:
+    """That the default warm-up gave way to a short run; None if it did not."""
+    s = config.schedule
+    if s.warmup is not None or (usual := lengths.steps(parse_duration(s.default_warmup))) <= schedule.warmup_steps:
+        return None
+    return (
+        f"warm-up: the default of {s.default_warmup}, {usual:,} steps, gives way to a quarter of this run, "
+        f"{schedule.warmup_steps:,} of {schedule.total_steps:,}; schedule.warmup=… asks for another"
     )
 
 
@@ -200,7 +235,8 @@ def describe_learning_rate(config: Config, schedule: ScheduleSpec) -> str:
         base = f"{s.base_lr:g} at {s.base_batch:,}"
     origin = f" ({s.rule} from {base})" if base else ""
     warmup = f"{schedule.warmup_steps:,} steps of warm-up" if schedule.warmup_steps else "no warm-up"
+    asked = config.schedule.warmup or "default"
     return (
-        f"learning rate {schedule.peak_lr:.6g} for batch {batch:,}{origin}, {warmup} ({config.schedule.warmup}), "
+        f"learning rate {schedule.peak_lr:.6g} for batch {batch:,}{origin}, {warmup} ({asked}), "
         f"then {schedule.name}, {schedule.total_steps:,} steps in all"
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from xlatrain.optim.schedule import learning_rate_table, momentum_table
 from xlatrain.preflight import Plan
+from xlatrain.resolve import describe_short_warmup
 from xlatrain.telemetry.console import make_console
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -16,7 +17,7 @@ def show_schedule(plan: Plan, path: Path) -> None:
     """Print a sparkline of the schedule and what it comes to; draw it to a PNG."""
     rates, momenta = learning_rate_table(plan.schedule), momentum_table(plan.schedule)
     spec, lengths, console = plan.schedule, plan.lengths, make_console()
-    per_epoch = " then ".join(str(p.steps_per_epoch) for p in lengths.phases)
+    per_epoch = " then ".join(f"{lengths.steps_per_epoch(p):.1f}" for p in lengths.phases)
     console.print(f"{spec.name}, {spec.total_steps} steps, {per_epoch} an epoch")
     console.print(f"learning rate  {sparkline(rates)}  peak {max(rates):.6g} at step {rates.index(max(rates))}")
     if len(set(momenta)) > 1:
@@ -24,6 +25,8 @@ def show_schedule(plan: Plan, path: Path) -> None:
     console.print(
         f"warm-up {spec.warmup_steps} steps from {spec.warmup_lr:g}; first {rates[0]:.6g}, last {rates[-1]:.6g}"
     )
+    if text := describe_short_warmup(plan.config, lengths, spec):
+        console.print(text, soft_wrap=True)
     draw_schedule([lengths.epoch(step) for step in range(spec.total_steps)], rates, momenta, spec.name, path)
     console.print(f"drawn to {path}")
 

@@ -25,12 +25,12 @@ from xlatrain.data.retry import retries_so_far
 from xlatrain.errors import DivergenceError
 from xlatrain.evaluate import Evaluator
 from xlatrain.facts import describe_weights
-from xlatrain.lengths import Phase
+from xlatrain.lengths import Lengths, Phase
 from xlatrain.models.build import timm_arguments
 from xlatrain.optim.reduce import describe_gradient
 from xlatrain.preflight import Plan
 from xlatrain.provenance import versions
-from xlatrain.resolve import describe_learning_rate
+from xlatrain.resolve import describe_learning_rate, describe_short_warmup
 from xlatrain.state import weights_in_use
 from xlatrain.step import Tensors, average_buffers, compare_replicas
 from xlatrain.telemetry.meter import Meter
@@ -63,6 +63,8 @@ class Trainer:
         if second := getattr(config.optimizer, "loss_l2", 0.0):
             progress.say(f"decayed twice: an L2 of {second:g} in the loss, on all but norms, comes first")
         progress.say(describe_learning_rate(config, plan.schedule))
+        if text := describe_short_warmup(config, plan.lengths, plan.schedule):
+            progress.keep(text)
         if text := describe_gradient(config.gradient):
             progress.say(text)
         engine = config.engine
@@ -99,7 +101,7 @@ class Trainer:
             self._rehearse_failure(step)
             number = lengths.phase_number(step)
             if number and lengths.phases[number].first_step == step:
-                self.progress.say(f"phase {number + 1}: {_describe(lengths.phases[number])}")
+                self.progress.say(f"phase {number + 1}: {_describe(lengths, lengths.phases[number])}")
             batch = next(batches)
             self.meter.waited(feed.waited)
             while len(running) >= self.in_flight:
@@ -122,11 +124,12 @@ class Trainer:
 
     def _compile_ahead(self, state: Tensors, tables: Tensors) -> None:
         """Compile the steps of all phases before the first: a phase then begins without a pause."""
-        phases = self.plan.lengths.phases
-        if len(phases) == 1:
+        lengths, count = self.plan.lengths, len(self.steps)
+        if count == 1:
             return
-        for i, (step, phase) in enumerate(zip(self.steps, phases, strict=True)):
-            self.progress.say(f"phase {i + 1} of {len(phases)}, from epoch {phase.first_epoch}: {_describe(phase)}")
+        for i, (step, phase) in enumerate(zip(self.steps, lengths.phases, strict=True)):
+            start = f"from step {phase.first_step:,}, epoch {lengths.epoch(phase.first_step):.1f}"
+            self.progress.say(f"phase {i + 1} of {count}, {start}: {_describe(lengths, phase)}")
             batch = blank_batch(phase.global_batch // self.replica.world_size, phase.image_size)
             step.prepare(state, {**to_device(batch, self.replica.device), **tables})
 
@@ -234,5 +237,6 @@ class Trainer:
         return digests
 
 
-def _describe(phase: Phase) -> str:
-    return f"{phase.image_size} px, batch {phase.global_batch:,}, {phase.steps_per_epoch:,} steps an epoch"
+def _describe(lengths: Lengths, phase: Phase) -> str:
+    steps = lengths.steps_per_epoch(phase)
+    return f"{phase.image_size} px, batch {phase.global_batch:,}, {steps:,.1f} steps an epoch"

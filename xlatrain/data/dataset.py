@@ -27,7 +27,7 @@ class Split(Protocol):
     def train_batches(self, place: Place, seed: int, stages: tuple[Stage, ...], start: Position) -> Iterator[Batch]:
         """Endless batches from a position on: images uint8 [batch, H, W, 3], labels int64 [batch], skipped float32
         [batch], 1 where an image could not be decoded and another stands in. An epoch has samples // global batch of
-        them, each of the size of its stage."""
+        them, unless its batch changes on the way, each of the size of its stage."""
         ...
 
     def eval_batches(self, place: Place, batch: int) -> Iterator[Batch]:

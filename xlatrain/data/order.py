@@ -28,15 +28,17 @@ class Leg:
 @dataclass(frozen=True)
 class Position:
     """How far training has come in the data: the epoch, and the legs of it read so far, the last one still going on.
-    No legs: its beginning. All that a checkpoint need hold."""
+    No legs: its beginning. step: batches that each process made since the run began, which sizes of images go by. All
+    that a checkpoint need hold."""
 
     epoch: int = 0
     legs: tuple[Leg, ...] = ()
+    step: int = 0
 
     def advance(self, steps: int) -> Position:
         """Some steps further in the same leg."""
         *before, last = self.legs
-        return replace(self, legs=(*before, replace(last, steps=last.steps + steps)))
+        return replace(self, legs=(*before, replace(last, steps=last.steps + steps)), step=self.step + steps)
 
     def under(self, layout: Leg) -> Position:
         """The same position, to be gone on from under a layout: the same leg, if it is the same layout."""

@@ -19,7 +19,7 @@ from xlatrain.data.order import Leg, Line, Position
 from xlatrain.data.prepare import Preparer
 from xlatrain.data.retry import ReadOptions
 from xlatrain.data.shards import Sample, ShardIndex, read_shard
-from xlatrain.data.stage import Place, Stage, stage_at
+from xlatrain.data.stage import Place, Stage, stage_at, stage_end
 from xlatrain.data.workers import make_batches
 from xlatrain.errors import bad_sample
 
@@ -72,6 +72,22 @@ def read_options(config: ShardsConfig) -> ReadOptions:
     )
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """Batches of one size that are read one after the other: from a position, in the last leg of it, up to batch
+    `last` of the leg. line: what the leg is cut from; steps: the batches of the leg to the end of the line."""
+
+    stage: Stage
+    position: Position
+    line: Line
+    steps: int
+    last: int
+
+    @property
+    def leg(self) -> Leg:
+        return self.position.legs[-1]
+
+
 class Stream:
     """The batches of one process, made by one or more workers in turns. Picklable; opens nothing until it is read.
     seconds: where a worker's time went, once it reads."""
@@ -100,7 +116,8 @@ class Stream:
 
 
 class TrainStream(Stream):
-    """Batches of training for ever, from a position on. Each epoch has samples // global batch of them."""
+    """Batches of training for ever, from a position on. An epoch has samples // global batch of them; where a stage
+    ends within one, what is left of it is cut anew for the next stage's batch."""
 
     def __init__(self, split: ShardedSplit, place: Place, seed: int, stages: tuple[Stage, ...], start: Position):
         super().__init__(split, place)
@@ -111,28 +128,33 @@ class TrainStream(Stream):
         return max(BatchShape(s.batch, s.size).bytes for s in self.stages)
 
     def turns(self) -> Iterator[int]:
-        for position, line in self._legs():
-            leg = position.legs[-1]
-            yield from (n % leg.workers for n in range(leg.steps, order.leg_steps(line.samples, leg)))
+        for stretch in self._stretches():
+            yield from (n % stretch.leg.workers for n in range(stretch.leg.steps, stretch.last))
 
     def fills(self, worker: int) -> Iterator[Fill]:
-        for position, line in self._legs():
-            leg, stage, epoch = position.legs[-1], stage_at(self.stages, position.epoch), position.epoch
-            first, last = order.worker_range(order.leg_steps(line.samples, leg), leg, self.place.process, worker)
-            done = len(range(worker, leg.steps, leg.workers)) * leg.batch
-            samples = self._shuffled(line, first, last, done, position)
-            for _ in range((last - first - done) // leg.batch):
+        for stretch in self._stretches():
+            leg, stage, position = stretch.leg, stretch.stage, stretch.position
+            first, last = order.worker_range(stretch.steps, leg, self.place.process, worker)
+            done, end = (len(range(worker, steps, leg.workers)) for steps in (leg.steps, stretch.last))
+            samples = self._shuffled(stretch.line, first, last, done * leg.batch, position)
+            for _ in range(done, end):
                 group = list(itertools.islice(samples, leg.batch))
-                yield BatchShape(leg.batch, stage.size), partial(self._fill, epoch, stage, group)
+                yield BatchShape(leg.batch, stage.size), partial(self._fill, position.epoch, stage, group)
 
-    def _legs(self) -> Iterator[tuple[Position, Line]]:
-        """What is read one after the other: the leg that the start is in, then whole epochs."""
+    def _stretches(self) -> Iterator[Stretch]:
+        """What is read one after the other: what is left of the epoch that the start is in, then whole epochs, each in
+        parts where a stage ends in it."""
         position, window = self.start, self.split.config.shuffle_window
         while True:
-            batch = stage_at(self.stages, position.epoch).batch
-            position = position.under(Leg(self.place.processes, self.streams, batch))
-            yield position, order.line_at(self.split.sizes, self.seed, position, window)
-            position = Position(position.epoch + 1)
+            stage = stage_at(self.stages, position.step)
+            position = position.under(Leg(self.place.processes, self.streams, stage.batch))
+            line, done = order.line_at(self.split.sizes, self.seed, position, window), position.legs[-1].steps
+            steps = order.leg_steps(line.samples, position.legs[-1])
+            last = int(min(steps, done + stage_end(self.stages, position.step) - position.step))
+            yield Stretch(stage, position, line, steps, last)
+            position = position.advance(last - done)
+            if last == steps:
+                position = Position(position.epoch + 1, step=position.step)
 
     def _shuffled(self, line: Line, first: int, last: int, skip: int, position: Position) -> Iterator[Sample]:
         """The samples of a run, window by window; the next window is read while one is used."""

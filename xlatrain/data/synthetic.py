@@ -25,13 +25,12 @@ class SyntheticSplit:
     num_classes: int
 
     def train_batches(self, place: Place, seed: int, stages: tuple[Stage, ...], start: Position) -> Iterator[Batch]:
-        step = start.legs[-1].steps if start.legs else 0
-        for epoch in itertools.count(start.epoch):
-            stage = stage_at(stages, epoch)
-            prepared = [self._batch(place, stage.batch, stage.size, seed + i) for i in range(_PREPARED)]
-            for n in range(step, self.samples // (stage.batch * place.processes)):
-                yield prepared[n % _PREPARED]
-            step = 0
+        stage = None
+        for step in itertools.count(start.step):
+            if stage != stage_at(stages, step):
+                stage = stage_at(stages, step)
+                prepared = [self._batch(place, stage.batch, stage.size, seed + i) for i in range(_PREPARED)]
+            yield prepared[step % _PREPARED]
 
     def eval_batches(self, place: Place, batch: int) -> Iterator[Batch]:
         first, last, batches = order.eval_range(self.samples, batch, place.process, place.processes)

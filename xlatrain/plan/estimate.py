@@ -103,7 +103,7 @@ class Estimate:
 
     @property
     def epochs_per_hour(self) -> float | None:
-        return 3.6e6 / (self.step_ms * self.plan.lengths.phases[0].steps_per_epoch) if self.step_ms else None
+        return self.images_per_second * 3600 / self.plan.lengths.samples if self.images_per_second else None
 
     @property
     def chips(self) -> int:
