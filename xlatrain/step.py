@@ -22,6 +22,7 @@ from xlatrain.optim.reduce import GradientMean
 from xlatrain.optim.segments import Segments
 from xlatrain.state import ModelLayout
 from xlatrain.xla.collectives import all_reduce, in_order, mean_over_replicas
+from xlatrain.xla.scopes import named, named_call
 
 Tensors = dict[str, torch.Tensor]
 
@@ -59,15 +60,17 @@ class Loss:
         self, images: torch.Tensor, labels: torch.Tensor, params: Tensors, buffers: Tensors, tables: Tensors
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """images uint8 [N, H, W, 3], labels int64 [N]. Returns the mean loss and the share of right answers."""
-        images = normalise(images, tables["mean"], tables["std"])
-        if self.flip:
-            images = random_flip(images)
-        if self.erase:
-            images = random_erase(images, self.erase)
-        images, share = self.mix(images, tables) if self.mix else (images, None)
+        with named("images"):
+            images = normalise(images, tables["mean"], tables["std"])
+            if self.flip:
+                images = random_flip(images)
+            if self.erase:
+                images = random_erase(images, self.erase)
+            images, share = self.mix(images, tables) if self.mix else (images, None)
         logits = self.network.logits(images, params, buffers, tables)
-        top1 = (logits.detach().argmax(1) == labels).float().mean()
-        return mixed_cross_entropy(logits, labels, share, self.label_smoothing), top1
+        with named("metrics"):
+            top1 = (logits.detach().argmax(1) == labels).float().mean()
+        return named_call("loss", mixed_cross_entropy, logits, labels, share, self.label_smoothing), top1
 
 
 @dataclass(frozen=True)
@@ -119,50 +122,62 @@ class TrainStep:
         flat, buffers, local = self._gradient(carry, inputs)
         with torch.no_grad():
             # Metrics, and buffers averaged each step, travel with the gradient: one all-reduce of one buffer.
-            extra = [F.pad(local, (0, LANES - len(local)))] + ([buffers] if self.average_buffers else [])
-            gradient, means, error = self.mean(flat, torch.cat(extra), segments)
-            loss, top1, skipped_samples = means[: len(local)]
-            buffers = means[LANES:] if self.average_buffers else buffers
-            grad_norm = norm(gradient)
-            gradient = self.clip(carry["params"], gradient, layout.parameters)
-            hyper = self._hyper(carry, inputs)
-            slots = {k.removeprefix("slot/"): t for k, t in carry.items() if k.startswith("slot/")}
-            new_params, new_slots = self.optimizer.update(carry["params"], gradient, slots, hyper, segments)
+            with named("gradient.mean"):
+                extra = [F.pad(local, (0, LANES - len(local)))] + ([buffers] if self.average_buffers else [])
+                gradient, means, error = self.mean(flat, torch.cat(extra), segments)
+                loss, top1, skipped_samples = means[: len(local)]
+                buffers = means[LANES:] if self.average_buffers else buffers
+            with named("gradient.norm"):
+                grad_norm = norm(gradient)
+            with named("gradient.clip"):
+                gradient = self.clip(carry["params"], gradient, layout.parameters)
+            with named(f"optimizer.{type(self.optimizer).__name__}"):
+                hyper = self._hyper(carry, inputs)
+                slots = {k.removeprefix("slot/"): t for k, t in carry.items() if k.startswith("slot/")}
+                new_params, new_slots = self.optimizer.update(carry["params"], gradient, slots, hyper, segments)
             new = {"params": new_params, "buffers": buffers}
             new |= {f"slot/{name}": tensor for name, tensor in new_slots.items()}
             if self.ema_decay is not None:
-                new |= averaged(carry, new, self.ema_decay)
+                with named("ema"):
+                    new |= averaged(carry, new, self.ema_decay)
 
             # The guard: one sum that any inf or nan poisons, alike on all replicas since it is of reduced values. Of
             # the new parameters too: an update may overflow where the gradient does not.
-            healthy = torch.isfinite(grad_norm + loss + new_params.abs().max())
-            new = {name: torch.where(healthy, tensor, carry[name]) for name, tensor in new.items()}
-            bad = torch.logical_not(healthy).long()
-            new["step"] = carry["step"] + 1
-            new["skipped"] = carry["skipped"] + bad
-            new["skipped_in_a_row"] = (carry["skipped_in_a_row"] + 1) * bad
-            values = [loss, top1, skipped_samples, hyper.lr, grad_norm, new["skipped"], new["skipped_in_a_row"]]
-            values += [] if error is None else [error]
-            return {**new, "rng": carry["rng"]}, {"metrics": torch.stack([v.float() for v in values])}
+            with named("guard"):
+                healthy = torch.isfinite(grad_norm + loss + new_params.abs().max())
+                new = {name: torch.where(healthy, tensor, carry[name]) for name, tensor in new.items()}
+                bad = torch.logical_not(healthy).long()
+                new["step"] = carry["step"] + 1
+                new["skipped"] = carry["skipped"] + bad
+                new["skipped_in_a_row"] = (carry["skipped_in_a_row"] + 1) * bad
+            with named("metrics"):
+                values = [loss, top1, skipped_samples, hyper.lr, grad_norm, new["skipped"], new["skipped_in_a_row"]]
+                values += [] if error is None else [error]
+                return {**new, "rng": carry["rng"]}, {"metrics": torch.stack([v.float() for v in values])}
 
     def _gradient(self, carry: Tensors, inputs: Tensors) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """This replica's flat gradient, its buffers after the step, and its loss, top-1 and skipped share."""
         layout = self.loss.network.layout
-        buffers = {k: t.clone() for k, t in layout.buffers.unpack(carry["buffers"]).items()}
+        with named("buffers"):
+            buffers = {k: t.clone() for k, t in layout.buffers.unpack(carry["buffers"]).items()}
         images, labels = inputs["images"].chunk(self.accumulate), inputs["labels"].chunk(self.accumulate)
         total, seen = None, None
         for part, answers in zip(images, labels, strict=True):
             if total is not None:
                 total, part = in_order(total, part)
-            params = {k: t.clone().requires_grad_() for k, t in layout.parameters.unpack(carry["params"]).items()}
+            with named("parameters"):
+                params = {k: t.clone().requires_grad_() for k, t in layout.parameters.unpack(carry["params"]).items()}
             loss, top1 = self.loss(part, answers, params, buffers, inputs)
             grads = torch.autograd.grad(loss, list(params.values()), allow_unused=True)
-            known = [torch.zeros_like(p) if g is None else g for g, p in zip(grads, params.values(), strict=True)]
-            flat, values = layout.parameters.pack(known), torch.stack([loss.detach(), top1])
-            total, seen = (flat, values) if total is None else (total + flat, seen + values)
-        local = torch.cat([seen / self.accumulate, inputs["skipped"].mean().reshape(1)])
-        packed = layout.buffers.pack(buffers) if buffers else carry["buffers"]
-        return total / self.accumulate, packed, local
+            with named("gradient.pack"):
+                known = [torch.zeros_like(p) if g is None else g for g, p in zip(grads, params.values(), strict=True)]
+                flat, values = layout.parameters.pack(known), torch.stack([loss.detach(), top1])
+                total, seen = (flat, values) if total is None else (total + flat, seen + values)
+        with named("gradient.pack"):
+            local = torch.cat([seen / self.accumulate, inputs["skipped"].mean().reshape(1)])
+            total = total / self.accumulate
+        with named("buffers"):
+            return total, layout.buffers.pack(buffers) if buffers else carry["buffers"], local
 
     @staticmethod
     def _hyper(carry: Tensors, inputs: Tensors) -> Hyper:
@@ -186,18 +201,22 @@ class EvalStep:
         self.network.module.eval()
         layout = self.network.layout
         with torch.no_grad():
-            images = normalise(inputs["images"], inputs["mean"], inputs["std"])
-            params, buffers = layout.parameters.unpack(inputs["params"]), layout.buffers.unpack(inputs["buffers"])
+            with named("images"):
+                images = normalise(inputs["images"], inputs["mean"], inputs["std"])
+            with named("parameters"):
+                params, buffers = layout.parameters.unpack(inputs["params"]), layout.buffers.unpack(inputs["buffers"])
             logits = self.network.logits(images, params, buffers, inputs)
-            labels, mask = inputs["labels"], inputs["mask"]
-            loss = F.cross_entropy(logits, labels, reduction="none")
-            # Rank by counting logits that are not smaller: exact for any number of classes. Ties and nan count against.
-            mine = logits.gather(1, labels[:, None])
-            others = torch.arange(logits.shape[1], device=logits.device)[None, :] != labels[:, None]
-            rank = (torch.logical_not(logits < mine) & others).sum(1)
-            hits = [loss * mask, (rank < 1).float() * mask, (rank < 5).float() * mask, mask, inputs["skipped"]]
-            sums = all_reduce(torch.stack([h.sum() for h in hits]))
-            return {"sums": carry["sums"] + sums}, {}
+            with named("metrics"):
+                labels, mask = inputs["labels"], inputs["mask"]
+                loss = F.cross_entropy(logits, labels, reduction="none")
+                # Rank by counting logits that are not smaller: exact for any number of classes. Ties and nan count
+                # against.
+                mine = logits.gather(1, labels[:, None])
+                others = torch.arange(logits.shape[1], device=logits.device)[None, :] != labels[:, None]
+                rank = (torch.logical_not(logits < mine) & others).sum(1)
+                hits = [loss * mask, (rank < 1).float() * mask, (rank < 5).float() * mask, mask, inputs["skipped"]]
+                sums = all_reduce(torch.stack([h.sum() for h in hits]))
+                return {"sums": carry["sums"] + sums}, {}
 
 
 def average_buffers(carry: Tensors, inputs: Tensors) -> tuple[Tensors, Tensors]:

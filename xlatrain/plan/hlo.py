@@ -17,6 +17,7 @@ _OPCODE = re.compile(r" ([a-z][\w\-]*)\(")
 _CALLS = re.compile(r"(?:calls|to_apply|body|condition|true_computation|false_computation)=%([\w.\-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _COUNTER = re.compile(r"\.\d+$")
+_OPERATION = re.compile(r"(?:^|/)(?:aten|xla|prim)__([^/]*)")
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,14 @@ class Instruction:
 
     @property
     def scope(self) -> str:
-        head, _, rest = self._op_name.partition("/")
-        return _COUNTER.sub("", head) if rest and not head.startswith(("aten__", "xla__", "prim__")) else ""
+        """The innermost of the scopes that the operation was traced in."""
+        operation = _OPERATION.search(self._op_name)
+        return _COUNTER.sub("", self._op_name[: operation.start()].rpartition("/")[2]) if operation else ""
 
     @property
     def op(self) -> str:
-        parts = [p for p in self._op_name.split("/") if p.startswith(("aten__", "xla__", "prim__"))]
-        return _COUNTER.sub("", parts[0].split("__", 1)[1]).lstrip("_") if parts else ""
+        operation = _OPERATION.search(self._op_name)
+        return _COUNTER.sub("", operation[1]).lstrip("_") if operation else ""
 
     @cached_property
     def calls(self) -> tuple[str, ...]:
