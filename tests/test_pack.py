@@ -253,7 +253,7 @@ def test_oddities_are_stored_by_true_type_and_counted(tmp_path, target, capsys):
     assert row[5:] == ["1", "1", "1", "1", "3"]
     for heading in ("wrong suffix", "CMYK", "EXIF orientation", "gray", "converted to png"):
         assert heading in out
-    assert "2 other files are ignored" in err
+    assert "ignored: 2 other files" in err
     with (
         tarfile.open(target / "train/shard-000000.tar") as first,
         tarfile.open(target / "train/shard-000001.tar") as second,

@@ -28,6 +28,8 @@ LEVEL = {name: level for level, floor in enumerate(FLOORS) for name in floor} | 
     "errors": -1,
     "credentials": -1,
     "provenance": -1,
+    "verbs": -1,
+    "words": -1,
     "schema": -1,
     "config": -1,
     "config_cluster": -1,

@@ -6,16 +6,8 @@ import sys
 from collections.abc import Sequence
 
 from xlatrain.errors import EXIT_CONFIG, EXIT_DONE, ConfigError, ReplicaError
-from xlatrain.telemetry.console import make_console
-
-VERBS = {
-    "train": "train a model: xlatrain train model=efficientnet_b0 data=digits train.duration=5ep",
-    "eval": "evaluate saved weights: xlatrain eval weights=runs/NAME/weights.safetensors",
-    "plan": "compile a run for a TPU pod, without one: xlatrain plan model=efficientnet_b2 cluster=tpu_v3_1024 ...",
-    "shards": "write, index and check shards: xlatrain shards from-folder SRC DST",
-    "data": "measure the input pipeline alone: xlatrain data bench data=imagenet data.root=... [cluster=tpu_v3_8]",
-    "show": "draw a run's learning rates: xlatrain show schedule [schedule=onecycle ...] [out=schedule.png]",
-}
+from xlatrain.telemetry.console import make_console, wrapped
+from xlatrain.verbs import HELP, VERBS, take_flags
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,10 +23,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from xlatrain.pack.verbs import shards
 
             return shards(rest)
-        if "-h" in rest or "--help" in rest:
+        if set(rest) & set(HELP.names):
             from xlatrain.help import print_options
 
-            return print_options(verb, VERBS[verb])
+            return print_options(verb, _words(verb, rest))
         if verb == "plan":
             from xlatrain.plans import plan
 
@@ -59,15 +51,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _words(verb: str, arguments: Sequence[str]) -> list[str]:
+    """What `--help` is asked about: the arguments that are no flags and no options."""
+    _, others = take_flags(verb, arguments)
+    return [a for a in others if a not in (*HELP.names, VERBS[verb].subject) and "=" not in a]
+
+
 def _overview() -> int:
     console = make_console()
-    console.print("xlatrain trains image classifiers on TPU pods, and rehearses the real thing on a CPU.\n")
-    console.print("usage: xlatrain VERB [-m] [option=value ...]\n")
-    for verb, what in VERBS.items():
-        console.print(f"  {verb:8} {what}")
-    console.print(
-        "\n`xlatrain train --help` lists every option; -m sweeps: xlatrain train -m optimizer=sgd,lars", soft_wrap=True
+    lines = wrapped(
+        "xlatrain trains image classifiers on TPU pods, and rehearses the real thing on a CPU.", console.width
     )
+    lines += ["", "usage: xlatrain VERB [option=value ...]", ""]
+    for name, verb in VERBS.items():
+        lines += wrapped(f"  {name:8} {verb.what}", console.width, " " * 11)
+    more = (
+        "`xlatrain VERB --help` lists a verb's flags and options, `xlatrain train --help optimizer` those of a group "
+        "or with a word; -m sweeps: xlatrain train -m optimizer=sgd,lars"
+    )
+    for line in [*lines, "", *wrapped(more, console.width)]:
+        console.print(line, soft_wrap=True)
     return EXIT_DONE
 
 

@@ -27,7 +27,8 @@ _PACKAGE = Path(__file__).resolve().parent
 # In a wheel conf/ travels inside the package; in a checkout it lies beside it.
 CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
 
-_ERRORS = (HydraException, OmegaConfBaseException, ValueError, TypeError)
+# An AssertionError: an option under one that is null.
+_ERRORS = (HydraException, OmegaConfBaseException, ValueError, TypeError, AssertionError)
 
 
 def register_schemas() -> None:
@@ -125,7 +126,8 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
 
 def _parse(text: str) -> Override:
     if text.startswith("-"):
-        raise ConfigError(Fault(text, "there is no such flag", "the flags are -m and --help; options are key=value"))
+        cure = "`xlatrain VERB --help` lists the flags; options are key=value"
+        raise ConfigError(Fault(text, "there is no such flag", cure))
     try:
         return OverridesParser.create().parse_override(text)
     except HydraException as error:
@@ -187,6 +189,9 @@ def _value_fault(key: str, text: str, error: Exception) -> Fault:
         if key.startswith("model.kwargs."):
             return Fault(text, "an argument for timm is added", f"write +{text}")
         return _wrong(key, "there is no such option", key, [*keys, *groups()], "")
+    if isinstance(error, AssertionError):
+        owner = key.rpartition(".")[0]
+        return Fault(key, f"there is no {owner} in what was chosen", f"take a {group} that has one")
     if "Could not override" in str(error):
         having = [
             n

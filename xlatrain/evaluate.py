@@ -16,6 +16,7 @@ from xlatrain.preflight import Plan
 from xlatrain.step import Tensors
 from xlatrain.telemetry.progress import ProgressLine
 from xlatrain.telemetry.run_folder import log_to
+from xlatrain.words import counted
 from xlatrain.xla import watch
 from xlatrain.xla.capture import CapturedStep
 from xlatrain.xla.feed import DeviceFeed, HostFan
@@ -80,7 +81,7 @@ def evaluate_replica(replica: Replica, plan: Plan, folder: Path) -> dict[str, An
     with ProgressLine(0, silent=not replica.is_first) as progress:
         for note in plan.notes:
             progress.keep(note)
-        progress.say(f"evaluating {config.weights} on {replica.world_size} replicas")
+        progress.say(f"evaluating {config.weights} on {counted(replica.world_size, 'replica')}")
         model = replica.shared("model", lambda: build_host_model(plan, replica))
         params, buffers = load_weights(Path(config.weights), model.layout)
         result = Evaluator(plan, model, replica, progress.say)(

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,8 @@ from xlatrain.jobs import find_faults
 from xlatrain.preflight import Plan, check_train
 from xlatrain.telemetry.console import make_console, stamped_lines
 from xlatrain.user_cache import InputFigure, keep_input_figure
+from xlatrain.verbs import take_flags
+from xlatrain.words import counted
 
 if TYPE_CHECKING:
     from xlatrain.xla.runtime import Replica
@@ -57,8 +59,8 @@ def data(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] != "bench":
         what = " ".join(arguments[:1]) or "nothing to do"
         raise ConfigError(Fault("data", what, "write xlatrain data bench data=imagenet data.root=..."))
-    seconds, need = _number(arguments, "seconds", 5.0), _number(arguments, "need", None)
-    overrides = [a for a in arguments[1:] if a != "--json" and not a.startswith(("seconds=", "need="))]
+    flags, overrides = take_flags("data", arguments[1:])
+    seconds, need = _number(flags, "seconds", 5.0), _number(flags, "need", None)
     register_schemas()
     if faults := find_faults(overrides, check_train):
         raise ConfigError(*faults)
@@ -69,7 +71,7 @@ def data(arguments: Sequence[str]) -> int:
     keep_input_figure(
         InputFigure(found.images_per_second_core, found.image_size, found.data, time.strftime("%Y-%m-%d"))
     )
-    if "--json" in arguments:
+    if "--json" in flags:
         sys.stdout.write(json.dumps(asdict(found)) + "\n")
     else:
         _print(found)
@@ -87,7 +89,7 @@ def measure(plan: Plan, seconds: float, need: float | None, say: Say) -> InputBe
     say(f"one core, {seconds:g} s: batches of {batch}, {phase.image_size} px")
     core, microseconds, decoder = _one_core(_with(split, 0, batch), plan.config.train.seed, stage, seconds)
     workers = max(1, min(workers, split.samples // batch))
-    say(f"{workers} workers on {cores} cores, {seconds:g} s")
+    say(f"{counted(workers, 'worker')} on {counted(cores, 'core')}, {seconds:g} s")
     host = _all_cores(_with(split, workers, batch), plan.config.train.seed, stage, seconds)
     say("transfer to a CPU device of XLA")
     microseconds["transfer"] = 1e6 * launch("xlatrain.input_bench:time_transfer", stage)
@@ -200,18 +202,16 @@ def _needed(plan: Plan, say: Say) -> float | None:
     return None if found is None else round(found, 1)
 
 
-def _number(arguments: Sequence[str], name: str, default: float | None) -> float | None:
-    for argument in arguments:
-        if argument.startswith(f"{name}="):
-            text = argument.partition("=")[2]
-            try:
-                value = float(text)
-            except ValueError:
-                value = -1.0
-            if not 0 < value < 1e12:
-                raise ConfigError(Fault(name, f"{text!r} is no number above 0", f"write {name}=5"))
-            return value
-    return default
+def _number(flags: Mapping[str, str], name: str, default: float | None) -> float | None:
+    if name not in flags:
+        return default
+    try:
+        value = float(flags[name])
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1e12:
+        raise ConfigError(Fault(name, f"{flags[name]!r} is no number above 0", f"write {name}=5"))
+    return value
 
 
 def _print(found: InputBench) -> None:
@@ -221,12 +221,11 @@ def _print(found: InputBench) -> None:
     for name, value in found.microseconds.items():
         share = value / total if total else 0.0
         table.add_row(name, f"{value:,.0f}", f"{share:.0%}", "█" * round(40 * share))
-    console.print(f"{found.data}: {found.samples:,} images, to {found.image_size} px, decoder {found.decoder}")
+    console.print(f"{found.data}: {counted(found.samples, 'image')}, to {found.image_size} px, decoder {found.decoder}")
     console.print(table)
     console.print(f"one core         {found.images_per_second_core:,.0f} images/s of processor time")
-    console.print(
-        f"this host        {found.images_per_second_host:,.0f} images/s ({found.workers} workers, {found.cores} cores)"
-    )
+    parts = f"{counted(found.workers, 'worker')}, {counted(found.cores, 'core')}"
+    console.print(f"this host        {found.images_per_second_host:,.0f} images/s ({parts})")
     if found.needed_per_host is not None:
         console.print(f"a host's cores   take {found.needed_per_host:,.0f} images/s")
     console.print(found.verdict, soft_wrap=True)

@@ -24,21 +24,19 @@ from xlatrain.preflight import Plan, check_train
 from xlatrain.show import show_schedule
 from xlatrain.telemetry.console import make_console
 from xlatrain.telemetry.run_folder import claimed_folder
+from xlatrain.verbs import take_flags
 
 Check = Callable[[Config], Plan]
 Run = Callable[..., dict[str, Any]]
-
-_MULTIRUN = ("-m", "--multirun")
 
 
 def run_jobs(verb: str, arguments: Sequence[str]) -> int:
     """Check every job, then run them. Returns the exit code; raises ConfigError before anything is started."""
     register_schemas()
-    multirun = any(a in _MULTIRUN for a in arguments)
-    overrides = [a for a in arguments if a not in _MULTIRUN]
+    flags, overrides = take_flags(verb, arguments)
     evaluation = runs.evaluate, partial(check_eval, given=given_keys(overrides))
     run, check = {"train": (runs.train, check_train), "eval": evaluation}[verb]
-    if not multirun:
+    if "--multirun" not in flags:
         if faults := find_faults(overrides, check):
             raise ConfigError(*faults)
         config, _ = compose_config(overrides)
@@ -53,9 +51,8 @@ def show(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] != "schedule":
         raise ConfigError(Fault("show", " ".join(arguments[:1]) or "nothing to show", "write xlatrain show schedule"))
     register_schemas()
-    outs = [a.removeprefix("out=") for a in arguments[1:] if a.startswith("out=")]
-    overrides = [a for a in arguments[1:] if not a.startswith("out=")]
-    out = Path(outs[-1] if outs else "schedule.png")
+    flags, overrides = take_flags("show", arguments[1:])
+    out = Path(flags.get("out", "schedule.png"))
     if faults := _picture(out) + find_faults(overrides, check_train):
         raise ConfigError(*faults)
     show_schedule(check_train(compose_config(overrides)[0]), out)

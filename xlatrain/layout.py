@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from xlatrain.words import counted
+
 LANES = 1024  # 8 x 128: one float32 tile of a TPU. Each tensor starts on a tile, so slices need no shifting.
 _KERNEL, _BACK = (2, 3, 1, 0), (3, 2, 0, 1)  # [O, I, h, w] to [h, w, I, O], and back
 
@@ -76,6 +78,6 @@ class Layout:
         counts = [shape.numel() for shape in self.shapes]
         decayed, exempt = counts[: self.decayed], counts[self.decayed :]
         return (
-            f"{len(decayed)} tensors with {sum(decayed):,} values are decayed and adapted; "
-            f"{len(exempt)} with {sum(exempt):,} are exempt"
+            f"decayed and adapted: {counted(len(decayed), 'tensor')} with {counted(sum(decayed), 'value')}; "
+            f"exempt: {len(exempt)} with {sum(exempt):,}"
         )

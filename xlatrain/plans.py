@@ -27,13 +27,12 @@ from xlatrain.runs import free_name
 from xlatrain.telemetry.console import stamped_lines
 from xlatrain.telemetry.run_folder import claimed_folder
 from xlatrain.user_cache import user_cache
+from xlatrain.verbs import VERBS, take_flags
+from xlatrain.words import counted
 
 if TYPE_CHECKING:
     from xlatrain.trace import TracedRun
     from xlatrain.xla.capture import ExportedStep
-
-# What a plan is for unless the command says otherwise: ImageNet's size, the paper's number of epochs.
-DEFAULTS = {"data": "synthetic", "augment": "none", "cluster": "tpu_v3_8", "train.duration": "350ep"}
 
 Say = Callable[[str], None]
 
@@ -41,15 +40,14 @@ Say = Callable[[str], None]
 def plan(arguments: Sequence[str]) -> int:
     """`xlatrain plan [-m] [--json] [--check [--small]] [overrides]`. Returns the exit code: 1 if something does not
     fit."""
-    flags = {a for a in arguments if a in ("-m", "--multirun", "--json", "--check", "--small")}
-    overrides = [a for a in arguments if a not in flags]
+    flags, overrides = take_flags("plan", arguments)
     register_schemas()
     check_compiler()
     say = stamped_lines()
     if "--check" in flags:
         jobs = _small(overrides) if "--small" in flags else _recipes(overrides)
     else:
-        jobs = sweep_jobs(with_defaults(overrides)) if flags & {"-m", "--multirun"} else [with_defaults(overrides)]
+        jobs = sweep_jobs(with_defaults(overrides)) if "--multirun" in flags else [with_defaults(overrides)]
     plans, as_json = _checked(jobs), "--json" in flags
     _see_writable(plans[0].config)
     if len(jobs) > 1:
@@ -86,7 +84,7 @@ def _trace(checked: Plan, say: Say) -> TracedRun:
     from xlatrain.xla.launch import launch
 
     config = checked.config
-    say(f"tracing {config.model.name} as one of {config.cluster.replicas:,} replicas")
+    say(f"tracing {config.model.name} as one of {counted(config.cluster.replicas, 'replica')}")
     # Ops carry the names of their modules.
     return launch("xlatrain.trace:trace_run", checked, environment={"XLA_HLO_DEBUG": "1"})
 
@@ -100,7 +98,7 @@ def with_defaults(overrides: Sequence[str]) -> list[str]:
     named = {o.lstrip("+~").partition("=")[0].partition("@")[0] for o in overrides}
     recipe = any(o.startswith("recipe=") and o != "recipe=none" for o in overrides)
     # A recipe says all but where its data lie, which a plan need not know.
-    wanted = {k: v for k, v in DEFAULTS.items() if k not in named and (not recipe or k == "data")}
+    wanted = {k: v for k, v in VERBS["plan"].defaults.items() if k not in named and (not recipe or k == "data")}
     return [f"{k}={v}" for k, v in wanted.items()] + list(overrides)
 
 
@@ -142,7 +140,9 @@ def _cluster(config: Config) -> list[Fault]:
         return [Fault("cluster.chip.name", problem, f"take one of {', '.join(CHIPS)}")]
     devices = cluster.chip.devices * math.prod(cluster.topology)
     if devices != cluster.replicas:
-        problem = f"{cluster.replicas} replicas on a topology of {cluster.topology} chips, which has {devices}"
+        problem = (
+            f"{counted(cluster.replicas, 'replica')} on a topology of {cluster.topology} chips, which has {devices}"
+        )
         return [Fault("cluster.replicas", problem, f"take cluster.replicas={devices} or another cluster")]
     return []
 
@@ -185,7 +185,7 @@ def _does_not_fit(job: list[str], found: Estimate, as_json: bool, say: Say) -> i
     largest = parts * largest_fitting(needed, found.capacity, micro_batch, found.train.needed, say)
     advice = f"the largest local batch that fits is {largest} ({largest * replicas:,} in all)"
     if not largest:
-        advice = f"not even {parts} image{'s' if parts > 1 else ''} a replica fit{'' if parts > 1 else 's'}"
+        advice = f"not even {counted(parts, 'image')} a replica fit{'' if parts > 1 else 's'}"
     return _report([job], [_warned(found, advice)], as_json, say, {"largest_local_batch": largest})
 
 

@@ -18,6 +18,7 @@ from xlatrain.models.bn_groups import group_size, replica_groups
 from xlatrain.models.tiles import Grid, choose_grid, stem_size
 from xlatrain.optim.schedule import ScheduleSpec
 from xlatrain.resolve import check_durations, resolve_lengths, resolve_scaling, resolve_schedule
+from xlatrain.words import counted
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,8 @@ def _batches(config: Config) -> list[Fault]:
     return [
         Fault(
             "train.global_batch",
-            f"{batch} does not divide among {replicas} replicas" + (f" of {parts} micro-batches" if parts > 1 else ""),
+            f"{batch} does not divide among {counted(replicas, 'replica')}"
+            + (f" of {parts} micro-batches" if parts > 1 else ""),
             f"take {' or '.join(f'train.global_batch={n}' for n in near)}",
         )
     ]

@@ -11,6 +11,7 @@ from xlatrain.errors import ConfigError, Fault
 from xlatrain.lengths import Lengths, Phase, exact_steps, whole_steps
 from xlatrain.optim.scaling import scale
 from xlatrain.optim.schedule import ScheduleSpec
+from xlatrain.words import counted
 
 _PHASE_KEYS = ("until", "size", "batch", "lr", "min_area")
 
@@ -80,7 +81,8 @@ def _phase_faults(config: Config, entries: list[Any]) -> list[Fault]:
         if ends and "until" in entry:
             run = parse_duration(config.train.duration)
             if run.unit == "ep" and run.amount > last:
-                faults.append(Fault(f"{key}.until", f"the run lasts {run.amount:g} epochs", "leave the last one open"))
+                problem = f"the run lasts {config.train.duration}"
+                faults.append(Fault(f"{key}.until", problem, "leave the last one open"))
     return faults
 
 
@@ -227,16 +229,16 @@ def describe_learning_rate(config: Config, schedule: ScheduleSpec) -> str:
     s, batch = config.scaling, config.train.global_batch
     if schedule.name == "piecewise":
         highest = max(rate for _, rate in schedule.points)
-        return f"learning rate by points, at most {highest:.6g}, {schedule.total_steps:,} steps in all"
+        return f"learning rate by points, at most {highest:.6g}, {counted(schedule.total_steps, 'step')} in all"
     base = None
     if s.lr_per_256 is not None:
         base = f"{s.lr_per_256:g} at 256"
     elif s.base_lr is not None:
         base = f"{s.base_lr:g} at {s.base_batch:,}"
     origin = f" ({s.rule} from {base})" if base else ""
-    warmup = f"{schedule.warmup_steps:,} steps of warm-up" if schedule.warmup_steps else "no warm-up"
+    warmup = f"{counted(schedule.warmup_steps, 'step')} of warm-up" if schedule.warmup_steps else "no warm-up"
     asked = config.schedule.warmup or "default"
     return (
         f"learning rate {schedule.peak_lr:.6g} for batch {batch:,}{origin}, {warmup} ({asked}), "
-        f"then {schedule.name}, {schedule.total_steps:,} steps in all"
+        f"then {schedule.name}, {counted(schedule.total_steps, 'step')} in all"
     )

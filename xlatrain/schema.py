@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 from dataclasses import field
 from typing import Any
 
@@ -27,8 +28,11 @@ def option(
 def options(schema: type, prefix: str = "") -> list[tuple[str, dataclasses.Field]]:
     """All options of a schema as (dotted key, field), sub-schemas expanded."""
     rows: list[tuple[str, dataclasses.Field]] = []
+    types = typing.get_type_hints(schema)
     for f in dataclasses.fields(schema):
         sub = f.default_factory if f.default_factory is not dataclasses.MISSING else None
+        if f.default is None and not f.metadata:
+            sub = typing.get_args(types[f.name])[0]  # a sub-schema that may be null
         if sub is not None and dataclasses.is_dataclass(sub):
             rows += options(sub, f"{prefix}{f.name}.")
         elif f.metadata:

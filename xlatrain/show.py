@@ -9,6 +9,7 @@ from xlatrain.optim.schedule import learning_rate_table, momentum_table
 from xlatrain.preflight import Plan
 from xlatrain.resolve import describe_short_warmup
 from xlatrain.telemetry.console import make_console
+from xlatrain.words import counted
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
@@ -18,13 +19,12 @@ def show_schedule(plan: Plan, path: Path) -> None:
     rates, momenta = learning_rate_table(plan.schedule), momentum_table(plan.schedule)
     spec, lengths, console = plan.schedule, plan.lengths, make_console()
     per_epoch = " then ".join(f"{lengths.steps_per_epoch(p):.1f}" for p in lengths.phases)
-    console.print(f"{spec.name}, {spec.total_steps} steps, {per_epoch} an epoch")
+    console.print(f"{spec.name}, {counted(spec.total_steps, 'step')}, {per_epoch} an epoch")
     console.print(f"learning rate  {sparkline(rates)}  peak {max(rates):.6g} at step {rates.index(max(rates))}")
     if len(set(momenta)) > 1:
         console.print(f"momentum       {sparkline(momenta)}  {min(momenta):g} to {max(momenta):g}")
-    console.print(
-        f"warm-up {spec.warmup_steps} steps from {spec.warmup_lr:g}; first {rates[0]:.6g}, last {rates[-1]:.6g}"
-    )
+    warmup = f"warm-up {counted(spec.warmup_steps, 'step')} from {spec.warmup_lr:g}"
+    console.print(f"{warmup}; first {rates[0]:.6g}, last {rates[-1]:.6g}")
     if text := describe_short_warmup(plan.config, lengths, spec):
         console.print(text, soft_wrap=True)
     draw_schedule([lengths.epoch(step) for step in range(spec.total_steps)], rates, momenta, spec.name, path)

@@ -36,6 +36,7 @@ from xlatrain.step import Tensors, average_buffers, compare_replicas
 from xlatrain.telemetry.meter import Meter
 from xlatrain.telemetry.progress import ProgressLine
 from xlatrain.telemetry.run_folder import MetricsWriter, log_to
+from xlatrain.words import counted
 from xlatrain.xla import watch
 from xlatrain.xla.capture import CapturedStep
 from xlatrain.xla.feed import DeviceFeed, HostFan
@@ -57,7 +58,7 @@ class Trainer:
         config = plan.config
         self.replica, self.plan, self.folder, self.progress = replica, plan, folder, progress
         self.started = time.perf_counter()
-        progress.say(f"building {config.model.name} for {replica.world_size} replicas")
+        progress.say(f"building {config.model.name} for {counted(replica.world_size, 'replica')}")
         self.model: HostModel = replica.shared("model", lambda: build_host_model(plan, replica))
         progress.say(self.model.layout.parameters.describe_groups())
         if second := getattr(config.optimizer, "loss_l2", 0.0):
@@ -141,7 +142,7 @@ class Trainer:
         _, outputs = compare({}, {"params": state["params"], "buffers": state["buffers"]})
         if spread := float(outputs["spread"].cpu()):
             raise DivergenceError(f"replicas start with different weights, up to {spread:g} apart")
-        self.progress.say(f"{self.replica.world_size} replicas hold equal weights")
+        self.progress.say(f"{counted(self.replica.world_size, 'replica')} hold equal weights")
 
     def _rehearse_failure(self, step: int) -> None:
         engine = self.plan.config.engine
@@ -155,10 +156,9 @@ class Trainer:
         self.meter.step(values, lengths.phases[lengths.phase_number(step)].global_batch)
         in_a_row = int(values["skipped_in_a_row"])
         if in_a_row >= self.plan.config.train.max_skipped_steps:
-            raise DivergenceError(
-                f"the gradient was not finite in {in_a_row} steps in a row, {done - in_a_row + 1} to {done}; none "
-                "was applied. Lower optimizer.lr or lengthen schedule.warmup"
-            )
+            steps = f"{counted(in_a_row, 'step')} in a row, {done - in_a_row + 1} to {done}"
+            cure = "Lower optimizer.lr or lengthen schedule.warmup"
+            raise DivergenceError(f"the gradient was not finite in {steps}; none was applied. {cure}")
         log = lengths.due(lengths.log_every, done)
         epoch = lengths.epoch(done)
         if log and self.writer:
@@ -166,10 +166,10 @@ class Trainer:
         elif log:
             self.meter.interval()
         status = f"epoch {epoch:.1f}  loss {values['loss']:.4f}  lr {values['lr']:.4g}"
+        if in_a_row:
+            status += f"  {counted(in_a_row, 'step')} skipped (gradient not finite)"
         if self.meter.images_per_second:
             status += f"  {self.meter.images_per_second:.0f} images/s"
-        if in_a_row:
-            status += f"  {in_a_row} steps skipped (gradient not finite)"
         self.progress.step(done, status, print_line=log)
 
     def _evaluate(self, state: Tensors, done: int) -> Tensors:
@@ -183,7 +183,7 @@ class Trainer:
             self.writer.write("eval", done, epoch, **self.last_eval)
         self.progress.keep(
             f"epoch {epoch:.1f}: top-1 {result.top1:.4f}, top-5 {result.top5:.4f}, loss {result.loss:.4f} "
-            f"on {result.eval_examples} images"
+            f"on {counted(result.eval_examples, 'image')}"
         )
         return state
 

@@ -17,6 +17,7 @@ from xlatrain.data.source import check_url, expand_braces, join_url
 from xlatrain.data.stage import Place, Stage
 from xlatrain.data.synthetic import SyntheticSplit
 from xlatrain.errors import ConfigError, Fault
+from xlatrain.words import counted
 
 
 class Split(Protocol):
@@ -109,7 +110,7 @@ def _open_shards(root: str, config: ShardsConfig, augment: AugmentConfig) -> Dat
         raise ConfigError(
             Fault(
                 "data.num_classes",
-                f"{config.num_classes}, but {root} has {classes} classes",
+                f"{config.num_classes}, but {root} has {counted(classes, 'class')}",
                 f"set data.num_classes={classes}, or leave it null",
             )
         )
@@ -144,5 +145,5 @@ def _read_split(root: str, name: str, config: ShardsConfig) -> ShardIndex:
 
 def _other_classes(one: ShardIndex, other: ShardIndex) -> Fault:
     a, b = len(one.class_names), len(other.class_names)
-    what = f"{a} classes, {other.root} has {b}" if a != b else f"other class names than {other.root}"
+    what = f"{counted(a, 'class')}, {other.root} has {b}" if a != b else f"other class names than {other.root}"
     return Fault("data.root", f"{one.root} has {what}", "write both from folders with the same classes")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xlatrain.errors import DataError
+from xlatrain.words import counted
 
 MIB = 2**20
 LONGEST_WAIT = 30.0  # seconds between two attempts
@@ -62,7 +63,7 @@ class Patience:
         cause = f"{type(error).__name__}: {str(error) or error.__cause__}"  # fsspec's timeouts say nothing themselves
         if self._failed >= self._options.retries:
             raise DataError(
-                f"{self._url} cannot be read from byte {byte}, also after {self._failed} retries: {cause}"
+                f"{self._url} cannot be read from byte {byte}, also after {counted(self._failed, 'retry')}: {cause}"
             ) from error
         delay = min(LONGEST_WAIT, self._options.wait * 2 ** min(self._failed, 20)) * _jitter.uniform(0.5, 1.0)
         self._failed += 1

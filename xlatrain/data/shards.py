@@ -24,6 +24,7 @@ from xlatrain.data.source import join_url, open_stream, read_all
 from xlatrain.data.tar import Member, TarError, read_members
 from xlatrain.errors import ConfigError, DataError, Fault, bad_sample
 from xlatrain.telemetry.run_folder import write_json
+from xlatrain.words import counted
 
 INDEX = "index.json"
 IMAGE_TYPES = ("jpg", "jpeg", "png", "webp")
@@ -117,7 +118,7 @@ def _shard(entry: dict) -> Shard:
     if not all(isinstance(n, int) and n >= 0 for n in counts):
         raise ValueError(f"{shard.name} has samples, bytes or marks that are no counts")
     if shard.marks and len(shard.marks) != -(-shard.samples // MARK_EVERY):
-        raise ValueError(f"{shard.name} has {len(shard.marks)} marks for {shard.samples} samples")
+        raise ValueError(f"{shard.name} has {counted(len(shard.marks), 'mark')} for {counted(shard.samples, 'sample')}")
     return shard
 
 
@@ -200,7 +201,7 @@ def read_shard(
         with open_stream(url, options, start, shard.bytes, shard.sha256) as stream:
             for key, members in group_members(read_members(stream, start)):
                 if count == shard.samples:
-                    raise bad_sample(url, key, f"the shard goes on after the {count} samples of its index")
+                    raise bad_sample(url, key, f"the shard goes on after the {counted(count, 'sample')} of its index")
                 if count >= first:
                     yield _sample(url, key, first_number + count, members)
                 count += 1
@@ -212,7 +213,7 @@ def read_shard(
         where = "at its beginning" if key is None else f"after sample {key!r}"
         raise DataError(f"shard {url}, {where}: the tar cannot be read on: {error}") from error
     if count != shard.samples:
-        raise DataError(f"shard {url}: the shard ends after {count} samples; its index says {shard.samples}")
+        raise DataError(f"shard {url}: the shard ends after {counted(count, 'sample')}; its index says {shard.samples}")
 
 
 def group_members(members: Iterable[Member]) -> Iterator[tuple[str, list[tuple[str, Member]]]]:

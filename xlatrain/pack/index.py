@@ -12,6 +12,7 @@ from xlatrain.errors import EXIT_DONE, EXIT_FAILED, ConfigError, Fault
 from xlatrain.pack.pool import run_jobs
 from xlatrain.pack.progress import Meter, say
 from xlatrain.pack.survey import Order, Survey, survey_shard
+from xlatrain.words import counted
 
 SHOWN = 20
 
@@ -34,14 +35,20 @@ def index(url: str, out: Path | None, names_file: Path | None, processes: int) -
     if len(class_names) <= top:
         where = names_file or target
         raise ConfigError(
-            Fault("--class-names", f"{where} names {len(class_names)} classes; there is a label {top}", "add the rest")
+            Fault(
+                "--class-names",
+                f"{where} names {counted(len(class_names), 'class')}; there is a label {top}",
+                "add the rest",
+            )
         )
     shards = [s.shard for s in surveys]
     if out is not None:
         shards = [replace(s, name=u) for s, u in zip(shards, urls, strict=True)]
     write_index(target.parent, shards, class_names, target.name)
     samples = sum(s.samples for s in shards)
-    say(f"{target}: {len(shards):,} shards, {samples:,} samples, {len(class_names):,} classes")
+    say(
+        f"{target}: {counted(len(shards), 'shard')}, {counted(samples, 'sample')}, {counted(len(class_names), 'class')}"
+    )
     return EXIT_DONE
 
 
@@ -109,5 +116,5 @@ def _names_of(target: Path) -> list[str]:
         names = list(read_index(target).class_names)
     except ConfigError:
         return []
-    say(f"the names of the {len(names)} classes are kept from {target}")
+    say(f"the names of {counted(len(names), 'class')} are kept from {target}")
     return names

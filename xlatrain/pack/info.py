@@ -9,6 +9,7 @@ from xlatrain.errors import EXIT_DONE, EXIT_FAILED
 from xlatrain.pack.index import show_problems
 from xlatrain.pack.splits import open_splits
 from xlatrain.telemetry.console import make_console
+from xlatrain.words import counted
 
 NAMED = 10
 _COLUMNS = ("split", "shards", "samples", "bytes", "bytes per sample", "classes", "smallest shard", "largest shard")
@@ -54,7 +55,7 @@ def _missing(index: ShardIndex) -> list[str]:
     for what, (field, effect) in facts.items():
         count = sum(not getattr(shard, field) for shard in index.shards)
         if count:
-            lines.append(f"{count} shards have no {what}: {effect}; xlatrain shards index adds it")
+            lines.append(f"no {what} of {counted(count, 'shard')}: {effect}; xlatrain shards index adds it")
     if all(name.isdigit() for name in index.class_names):
         lines.append("the classes have no names, only numbers")
     return lines

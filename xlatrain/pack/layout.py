@@ -7,6 +7,7 @@ from pathlib import Path
 
 from xlatrain.errors import ConfigError, Fault
 from xlatrain.pack.plan import TRAIN, VAL_FOLDERS, Picture, renamed
+from xlatrain.words import counted
 
 _SPLITS = (TRAIN, *VAL_FOLDERS)
 
@@ -48,7 +49,7 @@ def _labelled(pictures: Sequence[Picture], labels: Mapping[str, str], source: Pa
         raise ConfigError(Fault("SRC", f"{source} has no class folders", cure))
     names = [p.name.rpartition("/")[2] for p in pictures]
     if unknown := [name for name in names if name not in labels]:
-        problem = f"{len(unknown)} images of {source} are not in it, the first {unknown[0]}"
+        problem = f"it lacks {counted(len(unknown), 'image')} of {source}, the first {unknown[0]}"
         raise ConfigError(Fault("--labels", problem, "add them, or name the right file"))
     return [renamed(p, f"{labels[name]}/{name}") for p, name in zip(pictures, names, strict=True)]
 

@@ -20,6 +20,7 @@ from xlatrain.pack.progress import say
 from xlatrain.pack.state import State, is_complete, open_state
 from xlatrain.pack.write import Outcome, already_complete, write_split
 from xlatrain.telemetry.console import make_console
+from xlatrain.words import counted
 
 
 @dataclass(frozen=True)
@@ -98,13 +99,13 @@ def _open(prints: dict[str, str], target: Path) -> dict[str, State]:
 
 def _tell(splits: Sequence[Split], ignored: int) -> None:
     train, val = (len(split.pictures) for split in splits)
-    say(f"{train:,} images of train and {val:,} of val in {len(splits[0].class_names):,} classes")
+    say(f"{counted(train, 'image')} of train and {val:,} of val in {counted(len(splits[0].class_names), 'class')}")
     if ignored:
-        say(f"{ignored:,} other files are ignored")
+        say(f"ignored: {counted(ignored, 'other file')}")
     for split in splits:
         empty = sorted(set(split.class_names) - {p.class_name for p in split.pictures})
         if empty:
-            say(f"{split.name}: {len(empty)} classes have no image, the first {empty[0]}")
+            say(f"{split.name}: no image of {counted(len(empty), 'class')}, the first {empty[0]}")
 
 
 def _write(splits: Sequence[Split], prints: dict[str, str], order: Order) -> int:

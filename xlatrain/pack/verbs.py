@@ -43,7 +43,11 @@ def shards(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="xlatrain shards", description="Data sets of WebDataset tar shards.")
+    parser = argparse.ArgumentParser(
+        prog="xlatrain shards",
+        description="Data sets of WebDataset tar shards.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     folder = _command(commands, "from-folder", "write shards from a folder in ImageFolder layout", _from_folder)
@@ -69,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("url", metavar="URL", help="holds train/ and val/, or is one of them")
     for command in (folder, tar, make, check):
         command.add_argument("--processes", type=_count, default=os.cpu_count() or 1, help="default: %(default)s")
+    parser.epilog = "\n".join(command.format_usage() for command in commands.choices.values())
     return parser
 
 

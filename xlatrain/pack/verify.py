@@ -15,6 +15,7 @@ from xlatrain.pack.plan import TRAIN, VAL
 from xlatrain.pack.progress import say
 from xlatrain.pack.splits import open_splits, tars_of
 from xlatrain.pack.survey import Order, Survey
+from xlatrain.words import counted
 
 NAMED = 10  # classes in a line
 
@@ -55,7 +56,8 @@ def _verify_split(name: str, index: ShardIndex, processes: int) -> list[str]:
     _tell_of_unnamed(name, index)
     _tell_of_classes(name, index, surveys)
     if lacking := [s.name for s in index.shards if s.sha256 is None]:
-        say(f"{name}: {len(lacking)} shards have no checksum in the index, which cannot tell whether they are the same")
+        what = f"{counted(len(lacking), 'shard')} without a checksum in the index"
+        say(f"{name}: {what}, which cannot tell whether they are the same")
     return problems
 
 
@@ -86,7 +88,7 @@ def _differences(survey: Survey, stated: Shard) -> list[str]:
 
 def _out_of_range(survey: Survey, classes: int) -> list[str]:
     places = np.flatnonzero(survey.labels >= classes).tolist()
-    limit = f"there are {classes} classes"
+    limit = f"there {'is' if classes == 1 else 'are'} {counted(classes, 'class')}"
     return [f"{survey.shard.name}: {survey.keys[i]}: its label is {survey.labels[i]}; {limit}" for i in places]
 
 
@@ -116,7 +118,7 @@ def _tell_of_classes(name: str, index: ShardIndex, surveys: list[Survey]) -> Non
         listed = ", ".join(empty[:NAMED]) + (f" and {len(empty) - NAMED} more" if len(empty) > NAMED else "")
         say(f"{name}: classes without an image: {listed}")
     if counts.any():
-        say(f"{name}: {counts[counts > 0].min():,} to {counts.max():,} images in a class")
+        say(f"{name}: {counts[counts > 0].min():,} to {counted(counts.max(), 'image')} in a class")
 
 
 def _other_classes(splits: dict[str, ShardIndex]) -> list[str]:
@@ -127,6 +129,6 @@ def _other_classes(splits: dict[str, ShardIndex]) -> list[str]:
 
 def _difference(one: str, names: Sequence[str], other: str, theirs: Sequence[str]) -> str:
     if len(names) != len(theirs):
-        return f"{one} has {len(names)} classes, {other} {len(theirs)}"
+        return f"{one} has {counted(len(names), 'class')}, {other} {len(theirs)}"
     place = next(i for i, pair in enumerate(zip(names, theirs, strict=True)) if pair[0] != pair[1])
     return f"their classes have other names: class {place} is {names[place]!r} in {one}, {theirs[place]!r} in {other}"

@@ -13,6 +13,7 @@ from xlatrain.pack.plan import Item, Split, WriteOptions, in_order
 from xlatrain.pack.pool import run_jobs
 from xlatrain.pack.progress import Meter, say
 from xlatrain.pack.state import BAD_FILES, Report, State, finish, keep, left_out, writing
+from xlatrain.words import counted
 
 SHOWN = 20  # bad files on the screen; the rest is in bad_files.txt
 
@@ -49,7 +50,7 @@ def write_split(state: State, split: Split, options: WriteOptions, processes: in
     reports = dict(state.finished)
     todo = [job for job in jobs if job.path.name not in reports]
     if reports:
-        say(f"{split.name}: {len(reports)} of {len(jobs)} shards are there already")
+        say(f"{split.name}: {len(reports)} of {counted(len(jobs), 'shard')} there already")
     with (
         writing(state),
         Meter(split.name, sum(len(job.items) for job in todo)) as meter,
@@ -82,7 +83,7 @@ def write_group(job: Job) -> Report:
 
 def already_complete(state: State, skip_bad: bool) -> Outcome:
     without = left_out(state)
-    say(f"{state.folder} is already complete" + (f", without {without} bad files" if without else ""))
+    say(f"{state.folder} is already complete" + (f", without {counted(without, 'bad file')}" if without else ""))
     return Outcome(state.folder, skip_bad or not without)
 
 
@@ -105,7 +106,7 @@ def _list_bad(folder: Path, split: str, bad: list[tuple[str, str]]) -> None:
         return
     lines = [f"{name}\t{reason}\n" for name, reason in bad]
     path.write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
-    say(f"{split}: {len(bad)} bad files, listed in {path}")
+    say(f"{split}: {counted(len(bad), 'bad file')}, listed in {path}")
     for name, reason in bad[:SHOWN]:
         say(f"  {name}: {reason}")
     if len(bad) > SHOWN:

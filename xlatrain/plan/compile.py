@@ -25,6 +25,7 @@ from xlatrain.plan.estimate import Memory, Step
 from xlatrain.plan.hlo import parse_module
 from xlatrain.plan.program import read_program
 from xlatrain.user_cache import user_cache
+from xlatrain.words import counted
 
 INSTALL = "pip install 'xlatrain[plan]'"
 _COMPILER = "libtpu-0.0.21"  # part of the key: another compiler, another result
@@ -92,7 +93,7 @@ def _options(cluster: ClusterConfig) -> dict[str, Any]:
 def _compile(hlo: bytes, request: dict, kept: Path, name: str, say: Callable[[str], None]) -> None:
     """Run the compiler on a folder of its own; the folder takes its place in the cache whole."""
     started = time.perf_counter()
-    say(f"{name}: compiling for {request['replicas']:,} replicas of {request['topology']}")
+    say(f"{name}: compiling for {counted(request['replicas'], 'replica')} of {request['topology']}")
     kept.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=kept.parent, prefix="draft-") as draft:
         folder = Path(draft)

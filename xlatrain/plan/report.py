@@ -8,6 +8,7 @@ from rich.table import Table
 from xlatrain.plan.bounds import Product
 from xlatrain.plan.estimate import GIB, Estimate, bounded_products, idle_lanes, top_ops
 from xlatrain.user_cache import last_input_figure
+from xlatrain.words import counted
 
 
 def print_estimate(estimate: Estimate, console: Console) -> None:
@@ -31,10 +32,11 @@ def print_estimate(estimate: Estimate, console: Console) -> None:
 def title(estimate: Estimate) -> str:
     """What was planned, in a line."""
     config, cluster = estimate.plan.config, estimate.cluster
+    images = counted(config.train.global_batch // cluster.replicas, "image")
     return (
         f"{config.model.name}, {config.data.image_size} px, {config.precision.name}, {config.optimizer.name}, "
         f"batch {config.train.global_batch:,} on {cluster.accelerator_type or cluster.name} "
-        f"({cluster.replicas:,} replicas, {config.train.global_batch // cluster.replicas} images each)"
+        f"({counted(cluster.replicas, 'replica')}, {images} each)"
     )
 
 
@@ -66,7 +68,7 @@ def figures(estimate: Estimate) -> list[tuple[str, str]]:
         per_replica = e.images_per_second / e.cluster.replicas
         rows.append(("input needed", f"{_rate(per_host)} a host, {_rate(per_replica)} a replica"))
         if (figure := last_input_figure()) is not None:
-            many = f"{per_host / figure.images_per_second_core:.0f} cores of a host"
+            many = f"{counted(max(1, round(per_host / figure.images_per_second_core)), 'core')} of a host"
             rows.append(
                 (
                     "",
@@ -77,7 +79,10 @@ def figures(estimate: Estimate) -> list[tuple[str, str]]:
     if e.hours is not None:
         lengths = e.plan.lengths
         rows.append(("epochs an hour", f"{e.epochs_per_hour:.1f}"))
-        rows.append((f"{lengths.epoch(lengths.total_steps):.0f} epochs, {lengths.total_steps:,} steps", hours(e.hours)))
+        length = (
+            f"{counted(round(lengths.epoch(lengths.total_steps)), 'epoch')}, {counted(lengths.total_steps, 'step')}"
+        )
+        rows.append((length, hours(e.hours)))
     if (cost := e.cost()) is not None:
         spot = e.cost(spot=True)
         more = f", {spot:,.0f} USD spot" if spot is not None else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 
@@ -15,6 +16,12 @@ def make_console() -> Console:
     if not console.is_terminal:
         console.width = 160
     return console
+
+
+def wrapped(text: str, width: int, indent: str = "") -> list[str]:
+    """Text as lines of at most a width, but for a word that is longer: names are never cut. indent: of all lines but
+    the first."""
+    return textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def stamped_lines() -> Callable[[str], None]:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from xlatrain.errors import ReplicaError
+from xlatrain.words import counted
 
 _FAILURE, _RESULT, _GROUP = "failure.txt", "result.pickle", "group-"
 
@@ -76,7 +77,9 @@ def _replica_main(index: int, target: str, args: tuple, channel: str, parent: in
     try:
         replica = runtime.this_replica()
         if replica.world_size != expected:
-            raise RuntimeError(f"cluster.replicas={expected}, but PyTorch/XLA sees {replica.world_size} devices")
+            raise RuntimeError(
+                f"cluster.replicas={expected}, but PyTorch/XLA sees {counted(replica.world_size, 'device')}"
+            )
         if replica.local_ordinal == 0:
             threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
         module, _, name = target.partition(":")

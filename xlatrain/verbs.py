@@ -1,0 +1,83 @@
+"""The verbs: what each does, the flags that it has beside the options, and what it takes where a command is silent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Flag:
+    """names: as they are typed, the last one the flag's own; one that takes a value ends with `=`. value: what stands
+    there in the list."""
+
+    names: tuple[str, ...]
+    help: str
+    value: str = ""
+
+    @property
+    def shown(self) -> str:
+        return ", ".join(self.names) + self.value
+
+
+HELP = Flag(("-h", "--help"), "this list; with words, only the groups and options that have them: --help optimizer")
+_SWEEP = Flag(("-m", "--multirun"), "options with several values make a sweep, one job for each combination")
+_JSON = Flag(("--json",), "figures to standard output as JSON, no table")
+
+
+@dataclass(frozen=True)
+class Verb:
+    """what: a line on it, with an example; flags: its own; subject: the word that follows it; defaults: the options
+    that it sets where a command leaves them open."""
+
+    what: str
+    flags: tuple[Flag, ...] = ()
+    subject: str = ""
+    defaults: Mapping[str, str] = field(default_factory=dict)
+
+
+VERBS = {
+    "train": Verb("train a model: xlatrain train model=efficientnet_b0 data=digits train.duration=5ep", (_SWEEP,)),
+    "eval": Verb("evaluate saved weights: xlatrain eval weights=runs/NAME/weights.safetensors", (_SWEEP,)),
+    "plan": Verb(
+        "compile a run for a TPU pod, without one: xlatrain plan model=efficientnet_b2 cluster=tpu_v3_1024 ...",
+        (
+            _SWEEP,
+            _JSON,
+            Flag(("--check",), "every TPU recipe for its cluster: do both steps compile and fit?"),
+            Flag(("--small",), "with --check: a small model on v3-8 and v5litepod-8 instead, in a minute"),
+        ),
+        # ImageNet's size, the paper's number of epochs.
+        defaults={"data": "synthetic", "augment": "none", "cluster": "tpu_v3_8", "train.duration": "350ep"},
+    ),
+    "shards": Verb("write, index and check shards: xlatrain shards from-folder SRC DST"),
+    "data": Verb(
+        "measure the input pipeline alone: xlatrain data bench data=imagenet data.root=... [cluster=tpu_v3_8]",
+        (
+            _JSON,
+            Flag(("seconds=",), "how long each part is measured; default: 5", "SECONDS"),
+            Flag(("need=",), "what a host of the cluster takes; default: by a plan of the run", "IMAGES_PER_SECOND"),
+        ),
+        subject="bench",
+    ),
+    "show": Verb(
+        "draw a run's learning rates: xlatrain show schedule [schedule=onecycle ...] [out=schedule.png]",
+        (Flag(("out=",), "where it is drawn, .png, .svg or .pdf; default: schedule.png", "FILE"),),
+        subject="schedule",
+    ),
+}
+
+
+def take_flags(verb: str, arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """The flags among a verb's arguments, by their own names, each with its value ("" where it takes none; of two the
+    last), and the other arguments."""
+    own = {name: flag.names[-1] for flag in VERBS[verb].flags for name in flag.names}
+    found: dict[str, str] = {}
+    others: list[str] = []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if key + equals in own:
+            found[own[key + equals].rstrip("=")] = value
+        else:
+            others.append(argument)
+    return found, others
