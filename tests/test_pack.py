@@ -135,7 +135,7 @@ def test_a_killed_run_goes_on_where_it_ended(folder, target, tmp_path, monkeypat
     written = []
     monkeypatch.setattr(write, "write_shard", lambda p, s: written.append(p.name) or write_shard(p, s))
     assert pack(folder, target) == 0
-    assert "train: 1 of 4 shards are there already" in capsys.readouterr().err
+    assert "train: 1 of 4 shards there already" in capsys.readouterr().err
     assert made[1] not in written[:3]
     assert len(written) == 3 + 2  # and val
     monkeypatch.undo()

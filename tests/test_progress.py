@@ -6,7 +6,8 @@ import re
 import pytest
 
 from xlatrain.telemetry import progress
-from xlatrain.telemetry.progress import ProgressLine, fitted
+from xlatrain.telemetry.console import fitted
+from xlatrain.telemetry.progress import ProgressLine
 
 STATUS = "epoch 10.9  loss 1.5322  lr 0.008182  1784 images/s"
 ESCAPE = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")
@@ -46,3 +47,17 @@ def test_what_is_said_last_is_left_out_first():
     assert fitted(STATUS, 40) == "epoch 10.9  loss 1.5322  lr 0.008182"
     assert fitted(STATUS, 12) == "epoch 10.9"
     assert fitted("evaluating", 6) == "evalu…"
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 80])
+def test_the_bar_of_shards_does_not_wrap(width, monkeypatch):
+    from xlatrain.pack import progress as of_shards
+
+    console = progress.Console(file=io.StringIO(), force_terminal=True, width=width, highlight=False)
+    monkeypatch.setattr(of_shards, "Console", lambda **_: console)
+    with of_shards.Meter("train", 1_281_167) as meter:
+        meter.advance(1_200_000)
+        meter._bar.refresh()
+    lines = [r for row in ESCAPE.sub("", console.file.getvalue()).split("\n") for r in row.split("\r") if r.strip()]
+    assert max(map(len, lines)) <= width
+    assert "train  1,200,000/1,281,167" in lines[-1]

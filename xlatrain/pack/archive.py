@@ -74,7 +74,7 @@ def list_archive(archive: Path, source: Path) -> Listed:
     pictures, ignored, hidden, path = {}, 0, set(), str(archive.absolute())
     try:
         total = archive.stat().st_size
-        with open_stream(path, DEFAULTS) as stream, Meter(f"listing {source}", total, "bytes") as meter:
+        with open_stream(path, DEFAULTS) as stream, Meter(f"listing {source}", total, "byte") as meter:
             done = 0
             for name, offset, size in _files(stream):
                 meter.advance(stream.position - done)

@@ -23,7 +23,7 @@ def index(url: str, out: Path | None, names_file: Path | None, processes: int) -
     target = _target(urls, out)
     class_names = _read_names(names_file) if names_file else _names_of(target)
     orders = [Order(i, u.rpartition("/")[2], u, decode=False) for i, u in enumerate(urls)]
-    surveys = survey_all(orders, processes, "index", "shards", len(orders))
+    surveys = survey_all(orders, processes, "index", "shard", len(orders))
     if problems := [p for s in surveys for p in s.problems]:
         show_problems("index", problems)
         say(f"{target} was not written")
@@ -58,7 +58,7 @@ def survey_all(orders: list[Order], processes: int, what: str, unit: str, total:
     with Meter(what, total, unit) as meter, run_jobs(survey_shard, orders, processes) as results:
         for survey in results:
             surveys.append(survey)
-            meter.advance(1 if unit == "shards" else len(survey.keys))
+            meter.advance(1 if unit == "shard" else len(survey.keys))
     return sorted(surveys, key=lambda s: s.number)
 
 

@@ -46,7 +46,7 @@ def verify(url: str, processes: int) -> int:
 
 def _verify_split(name: str, index: ShardIndex, processes: int) -> list[str]:
     orders = [Order(i, s.name, index.url(s), True, s.bytes) for i, s in enumerate(index.shards)]
-    surveys = survey_all(orders, processes, name, "images", index.samples)
+    surveys = survey_all(orders, processes, name, "image", index.samples)
     classes, problems = len(index.class_names), []
     for survey, stated in zip(surveys, index.shards, strict=True):
         problems += [*survey.problems, *_differences(survey, stated), *_out_of_range(survey, classes)]
@@ -56,8 +56,8 @@ def _verify_split(name: str, index: ShardIndex, processes: int) -> list[str]:
     _tell_of_unnamed(name, index)
     _tell_of_classes(name, index, surveys)
     if lacking := [s.name for s in index.shards if s.sha256 is None]:
-        what = f"{counted(len(lacking), 'shard')} without a checksum in the index"
-        say(f"{name}: {what}, which cannot tell whether they are the same")
+        what = f"no checksum of {counted(len(lacking), 'shard')}"
+        say(f"{name}: {what} in the index, which cannot tell whether they are the same")
     return problems
 
 
@@ -118,7 +118,7 @@ def _tell_of_classes(name: str, index: ShardIndex, surveys: list[Survey]) -> Non
         listed = ", ".join(empty[:NAMED]) + (f" and {len(empty) - NAMED} more" if len(empty) > NAMED else "")
         say(f"{name}: classes without an image: {listed}")
     if counts.any():
-        say(f"{name}: {counts[counts > 0].min():,} to {counted(counts.max(), 'image')} in a class")
+        say(f"{name}: at least {counts[counts > 0].min():,}, at most {counted(counts.max(), 'image')} in a class")
 
 
 def _other_classes(splits: dict[str, ShardIndex]) -> list[str]:

@@ -5,53 +5,22 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from datetime import timedelta
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import Progress, ProgressColumn, Task
-from rich.table import Column
-from rich.text import Text
+from rich.progress import Progress, Task
+
+from xlatrain.telemetry.console import OneLine, remaining
 
 logger = logging.getLogger("xlatrain")
-_BAR = 20  # columns
 
 
-class _Line(ProgressColumn):
-    """A bar where there is room, step, time that remains (at the end, that it took), and what is happening; while it is
-    something that takes long, for how many seconds already. One line whatever the width: what is said last is left out
-    first."""
-
-    max_refresh = None
-
-    def __init__(self, console: Console):
-        super().__init__(Column(no_wrap=True))
-        self._console = console
-
-    def render(self, task: Task) -> Text:
-        width = self._console.width
-        left = task.finished_time if task.finished else task.time_remaining
-        parts = [f"step {task.completed:.0f}/{task.total:.0f}"] if task.total else []
-        parts += [str(timedelta(seconds=int(left)))] if left is not None else []
-        start = "".join(f"{part}  " for part in parts)
-        since = task.fields["since"]
-        seconds = f" {time.perf_counter() - since:.0f} s" if since else ""
-        status = fitted(task.fields["status"], width - len(start) - len(seconds)) + seconds
-        line = Text(start) + Text(status, style="cyan")
-        return self._bar(task) + line if task.total and len(line) + _BAR + 2 <= width else line
-
-    def _bar(self, task: Task) -> Text:
-        done = round(_BAR * task.completed / task.total)
-        return Text("━" * done, "bar.complete") + Text("━" * (_BAR - done), "bar.back") + Text("  ")
-
-
-def fitted(status: str, width: int) -> str:
-    """As many of a status's parts, two spaces apart, as a width holds; of a first part that is too long its start."""
-    parts = status.split("  ")
-    while len(parts) > 1 and len("  ".join(parts)) > width:
-        parts.pop()
-    line = "  ".join(parts)
-    return line if len(line) <= width else line[: max(0, width - 1)] + "…"
+def _describe(task: Task) -> tuple[str, str, str]:
+    """Step and time that remains (at the end, that it took); what is happening; while it is something that takes long,
+    for how many seconds already."""
+    since = task.fields["since"]
+    step = f"step {task.completed:.0f}/{task.total:.0f}  " if task.total else ""
+    return step + remaining(task), task.fields["status"], f" {time.perf_counter() - since:.0f} s" if since else ""
 
 
 class ProgressLine:
@@ -66,7 +35,7 @@ class ProgressLine:
         self._silent = silent
         self._live: Progress | None = None
         if not silent and self.console.is_terminal:
-            self._live = Progress(_Line(self.console), console=self.console)
+            self._live = Progress(OneLine(self.console, _describe), console=self.console)
             self._task = self._live.add_task("", total=total_steps, status="starting", since=time.perf_counter())
         self._total = total_steps
         self._started = time.perf_counter()
