@@ -2,15 +2,20 @@
 
 import math
 
+import huggingface_hub
 import pytest
+import safetensors.torch
+import timm
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from xlatrain.check_eval import check_eval
-from xlatrain.compose import compose_config, groups, option_keys, register_schemas, sweep_jobs
+from xlatrain.compose import compose_config, find_faults, groups, option_keys, register_schemas
 from xlatrain.config import RMSpropTFConfig
 from xlatrain.errors import ConfigError
-from xlatrain.jobs import find_faults
 from xlatrain.preflight import check_train
 from xlatrain.resolve import describe_short_warmup
+from xlatrain.sweeps import check_sweep, search_points, sweep_jobs
 
 register_schemas()
 
@@ -84,10 +89,22 @@ def test_choices_have_their_own_options_and_defaults():
         (["optimizer.trust_coefficient=1"], ["optimizer.trust_coefficient", "optimizer=lars has it"]),
         (["data.on_error=ignore"], ["data.on_error", "'ignore'", "raise, skip"]),
         (["+foo=1"], ["+foo=1", "cannot be added"]),
+        (["+train.seed=1"], ["+train.seed=1", "cannot be added", "write train.seed=value"]),
+        (["~train.seed"], ["~train.seed", "cannot be deleted"]),
+        (["++train.globl_batch=64"], ["train.globl_batch", "no such option", "did you mean train.global_batch?"]),
+        (["+model.kwargs={act_layer: relu}"], ["name each argument", "+model.kwargs.act_layer=relu"]),
+        (["model.kwargs={act_layer: relu}"], ["name each argument", "+model.kwargs.act_layer=relu"]),
+        (["~model.kwargs.foo"], ["no such argument to delete", "leave it out"]),
+        (["optimizer@foo=lars"], ["write optimizer=..., without @foo"]),
+        (["train.seed=${oc.env:NO_SUCH_NAME}"], ["train.seed=", "NO_SUCH_NAME"]),
+        (["=3"], ["=3", "write key=value"]),
+        (["train..seed=3"], ["train..seed=3", "write key=value"]),
+        (["optimizer=glob(s*)"], ["optimizer=glob(s*)", "add -m"]),
+        (["hydra/launcher=joblib"], ["hydra/launcher", "add -m"]),
         (["train.seed"], ["train.seed", "key=value"]),
         (["+model.kwargs.foo=1"], ["model", "'foo'"]),
         (["weights=x"], ["weights", "leave it out"]),
-        (["hydra.foo=1"], ["hydra.foo", "no such option"]),
+        (["hydra.foo=1"], ["hydra.foo", "a single run"]),
         (["optimizer=sgd,lars"], ["optimizer=sgd,lars", "add -m"]),
         (["optimizer=null"], ["optimizer"]),
         (["--cfg"], ["--cfg", "no such flag"]),
@@ -144,9 +161,104 @@ def test_environment_that_would_change_the_numbers_is_refused(monkeypatch):
         check_train(compose_config([])[0])
 
 
+@pytest.mark.parametrize(
+    "override",
+    ["'+model.kwargs.act_layer=relu'", "++train.seed=3", 'optimizer="lars"', "train.seed=int(2.0)", "train={seed: 3}"],
+)
+def test_what_hydra_takes_for_one_run_is_taken(override):
+    assert not find_faults([override.strip("'")], check_train)
+
+
 def test_a_sweep_is_every_combination():
     jobs = sweep_jobs(["optimizer=sgd,lars", "train.seed=0,1", "ema=off"])
     assert jobs == [[f"optimizer={o}", f"train.seed={s}", "ema=off"] for o in ("sgd", "lars") for s in (0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("override", "values"),
+    [
+        ("optimizer=glob(s*)", ["sgd"]),
+        ("optimizer=glob([s*,la*],exclude=lamb)", ["lars", "sgd"]),
+        ("train.seed=range(0,3)", ["0", "1", "2"]),
+        ("optimizer.lr=range(0.25,1,0.25)", ["0.25", "0.5", "0.75"]),
+        ("train.seed=choice(4,5)", ["4", "5"]),
+        ("train.seed=sort(3,1,2)", ["1", "2", "3"]),
+        ("train.seed=sort(range(0,3),reverse=true)", ["2", "1", "0"]),
+        ("train.duration='3step','4step'", ["'3step'", "'4step'"]),
+        ("+model.kwargs.act_layer=relu,silu", ["relu", "silu"]),
+        ("run.name='a,b'", ["'a,b'"]),
+    ],
+)
+def test_sweep_syntax_comes_to_what_hydra_makes_of_it(override, values):
+    key = override.partition("=")[0]
+    assert sweep_jobs([override]) == [[f"{key}={value}"] for value in values]
+    if "glob" not in override:  # which Hydra expands by its search path
+        theirs = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides([override]), None)
+        assert sweep_jobs([override]) == theirs[0]
+
+
+def test_a_sweep_in_any_order_holds_the_same_jobs():
+    assert sorted(sweep_jobs(["train.seed=shuffle(range(0,5))"])) == [[f"train.seed={n}"] for n in range(5)]
+
+
+def test_an_option_given_twice_counts_once_as_in_hydra():
+    assert sweep_jobs(["train.seed=0,1", "train.seed=2,3"]) == [["train.seed=2"], ["train.seed=3"]]
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("optimizer=glob(q*)", ["no choice has such a name", "the choices are adamw, lamb"]),
+        ("train.seed=glob(*)", ["globs are for the groups: augment, cluster"]),
+        ("optimizer.lr=interval(0.01,1)", ["interval", "hydra/sweeper=optuna"]),
+        ("train.seed=range(3,3)", ["holds no value"]),
+        ("train.seed=range(0,3,0)", ["list the values"]),
+        ("hydra/launcher=joblib_", ["Hydra has no launcher 'joblib_' here", "take basic"]),
+        ("hydra/sweeper=ax", ["Hydra has no sweeper 'ax' here", "pip install hydra-ax-sweeper"]),
+        ("hydra.sweeper.foo=1", ["hydra.sweeper.foo=1", "foo"]),
+        ("sweep.objective=top3", ["sweep.objective", "'top3'", "images_per_second"]),
+    ],
+)
+def test_a_sweep_that_cannot_be_is_one_clear_fault(override, words):
+    with pytest.raises(ConfigError) as error:
+        check_sweep([override, "train.duration=1step"], check_train)
+    assert len(error.value.faults) == 1
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_each_job_of_a_sweep_is_checked():
+    with pytest.raises(ConfigError, match="train.seed: -1 is out of range"):
+        check_sweep(["train.seed=0,-1"], check_train)
+
+
+def test_the_points_of_a_search_hold_every_end_and_choice():
+    space = ["optimizer.lr=tag(log,interval(0.01,1))", "train.seed=range(0,9)", "optimizer=sgd,lars,lamb", "ema=off"]
+    assert search_points(space) == [
+        ["optimizer.lr=0.01", "train.seed=0", "optimizer=sgd", "ema=off"],
+        ["optimizer.lr=1.0", "train.seed=8", "optimizer=lamb", "ema=off"],
+        ["optimizer.lr=0.01", "train.seed=0", "optimizer=lars", "ema=off"],
+    ]
+
+
+OPTUNA = "hydra/sweeper=optuna"
+
+
+def test_a_search_is_refused_only_for_what_no_choice_cures():
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    for space, words in (
+        (["optimizer=sgd,larz,lars"], "did you mean optimizer=lars"),
+        (["train.globl_batch=64", "optimizer.lr=interval(0,1)"], "train.globl_batch"),
+        (["model.sync_bn_group=3", "optimizer.lr=interval(0,1)"], "groups of 3"),
+        (["train.seed=choice(-2,-1)"], "train.seed: -2 is out of range"),
+        (["optimizer.lr=interval(0,1)", "hydra.sweeper.direction=minimize"], "more is better of sweep.objective=top1"),
+    ):
+        with pytest.raises(ConfigError, match=words) as error:
+            check_sweep([OPTUNA, *space], check_train)
+        assert len(error.value.faults) == 1
+    sweep = check_sweep([OPTUNA, "train.global_batch=choice(64,100)", "sweep.objective=loss"], check_train)
+    assert not sweep.listed
+    assert "hydra.sweeper.direction=minimize" in sweep.settings
 
 
 def test_names_that_others_rely_on_are_there():
@@ -250,3 +362,65 @@ def test_the_default_warm_up_gives_way_to_a_short_run_and_says_so(overrides, ste
     text = describe_short_warmup(plan.config, plan.lengths, plan.schedule)
     assert plan.schedule.warmup_steps == steps
     assert words in text if words else text is None
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (lambda path: write_weights(path, "test_resnet", 10), ["Missing key(s)", "conv_stem.weight", "10 classes"]),
+        (lambda path: write_weights(path, "test_efficientnet", 7), ["size mismatch for classifier.weight", "[7, 256]"]),
+        (lambda path: path.write_bytes(b"none of it"), ["Error while deserializing header"]),
+        (lambda path: None, ["there is no file"]),
+        (lambda path: path.mkdir(), ["there is no file"]),
+    ],
+    ids=["model", "classes", "bytes", "none", "folder"],
+)
+def test_initial_weights_that_do_not_fit_are_one_fault_with_its_cause(tmp_path, made, words):
+    path = tmp_path / "w.safetensors"
+    made(path)
+    (fault,) = find_faults([f"+model.kwargs.checkpoint_path={path}"], check_train)
+    assert fault.key == "model.kwargs.checkpoint_path"
+    for word in words:
+        assert word in str(fault)
+
+
+@pytest.mark.filterwarnings("error")
+def test_initial_weights_that_fit_pass_without_a_word(tmp_path):
+    write_weights(tmp_path / "w.safetensors", "test_efficientnet", 10)
+    assert not find_faults([f"+model.kwargs.checkpoint_path={tmp_path}/w.safetensors"], check_train)
+
+
+def write_weights(path, name, classes):
+    safetensors.torch.save_file(timm.create_model(name, num_classes=classes).state_dict(), path)
+
+
+def test_pretrained_weights_that_cannot_be_reached_are_a_fault_at_once(monkeypatch, tmp_path):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
+    pretrained = ["+model.kwargs.pretrained=true"]
+    (fault,) = find_faults(pretrained, check_train)
+    assert fault.key == "model.kwargs.pretrained"
+    assert "http://127.0.0.1:9/timm/test_efficientnet.r160_in1k, which cannot be reached: [Errno 111]" in fault.problem
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert "HF_HUB_OFFLINE is set" in str(find_faults(pretrained, check_train)[0])
+    (fault,) = find_faults([*pretrained, "model.name=resnet18.nosuchtag"], check_train)
+    assert "Invalid pretrained tag (nosuchtag)" in str(fault)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (
+            ["model.name=densenet121", "data.image_size=8"],
+            ["cannot take an image of 8 x 8", "Output size is too small"],
+        ),
+        (["+model.kwargs.in_chans=1"], ["cannot take an image of 32 x 32"]),
+        (["+model.kwargs.features_only=true"], ["gives no 10 logits"]),
+        (["data.image_size=10000000"], ["data.image_size", "1396983.9 GiB", "the memory of this machine"]),
+        (["data.image_size=100000", "cluster=tpu_v3_8"], ["data.image_size", "a replica on v3 has 16 GiB", "33,842"]),
+    ],
+)
+def test_images_that_a_model_or_a_memory_cannot_take_are_refused_with_the_reason(overrides, words):
+    (fault,) = find_faults(overrides, check_train)
+    for word in words:
+        assert word in str(fault)

@@ -24,6 +24,7 @@ UNSEEN = {
     "libtpu": "jax, which loads it as a plugin",
     "gcsfs": "fsspec, for gs://",
     "s3fs": "fsspec, for s3://",
+    "hydra-optuna-sweeper": "Hydra, as a plugin",
     "ruff": "make lint",
 }
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+import yaml
 from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 
@@ -329,21 +330,46 @@ def test_the_command_line_exits_as_promised_and_a_sweep_ends_with_its_table(tmp_
     assert failed.returncode == 1
     assert failed.stderr.strip().splitlines()[-1].startswith("RuntimeError: rehearsed failure")
 
+    missing = command("train", "-m", "hydra/launcher=ray", "train.seed=0,1", "run.name=missing", cwd=tmp_path)
+    assert missing.returncode == 2
+    assert "pip install hydra-ray-launcher" in missing.stderr
+    assert not (tmp_path / "runs/missing").exists()
+
     sweep = command(
         "train",
         "-m",
-        "optimizer=sgd,lars",
-        "train.seed=0,1",
+        "engine.fail_replica=0,null",
+        "engine.fail_step=0",
+        "optimizer=glob([s*,lars])",
         "train.duration=1step",
         "cluster.replicas=1",
         "run.name=sweep",
+        "sweep.objective=loss",
         cwd=tmp_path,
     )
-    assert sweep.returncode == 0, sweep.stderr
-    assert sorted(p.parent.name for p in tmp_path.glob("runs/sweep/*/summary.json")) == ["0", "1", "2", "3"]
-    for words in ("optimizer=sgd train.seed=0", "optimizer=lars train.seed=1", "top-1"):
+    assert sweep.returncode == 1, sweep.stderr
+    summaries = [json.loads((tmp_path / f"runs/sweep/{job}/summary.json").read_text()) for job in range(4)]
+    assert [s["status"] for s in summaries] == ["failed", "failed", "done", "done"]
+    for words in ("engine.fail_replica=null optimizer=sgd", "top-1", "job 1: RuntimeError: rehearsed failure"):
         assert words in sweep.stdout
+    best = min(summaries[2:], key=lambda s: s["loss"])
+    assert f"{best['loss']:.4f} best" in sweep.stdout
     assert [p.name for p in tmp_path.iterdir()] == ["runs"]
+
+
+def test_optuna_learns_from_the_objective_of_each_job_and_goes_on_past_one_that_fails(tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    search = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.sampler.seed=1"]
+    space = ["train.global_batch=choice(64,1500)", "optimizer.lr=tag(log,interval(0.001,0.1))"]
+    run = command(
+        "train", "-m", *search, *space, "train.duration=1step", "cluster.replicas=1", "run.name=r", cwd=tmp_path
+    )
+    found = [json.loads((tmp_path / f"runs/r/{job}/summary.json").read_text()) for job in range(3)]
+    assert {s["status"] for s in found} == {"done", "failed"}, run.stderr
+    assert run.returncode == 1
+    assert "1500 is more than the 1437 training images" in run.stdout
+    best = yaml.safe_load((tmp_path / "runs/r/optimization_results.yaml").read_text())
+    assert best["best_value"] == max(s["top1"] for s in found if s["status"] == "done")
 
 
 def test_the_flip_mirrors_about_half_the_images():

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / 
 
 # An AssertionError: an option under one that is null.
 _ERRORS = (HydraException, OmegaConfBaseException, ValueError, TypeError, AssertionError)
+_ARGUMENTS = "model.kwargs."  # what is under it is timm's
 
 
 def register_schemas() -> None:
@@ -50,7 +50,7 @@ def compose_config(overrides: Sequence[str], fill: bool = False) -> tuple[Config
     `usable` holds the overrides that are not at fault. fill: give options that have no value an empty one, so that the
     rest can be checked."""
     try:
-        _check_added(overrides)
+        _check_kind(overrides)
         composed = _compose(overrides)
         for key in OmegaConf.missing_keys(composed) if fill else ():
             OmegaConf.update(composed, key, "")
@@ -59,35 +59,51 @@ def compose_config(overrides: Sequence[str], fill: bool = False) -> tuple[Config
         _compose([])  # what fails without any override is a fault of conf/ itself: let it be seen whole
         faults, usable = _diagnose(overrides)
         if not faults:
-            faults = (
-                list(error.faults)
-                if isinstance(error, ConfigError)
-                else [Fault("configuration", _reason(error), "correct it")]
-            )
+            faults = list(error.faults) if isinstance(error, ConfigError) else [_together(overrides, error)]
         raise ConfigError(*faults, usable=usable) from None
 
 
+def find_faults(overrides: Sequence[str], check: Callable[[Config], object]) -> list[Fault]:
+    """All that is wrong with a job: with its overrides, and with what the sound ones of them come to."""
+    faults: list[Fault] = []
+    try:
+        config, _ = compose_config(overrides)
+    except ConfigError as error:
+        faults += error.faults
+        try:
+            config, _ = compose_config(error.usable, fill=True)
+        except ConfigError:
+            return faults
+    try:
+        check(config)
+    except ConfigError as error:
+        known = {f.key for f in faults}
+        faults += [f for f in error.faults if f.key not in known]
+    return faults
+
+
 def to_config(composed: DictConfig) -> Config:
-    """An OmegaConf configuration as dataclasses. Raises ConfigError naming the options that have no value."""
+    """An OmegaConf configuration as dataclasses. Raises ConfigError naming the options that have no value, and those
+    that are in no schema: `++key=value` adds what it likes."""
     missing = [k for k in sorted(OmegaConf.missing_keys(composed)) if not k.startswith("hydra")]
-    if missing:
-        raise ConfigError(*(Fault(key, "has no value", f"give {key}=...") for key in missing))
+    faults = [Fault(key, "has no value", f"give {key}=...") for key in missing] + _unknown(composed)
+    if faults:
+        raise ConfigError(*faults)
     return OmegaConf.to_object(composed)
 
 
-def sweep_jobs(overrides: Sequence[str]) -> list[list[str]]:
-    """The overrides of each job of a multirun: every combination of the choices. Raises ConfigError."""
-    choices = []
-    for text in overrides:
-        override = _parse(text)
-        if not override.is_sweep_override():
-            choices.append([text])
-            continue
-        try:
-            choices.append([f"{override.get_key_element()}={v}" for v in override.sweep_string_iterator()])
-        except HydraException as error:
-            raise ConfigError(Fault(text, _reason(error), "list the values, as in train.seed=0,1")) from None
-    return [list(job) for job in itertools.product(*choices)]
+def _unknown(node: DictConfig, prefix: str = "") -> list[Fault]:
+    """Keys of a composed configuration that its schema does not have."""
+    schema, faults = OmegaConf.get_type(node), []
+    if not dataclasses.is_dataclass(schema):
+        return []
+    known = {f.name for f in dataclasses.fields(schema)}
+    for key in node:
+        if key not in known:
+            faults.append(_no_such(f"{prefix}{key}"))
+        elif not OmegaConf.is_missing(node, key) and isinstance(child := node[key], DictConfig):
+            faults += _unknown(child, f"{prefix}{key}.")
+    return faults
 
 
 def given_keys(overrides: Sequence[str]) -> set[str]:
@@ -96,7 +112,7 @@ def given_keys(overrides: Sequence[str]) -> set[str]:
     keys: set[str] = set()
     for text in overrides:
         with contextlib.suppress(ConfigError):
-            override = _parse(text)
+            override = parse_override(text)
             key, value = override.key_or_group, override.value()
             keys |= set(_leaves(key, value)) if isinstance(value, dict) else {key, f"{key}.name"}
     return keys
@@ -118,35 +134,54 @@ def option_keys() -> list[str]:
     return sorted(set(keys))
 
 
-def _compose(overrides: Sequence[str]) -> DictConfig:
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", list(overrides))
+def compose_hydra(overrides: Sequence[str]) -> DictConfig:
+    """Hydra's own configuration, of sweepers and launchers. Raises what Hydra raises."""
+    return _compose(overrides, hydra=True).hydra
 
 
-def _parse(text: str) -> Override:
+def parse_override(text: str) -> Override:
+    """An override as Hydra reads it. Raises ConfigError."""
     if text.startswith("-"):
         cure = "`xlatrain VERB --help` lists the flags; options are key=value"
         raise ConfigError(Fault(text, "there is no such flag", cure))
+    parser, (key, _, value) = OverridesParser.create(), text.partition("=")
     try:
-        return OverridesParser.create().parse_override(text)
+        override = parser.parse_override(text)
     except HydraException as error:
-        key, _, value = text.partition("=")
-        cure = f"quote the value: \"{key}='{value}'\"" if value else "write key=value, as in train.seed=1"
-        raise ConfigError(Fault(text, str(error).strip().splitlines()[0], cure)) from None
+        cure = "write key=value, as in train.seed=1"
+        with contextlib.suppress(HydraException):
+            parser.parse_override(f"{key}=1")  # the key is sound
+            cure = f"quote the value: \"{key}='{value}'\"" if value else cure
+        raise ConfigError(Fault(text, reason(error), cure)) from None
+    if not override.key_or_group:
+        raise ConfigError(Fault(text, "names no option", "write key=value, as in train.seed=1"))
+    return override
 
 
-def _check_added(overrides: Sequence[str]) -> None:
-    """Options all exist; none can be added or deleted, but for what model.kwargs passes on."""
+def _compose(overrides: Sequence[str], hydra: bool = False) -> DictConfig:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", list(overrides), return_hydra_config=hydra)
+
+
+def _check_kind(overrides: Sequence[str]) -> None:
+    """A job has one value for each of its options; none can be added or deleted, but for what model.kwargs passes
+    on. Raises ConfigError."""
     for text in overrides:
-        override = _parse(text)
+        override = parse_override(text)
         key = override.key_or_group
         if override.is_sweep_override():
             raise ConfigError(Fault(text, "several values make a sweep", "add -m, or give one value"))
-        if (override.is_add() or override.is_delete()) and not key.startswith("model.kwargs."):
-            raise ConfigError(
-                Fault(text, "options cannot be added or deleted", f"write {key}=value for one that exists")
-            )
+        if override.is_hydra_override():
+            raise ConfigError(Fault(text, "is of Hydra's sweeps, and this is a single run", "add -m, or leave it out"))
+        if override.package is not None:
+            raise ConfigError(Fault(text, "a choice has its place", f"write {key}=..., without @{override.package}"))
+        if (override.is_add() or override.is_delete()) and not key.startswith(_ARGUMENTS):
+            what = "added" if override.is_add() else "deleted"
+            cure = f"write {key}=value" if key in {*option_keys(), *groups()} else _no_such(key).cure
+            if key == _ARGUMENTS.rstrip("."):
+                cure = f"name each argument, as in +{_ARGUMENTS}act_layer=relu"
+            raise ConfigError(Fault(text, f"options cannot be {what}", cure))
 
 
 def _diagnose(overrides: Sequence[str]) -> tuple[list[Fault], list[str]]:
@@ -156,8 +191,8 @@ def _diagnose(overrides: Sequence[str]) -> tuple[list[Fault], list[str]]:
     known, choices, values = groups(), [], []
     for text in overrides:
         try:
-            _check_added([text])
-            override = _parse(text)
+            _check_kind([text])
+            override = parse_override(text)
         except ConfigError as error:
             faults += error.faults
             continue
@@ -176,41 +211,61 @@ def _diagnose(overrides: Sequence[str]) -> tuple[list[Fault], list[str]]:
     sound = list(choices)
     for key, text in values:
         try:
-            _compose([*choices, text])
-            sound.append(text)
+            composed = _compose([*choices, text])
+            OmegaConf.to_container(composed, resolve=True)
         except _ERRORS as error:
             faults.append(_value_fault(key, text, error))
+            continue
+        if unknown := _unknown(composed):
+            faults += unknown
+        else:
+            sound.append(text)
     return faults, sound
 
 
+def _together(overrides: Sequence[str], error: Exception) -> Fault:
+    """Each override is sound alone: the first that does not go with those before it."""
+    for count, text in enumerate(overrides, start=1):
+        try:
+            OmegaConf.to_container(_compose(overrides[:count]), resolve=True)
+        except _ERRORS as found:
+            return Fault(text, reason(found), "change it, or what comes before it")
+    return Fault("configuration", reason(error), "leave out what was given last")
+
+
 def _value_fault(key: str, text: str, error: Exception) -> Fault:
-    keys, group = option_keys(), key.partition(".")[0]
-    if key not in keys:
-        if key.startswith("model.kwargs."):
-            return Fault(text, "an argument for timm is added", f"write +{text}")
-        return _wrong(key, "there is no such option", key, [*keys, *groups()], "")
+    group, _, name = key.partition(".")
+    if key.startswith(_ARGUMENTS):
+        if text.startswith("~"):
+            return Fault(text, "there is no such argument to delete", "leave it out")
+        return Fault(text, "an argument for timm is added", f"write +{text.lstrip('+')}")
+    if key not in option_keys():
+        return _no_such(key)
     if isinstance(error, AssertionError):
         owner = key.rpartition(".")[0]
         return Fault(key, f"there is no {owner} in what was chosen", f"take a {group} that has one")
-    if "Could not override" in str(error):
-        having = [
-            n
-            for n, v in VARIANTS.get(group, {}).items()
-            if key.partition(".")[2] in {f.name for f in dataclasses.fields(v)}
-        ]
-        return Fault(
-            key, f"is no option of the {group} chosen", f"{' or '.join(f'{group}={n}' for n in having)} has it"
-        )
-    return Fault(text, _reason(error), f"see {key} in `xlatrain train --help`")
+    having = [n for n, v in VARIANTS.get(group, {}).items() if name in {f.name for f in dataclasses.fields(v)}]
+    if "Could not override" in str(error) and having:
+        choices = " or ".join(f"{group}={n}" for n in having)
+        return Fault(key, f"is no option of the {group} chosen", f"{choices} has it")
+    if key == _ARGUMENTS.rstrip("."):
+        return Fault(text, reason(error), f"name each argument, as in +{_ARGUMENTS}act_layer=relu")
+    return Fault(text, reason(error), f"see {key} in `xlatrain train --help`")
+
+
+def _no_such(key: str) -> Fault:
+    return _wrong(key, "there is no such option", key, [*option_keys(), *groups()], "")
 
 
 def _wrong(key: str, problem: str, found: str, allowed: Sequence[str], prefix: str) -> Fault:
     near = difflib.get_close_matches(found, allowed, n=1, cutoff=0.5)
-    listed = f"one of {', '.join(allowed)}" if len(allowed) <= 12 else "`xlatrain train --help` lists them all"
-    cure = f"did you mean {prefix}{near[0]}? ({listed})" if near else f"take {listed}"
-    return Fault(key, problem, cure)
+    few = len(allowed) <= 12
+    listed = f"one of {', '.join(allowed)}" if few else "`xlatrain train --help` lists them all"
+    if near:
+        return Fault(key, problem, f"did you mean {prefix}{near[0]}? ({listed})")
+    return Fault(key, problem, f"take {listed}" if few else listed)
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """Why something does not compose, in a line: Hydra says where and keeps the reason as the cause."""
     return str(error.__cause__ or error).strip().splitlines()[0]

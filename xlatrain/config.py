@@ -225,6 +225,16 @@ class RunConfig:
 
 
 @dataclass
+class SweepConfig:
+    objective: str = option(
+        "top1",
+        "what the jobs of a sweep (-m) return to a sweeper that chooses as it goes, as Optuna's, and by what "
+        "the table marks the best",
+        choices=("top1", "top5", "loss", "images_per_second", "wall_seconds"),
+    )
+
+
+@dataclass
 class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = MISSING
@@ -240,6 +250,7 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     run: RunConfig = field(default_factory=RunConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
     weights: str | None = option(
         None,
         "xlatrain eval: the weights.safetensors to evaluate, or the weights_raw.safetensors beside it; model, size, "

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 import torch
 from rich.table import Table
 
-from xlatrain.compose import compose_config, register_schemas
+from xlatrain.compose import compose_config, find_faults, register_schemas
 from xlatrain.data.order import Position
 from xlatrain.data.sharded import ShardedSplit, TrainStream
 from xlatrain.data.stage import Place, Stage
 from xlatrain.data.workers import WorkerBatches
 from xlatrain.errors import EXIT_DONE, ConfigError, Fault
-from xlatrain.jobs import find_faults
 from xlatrain.preflight import Plan, check_train
 from xlatrain.telemetry.console import make_console, stamped_lines
 from xlatrain.user_cache import InputFigure, keep_input_figure

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,18 +14,21 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig
 from rich.table import Table
 
 from xlatrain import runs
 from xlatrain.check_eval import check_eval
-from xlatrain.compose import CONF, compose_config, given_keys, register_schemas, sweep_jobs, to_config
+from xlatrain.compose import CONF, compose_config, find_faults, given_keys, reason, register_schemas, to_config
 from xlatrain.config import Config
+from xlatrain.credentials import masked
 from xlatrain.errors import EXIT_DONE, EXIT_FAILED, ConfigError, Fault, ReplicaError
 from xlatrain.preflight import Plan, check_train
 from xlatrain.show import show_schedule
+from xlatrain.sweeps import LESS_IS_BETTER, check_sweep
 from xlatrain.telemetry.console import make_console
-from xlatrain.telemetry.run_folder import claimed_folder
+from xlatrain.telemetry.run_folder import claimed_folder, write_json
 from xlatrain.verbs import take_flags
 
 Check = Callable[[Config], Plan]
@@ -68,55 +73,71 @@ def _picture(path: Path) -> list[Fault]:
     return []
 
 
-def find_faults(overrides: Sequence[str], check: Check) -> list[Fault]:
-    """All that is wrong with a job: with its overrides, and with what the sound ones of them come to."""
-    faults: list[Fault] = []
-    try:
-        config, _ = compose_config(overrides)
-    except ConfigError as error:
-        faults += error.faults
-        try:
-            config, _ = compose_config(error.usable, fill=True)
-        except ConfigError:
-            return faults
-    try:
-        check(config)
-    except ConfigError as error:
-        known = {f.key for f in faults}
-        faults += [f for f in error.faults if f.key not in known]
-    return faults
-
-
 def _sweep(run: Run, check: Check, overrides: list[str]) -> int:
-    """Check all jobs of a sweep, hand it to Hydra (its sweeper and launcher apply), print a table of results."""
-    all_jobs = sweep_jobs([o for o in overrides if not o.startswith("hydra")])
-    faults: list[Fault] = []
-    for overrides_of_job in all_jobs:
-        faults += [f for f in find_faults(overrides_of_job, check) if f not in faults]
-    if faults:
-        raise ConfigError(*faults)
-    first, _ = compose_config(all_jobs[0])
+    """Check a sweep, hand it to Hydra (its sweeper and launcher apply), print a table of results."""
+    sweep = check_sweep(overrides, check)
+    first, objective = sweep.first, sweep.first.sweep.objective
+    if run is runs.evaluate and objective == "images_per_second":
+        raise ConfigError(Fault("sweep.objective", "an evaluation does not measure images_per_second", "take top1"))
     name = first.run.name or runs.free_name(first.run.root, "sweep")
 
-    def job(composed: DictConfig) -> None:
+    def job(composed: DictConfig) -> float | None:
+        """Returns the objective. A failure is told to a sweeper that learns from it; the basic one it would end."""
         job_overrides = list(HydraConfig.get().overrides.task)
         number = HydraConfig.get().job.num
         sys.stderr.write(f"\njob {number}: {' '.join(job_overrides)}\n")
         try:
-            run(to_config(composed), job_overrides, f"{name}/{number}")
-        except ReplicaError as error:
-            sys.stderr.write(f"\n{error.report.rstrip()}\n")
-            if error.exit_code > 128:
+            return run(to_config(composed), job_overrides, f"{name}/{number}")[objective]
+        except Exception as error:
+            _tell(error, folder / str(number), job_overrides)
+            if isinstance(error, ReplicaError) and error.exit_code > 128:
                 raise SystemExit(error.exit_code) from None
+            if sweep.listed:
+                return None
+            raise
 
-    argv = sys.argv
     with claimed_folder(first.run.root, name) as folder:
-        sys.argv = ["xlatrain", "-m", f"hydra.sweep.dir='{folder}'", *overrides]
-        try:
-            hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
-        finally:
-            sys.argv = argv
-        return _print_results(folder)
+        failed = _run_hydra(job, [f"hydra.sweep.dir={_quoted(folder)}", *overrides, *sweep.settings])
+        if not any(folder.glob("*/")):
+            shutil.rmtree(folder)
+            raise ConfigError(Fault("hydra", failed or "the sweeper chose no job", "correct hydra.sweeper or launcher"))
+        if failed:
+            sys.stderr.write(f"\nthe sweep ended early: {failed}\n")
+        return max(_print_results(folder, objective), EXIT_FAILED if failed else EXIT_DONE)
+
+
+def _run_hydra(job: Callable[[DictConfig], float | None], overrides: list[str]) -> str:
+    """Have Hydra run the jobs of a multirun. Returns why it ended early, in a line; empty if it did not."""
+    argv, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv, os.environ["HYDRA_FULL_ERROR"] = ["xlatrain", "-m", *overrides], "1"  # raise, do not print and exit
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
+    except Exception as error:
+        return f"{type(error).__name__}: {reason(error)}"
+    finally:
+        sys.argv = argv
+        del os.environ["HYDRA_FULL_ERROR"]
+        if full is not None:
+            os.environ["HYDRA_FULL_ERROR"] = full
+    return ""
+
+
+def _quoted(path: Path) -> str:
+    """A path as the value of an override."""
+    return QuotedString(str(path), Quote.single).with_quotes()
+
+
+def _tell(error: Exception, folder: Path, overrides: list[str]) -> None:
+    """Say why a job failed, and see that its folder says so too."""
+    report = error.report.rstrip() if isinstance(error, ReplicaError) else str(error)
+    if not isinstance(error, (ReplicaError, ConfigError)):
+        report = "".join(traceback.format_exception(error)).rstrip()
+    sys.stderr.write(f"\n{report}\n")
+    if not (folder / "summary.json").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        last = report.splitlines()[0 if isinstance(error, ConfigError) else -1]
+        about = {"run": str(folder), "overrides": overrides}
+        write_json(folder / "summary.json", masked({"status": "failed", "error": last, **about}))
 
 
 def print_summary(summary: dict[str, Any]) -> None:
@@ -148,29 +169,35 @@ def _fraction(value: float | None) -> str:
     return "nan" if value is None else f"{value:.4f}"
 
 
-def _print_results(folder: Path) -> int:
-    """The table that ends a sweep, the best top-1 marked. Returns the exit code."""
+def _print_results(folder: Path, objective: str) -> int:
+    """The table that ends a sweep, the best marked. Returns the exit code."""
     files = sorted(folder.glob("*/summary.json"), key=lambda p: int(p.parent.name))
     summaries = [json.loads(p.read_text()) for p in files]
-    best = max((s["top1"] for s in summaries if s.get("top1") is not None), default=None)
+    values = [s[objective] for s in summaries if s["status"] == "done" and s[objective] is not None]
+    best = (min if objective in LESS_IS_BETTER else max)(values, default=None)
     common = set.intersection(*(set(s["overrides"]) for s in summaries)) if len(summaries) > 1 else set()
     table = Table(box=None, pad_edge=False)
     for heading in ("job", "overrides", "status", "top-1", "top-5", "loss", "images/s", "seconds"):
         table.add_column(heading, no_wrap=heading != "overrides", overflow="fold")
     for s in summaries:
         own = " ".join(o for o in s["overrides"] if o not in common)
-        results = [s.get("error", "")]
+        results = []
         if s["status"] == "done":
-            mark = " best" if s["top1"] == best else ""
-            results = [
-                _fraction(s["top1"]) + mark,
-                _fraction(s["top5"]),
-                _fraction(s["loss"]),
-                str(s.get("images_per_second", "")),
-                f"{s['wall_seconds']:.1f}",
-            ]
+            shown = {
+                "top1": _fraction(s["top1"]),
+                "top5": _fraction(s["top5"]),
+                "loss": _fraction(s["loss"]),
+                "images_per_second": str(s.get("images_per_second", "")),
+                "wall_seconds": f"{s['wall_seconds']:.1f}",
+            }
+            if best is not None and s[objective] == best:
+                shown[objective] += " best"
+            results = list(shown.values())
         table.add_row(Path(s["run"]).name, own, s["status"], *results)
     console = make_console()
     console.print(f"\n{folder}" + (f": {' '.join(sorted(common))}" if common else ""))
     console.print(table)
+    for s in summaries:
+        if s["status"] != "done":
+            console.print(f"job {Path(s['run']).name}: {s.get('error', s['status'])}", soft_wrap=True)
     return EXIT_DONE if summaries and all(s["status"] == "done" for s in summaries) else EXIT_FAILED

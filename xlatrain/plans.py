@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from xlatrain.compose import compose_config, groups, register_schemas, sweep_jobs
+from xlatrain.compose import compose_config, groups, register_schemas
 from xlatrain.config import Config
 from xlatrain.credentials import masked
 from xlatrain.errors import EXIT_DONE, EXIT_FAILED, ConfigError, Fault, ReplicaError
@@ -24,6 +24,7 @@ from xlatrain.plan.search import largest_fitting
 from xlatrain.plan.table import print_comparison
 from xlatrain.preflight import Plan, check_train
 from xlatrain.runs import free_name
+from xlatrain.sweeps import sweep_jobs
 from xlatrain.telemetry.console import stamped_lines
 from xlatrain.telemetry.run_folder import claimed_folder
 from xlatrain.user_cache import user_cache

@@ -14,8 +14,9 @@ from xlatrain.contradictions import find_contradictions
 from xlatrain.data.dataset import Dataset, open_dataset
 from xlatrain.errors import ConfigError, Fault
 from xlatrain.lengths import Lengths
+from xlatrain.model_check import find_model_faults
 from xlatrain.models.bn_groups import group_size, replica_groups
-from xlatrain.models.tiles import Grid, choose_grid, stem_size
+from xlatrain.models.tiles import Grid
 from xlatrain.optim.schedule import ScheduleSpec
 from xlatrain.resolve import check_durations, resolve_lengths, resolve_scaling, resolve_schedule
 from xlatrain.words import counted
@@ -64,12 +65,12 @@ def check_run(config: Config, training: bool) -> Plan:
     config = _with_workers(config)
     try:
         dataset = open_dataset(config.data, config.augment)
-        tiles, model_faults = _model(config, dataset.num_classes)
+        tiles, model_faults = find_model_faults(config, dataset.num_classes)
         faults += model_faults
         if dataset.val.samples == 0:
             raise ConfigError(Fault("data.val_examples", "0 leaves the validation set empty", "take 1 or more"))
     except ConfigError as error:
-        faults += [*error.faults, *_model(config, config.data.num_classes or 10)[1]]
+        faults += [*error.faults, *find_model_faults(config, config.data.num_classes or 10)[1]]
     if training and (duration_faults := check_durations(config)):
         faults += duration_faults
     elif training and sound:
@@ -100,7 +101,7 @@ def _phase_plans(plan: Plan) -> tuple[Plan, ...]:
         data = replace(plan.config.data, image_size=phase.image_size)
         config = replace(plan.config, data=data, train=replace(plan.config.train, global_batch=phase.global_batch))
         group, group_faults = _bn_group(config)
-        tiles, model_faults = _model(config, plan.dataset.num_classes)
+        tiles, model_faults = find_model_faults(config, plan.dataset.num_classes)
         faults += group_faults + model_faults
         plans.append(replace(plan, config=config, bn_group=group, tiles=tiles))
     if faults:
@@ -214,39 +215,3 @@ def _bn_group(config: Config) -> tuple[int, list[Fault]]:
         problem, _, cure = str(error).partition("; ")
         return 1, [Fault("model.sync_bn_group", problem, cure or "take another size, or no cluster.torus_width")]
     return size, []
-
-
-def _model(config: Config, num_classes: int) -> tuple[Grid, list[Fault]]:
-    """Whether timm can build the model, and how its first layers are tiled."""
-    whole = Grid(1, 1)
-    if config.data.image_size < 1:
-        return whole, []
-    import timm
-
-    from xlatrain.models.build import check_model, nearest_names
-
-    if config.model.name.partition(".")[0] not in timm.list_models():
-        near = nearest_names(config.model.name)
-        cure = f"did you mean {', '.join(near)}?" if near else "see timm.list_models()"
-        return whole, [Fault("model.name", f"timm has no model {config.model.name!r}", cure)]
-    try:
-        model = check_model(config.model, num_classes, config.data.image_size)
-    except ValueError as error:
-        cure = "correct model.kwargs or the option"
-        return whole, [Fault("model", f"timm cannot build {config.model.name}: {error}", cure)]
-    return _tiles(config, stem_size(model, config.data.image_size))
-
-
-def _tiles(config: Config, size: int | None) -> tuple[Grid, list[Fault]]:
-    """How the first layers are tiled; size: of the images after the stem, None where tiles are not possible."""
-    tiles, whole = config.model.tiles, Grid(1, 1)
-    if tiles == 1 or (tiles is None and (size is None or config.cluster.platform == "cpu")):
-        return whole, []
-    if size is None:
-        problem = f"the first layers of {config.model.name} at {config.data.image_size} pixels cannot be tiled"
-        return whole, [Fault("model.tiles", problem, "take model.tiles=1 or leave it out")]
-    images = config.train.global_batch // max(1, config.cluster.replicas * config.gradient.accumulate)
-    try:
-        return choose_grid(max(1, images), size, tiles), []
-    except ValueError as error:
-        return whole, [Fault("model.tiles", str(error), "take model.tiles=1 or another number")]

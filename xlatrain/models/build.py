@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import textwrap
+import warnings
 from typing import Any
 
 import timm
@@ -23,9 +25,29 @@ def build_model(config: ModelConfig, num_classes: int, image_size: int, seed: in
 
 
 def check_model(config: ModelConfig, num_classes: int, image_size: int) -> nn.Module:
-    """Build the model without memory or numbers; raises ValueError as build_model does."""
-    with torch.device("meta"):
-        return _create(config, num_classes, image_size)
+    """Build the model without memory or numbers, and see what it makes of an image. Raises ValueError as build_model
+    does, and for a model that cannot take images of this size or gives no logits."""
+    with torch.device("meta"), warnings.catch_warnings():
+        # Weights of a file are compared with the model's in name and shape; torch says of each that it copies nothing.
+        warnings.filterwarnings("ignore", ".*copying from a non-meta parameter")
+        model = _create(config, num_classes, image_size)
+        _see_logits(model, num_classes, image_size)
+    return model
+
+
+def _see_logits(model: nn.Module, num_classes: int, image_size: int) -> None:
+    """Pass one image through a model without memory. Raises ValueError."""
+    try:
+        with torch.no_grad():
+            logits = model.eval()(torch.empty(1, 3, image_size, image_size))
+    except Exception as error:
+        if isinstance(error, NotImplementedError) or "meta" in str(error):
+            return  # it has an operation that needs numbers: the run will show
+        raise ValueError(f"it cannot take an image of {image_size} x {image_size} pixels: {_cause(error)}") from error
+    finally:
+        model.train()
+    if getattr(logits, "shape", None) != (1, num_classes):
+        raise ValueError(f"it gives no {num_classes} logits for an image")
 
 
 def nearest_names(name: str) -> list[str]:
@@ -51,11 +73,18 @@ def timm_arguments(config: ModelConfig, num_classes: int, image_size: int) -> di
 def _create(config: ModelConfig, num_classes: int, image_size: int) -> nn.Module:
     try:
         model = timm.create_model(**timm_arguments(config, num_classes, image_size))
-    except (RuntimeError, TypeError, AssertionError) as error:
-        raise ValueError(str(error).splitlines()[0]) from error
+    except Exception as error:  # whatever timm, torch or a reader of weights make of the arguments
+        raise ValueError(_cause(error)) from error
     if config.zero_init_residual and not zero_residuals(model):
         raise ValueError("it has no residual block that ends with a batch norm, so zero_init_residual has no effect")
     return model
+
+
+def _cause(error: Exception) -> str:
+    """What an error says, in one line of reasonable length: torch names what does not fit from its second line on."""
+    lines = [textwrap.shorten(line, 240, placeholder=" ...") for line in str(error).splitlines() if line.strip()]
+    plain = isinstance(error, (RuntimeError, TypeError, ValueError, AssertionError, OSError)) and lines
+    return ": ".join(["" if plain else type(error).__name__, " ".join(lines[:4])]).strip(": ")
 
 
 def zero_residuals(model: nn.Module) -> int:

@@ -52,6 +52,9 @@ def launch(
     ):
         from torch_xla.distributed import xla_multiprocessing as xmp  # reads the environment, so not before
 
+        if multiprocessing.get_start_method(allow_none=True) not in (None, *multiprocessing.get_all_start_methods()):
+            # A worker of joblib hands its own method, loky, to its children, who do not know it.
+            multiprocessing.set_start_method("spawn", force=True)
         problem: BaseException | None = None
         multiprocessing.util.get_temp_dir()  # the children's is in it: they end without cleaning up
         try:
