@@ -365,6 +365,48 @@ def test_the_default_warm_up_gives_way_to_a_short_run_and_says_so(overrides, ste
 
 
 @pytest.mark.parametrize(
+    ("overrides", "key", "cure"),
+    [
+        ([], "cluster.replicas", "take cluster.replicas=6 or fewer, and a train.global_batch of at most 6"),
+        (["train.global_batch=4"], "cluster.replicas", "take cluster.replicas=6 or fewer"),
+        (["cluster.replicas=2", "gradient.accumulate=4"], "cluster.replicas", "take cluster.replicas=1 or fewer"),
+        (["cluster.replicas=2", "gradient.accumulate=8"], "cluster.replicas", "gradient.accumulate=6 or less, and cl"),
+        (["cluster.replicas=3"], "train.global_batch", "take train.global_batch=6"),
+        (["cluster.replicas=4"], "train.global_batch", "take train.global_batch=4 or less"),
+        (["cluster.replicas=4", "train.global_batch=7"], "train.global_batch", "take train.global_batch=4"),
+    ],
+)
+def test_a_cure_for_a_small_data_set_is_one(overrides, key, cure):
+    small = ["data=synthetic", "data.train_examples=6", "data.image_size=32"]
+    (fault,) = find_faults([*small, *overrides], check_train)
+    assert fault.key == key
+    assert cure in fault.cure
+    assert "=0" not in fault.cure
+
+
+@pytest.mark.parametrize(
+    ("override", "cure"),
+    [
+        ("=3", "write key=value"),
+        ("xyzzy.plugh=1", "`xlatrain train --help` lists them all"),
+        ("cluster=qqq", "`xlatrain train --help` lists them all"),
+        ("data.eval_ratio=nan", "give a finite one, or null"),
+        ("gradient.clip=agcc", "did you mean gradient.clip=agc?"),
+        ("data.on_error=never", "take one of these"),
+        ("augment.jitter=[0.4,nan,0.4]", "give brightness"),
+        ("data.mean=[0.5,inf,0.5]", "see conf/data"),
+        ("optimizer=lamb optimizer.max_grad_norm=0", "take more than 0, or null"),
+        ("augment.sizes=[{until: 1ep, size: 32, batch: -1}, {size: 32}]", "take 1 to 16,777,216"),
+        ("augment.sizes=[{until: 1ep, size: 32, batch: 12}, {size: 32}]", "take a multiple of 8, as 16"),
+        ("model=efficientnet_b0 data.image_size=32 model.tiles=3", "take one of 1, 2, 4, 8"),
+    ],
+)
+def test_a_cure_can_be_followed(override, cure):
+    (fault,) = find_faults([override] if "{" in override else override.split(), check_train)
+    assert fault.cure.startswith(cure)
+
+
+@pytest.mark.parametrize(
     ("made", "words"),
     [
         (lambda path: write_weights(path, "test_resnet", 10), ["Missing key(s)", "conv_stem.weight", "10 classes"]),

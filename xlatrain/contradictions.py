@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from xlatrain.config import AugmentConfig, Config, ShardsConfig
 from xlatrain.errors import Fault
 
@@ -26,7 +28,7 @@ def find_contradictions(config: Config) -> list[Fault]:
          "schedule.warmup_lr", "0 all along the warm-up trains nothing", "give schedule.warmup_lr"),
         (c.lr_per_256 is not None and c.base_batch != 256, "scaling.base_batch", "belongs to base_lr; lr_per_256 is "
          "for a batch of 256", "take scaling.base_lr instead of lr_per_256"),
-        (bool(a.jitter) and (len(a.jitter) != 3 or min(a.jitter) < 0), "augment.jitter",
+        (bool(a.jitter) and (len(a.jitter) != 3 or not all(0 <= j < math.inf for j in a.jitter)), "augment.jitter",
          f"{a.jitter} are not three numbers from 0 on", "give brightness, contrast and saturation: [0.4,0.4,0.4]"),
         (a.policy != "randaugment" and any(getattr(a, k) != getattr(AugmentConfig, k) for k in ra), "augment",
          f"layers, magnitude and probability are RandAugment's, and the policy is {a.policy}",

@@ -74,7 +74,8 @@ def _tiles(config: Config, size: int | None) -> tuple[Grid, list[Fault]]:
     try:
         return choose_grid(max(1, images), size, tiles), []
     except ValueError as error:
-        return whole, [Fault("model.tiles", str(error), "take model.tiles=1 or another number")]
+        problem, _, cure = str(error).partition("; ")
+        return whole, [Fault("model.tiles", problem, cure)]
 
 
 def _image_memory(config: Config) -> Fault | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 import os
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from xlatrain.model_check import find_model_faults
 from xlatrain.models.bn_groups import group_size, replica_groups
 from xlatrain.models.tiles import Grid
 from xlatrain.optim.schedule import ScheduleSpec
-from xlatrain.resolve import check_durations, resolve_lengths, resolve_scaling, resolve_schedule
+from xlatrain.resolve import check_durations, resolve_lengths, resolve_scaling, resolve_schedule, too_few_images
 from xlatrain.words import counted
 
 
@@ -52,7 +53,6 @@ def check_run(config: Config, training: bool) -> Plan:
     faults = _values(config)
     sound = not faults
     faults += _environment() + _run_folder(config) + find_contradictions(config)
-    faults += _batches(config) if training else []
     if training and config.weights is not None:
         faults.append(
             Fault("weights", "is what `xlatrain eval` evaluates; training starts from a seed", "leave it out")
@@ -68,9 +68,10 @@ def check_run(config: Config, training: bool) -> Plan:
         tiles, model_faults = find_model_faults(config, dataset.num_classes)
         faults += model_faults
         if dataset.val.samples == 0:
-            raise ConfigError(Fault("data.val_examples", "0 leaves the validation set empty", "take 1 or more"))
+            faults.append(Fault("data.val_examples", "0 leaves the validation set empty", "take 1 or more"))
     except ConfigError as error:
         faults += [*error.faults, *find_model_faults(config, config.data.num_classes or 10)[1]]
+    faults += _batches(config, dataset.train.samples if dataset else None) if training else []
     if training and (duration_faults := check_durations(config)):
         faults += duration_faults
     elif training and sound:
@@ -79,7 +80,8 @@ def check_run(config: Config, training: bool) -> Plan:
             lengths = resolve_lengths(config, dataset.train.samples) if dataset else None
             schedule = resolve_schedule(config, lengths) if lengths else None
         except ConfigError as error:
-            faults += error.faults
+            known = {fault.key for fault in faults}
+            faults += [fault for fault in error.faults if fault.key not in known]
     if faults:
         raise ConfigError(*faults)
     plan = Plan(
@@ -130,18 +132,22 @@ def _values(config: Config) -> list[Fault]:
         allowed, low, high, below = (field.metadata[k] for k in ("choices", "low", "high", "below"))
         if value is None:
             continue
+        null = ", or null" if field.default is None else ""
         if allowed and value not in allowed:
-            faults.append(Fault(key, f"{value!r} is not one of {', '.join(allowed)}", f"take {key}={allowed[0]}"))
+            near = difflib.get_close_matches(str(value), allowed, n=1)
+            cure = f"did you mean {key}={near[0]}?" if near else f"take one of these{null}"
+            faults.append(Fault(key, f"{value!r} is not one of {', '.join(allowed)}", cure))
         elif isinstance(value, float) and not math.isfinite(value):
-            faults.append(Fault(key, f"{value} is no finite number", f"take {key}={field.default}"))
+            faults.append(Fault(key, f"{value} is no finite number", f"give a finite one{null}"))
         elif low is not None and not (low <= value <= _or_inf(high) and value < _or_inf(below)):
             upper = (
                 f" to {high}" if high is not None else f" up to but not {below}" if below is not None else " or more"
             )
-            faults.append(Fault(key, f"{value} is out of range", f"take {low}{upper}"))
+            allowed = "more than 0" if 0 < low < 1e-6 else f"{low}{upper}"
+            faults.append(Fault(key, f"{value} is out of range", f"take {allowed}{null}"))
     for key, low in (("mean", float("-inf")), ("std", 0.0)):
         values = getattr(config.data, key)
-        if len(values) != 3 or not all(v > low for v in values):
+        if len(values) != 3 or not all(low < v < math.inf for v in values):
             what = "three numbers" if key == "mean" else "three numbers above 0"
             faults.append(Fault(f"data.{key}", f"{values} are not {what}, one per channel", "see conf/data"))
     return faults
@@ -188,12 +194,16 @@ def _environment() -> list[Fault]:
     ]
 
 
-def _batches(config: Config) -> list[Fault]:
+def _batches(config: Config, samples: int | None) -> list[Fault]:
+    """Whether a batch divides among replicas and micro-batches. samples: training images, if they are known."""
     batch, replicas, parts = config.train.global_batch, config.cluster.replicas, config.gradient.accumulate
     share = replicas * parts
     if share < 1 or batch < 1 or batch % share == 0:
         return []
-    near = sorted({max(1, batch // share) * share, -(-batch // share) * share})
+    if samples is not None and (fault := too_few_images(config, samples)):
+        return [fault]
+    most = math.inf if samples is None else samples // share * share
+    near = sorted({min(most, max(1, batch // share) * share), min(most, -(-batch // share) * share)})
     return [
         Fault(
             "train.global_batch",

@@ -42,13 +42,30 @@ def resolve_phases(config: Config, samples: int) -> tuple[Phase, ...]:
     for i, entry in enumerate(entries):
         batch = entry.get("batch", config.train.global_batch)
         if batch > samples:
-            fits = samples // config.cluster.replicas * config.cluster.replicas
-            key = f"augment.sizes[{i}].batch" if "batch" in entry else "train.global_batch"
-            raise ConfigError(Fault(key, f"{batch} is more than the {samples} training images", f"take {fits} or less"))
+            if fault := too_few_images(config, samples):
+                raise ConfigError(fault)
+            share = config.cluster.replicas * config.gradient.accumulate
+            key, cure = f"augment.sizes[{i}].batch", f"take {samples // share * share} or less"
+            if "batch" not in entry:
+                key, cure = "train.global_batch", cure.replace("take ", "take train.global_batch=")
+            raise ConfigError(Fault(key, f"{batch} is more than the {samples} training images", cure))
         first = whole_steps(samples, tuple(phases), parse_duration(entries[i - 1]["until"])) if phases else 0
         size, area = entry.get("size", config.data.image_size), entry.get("min_area", config.augment.min_area)
         phases.append(Phase(first, batch, size, float(area), float(entry.get("lr", 1))))
     return tuple(phases)
+
+
+def too_few_images(config: Config, samples: int) -> Fault | None:
+    """A data set that has not one image for each replica and micro-batch: no batch is small enough."""
+    replicas, parts = config.cluster.replicas, config.gradient.accumulate
+    if samples >= replicas * parts:
+        return None
+    each = f"{replicas} replicas" + (f" of {parts} micro-batches" if parts > 1 else "")
+    problem = f"a step of {each} takes at least {replicas * parts} images, and there are {samples} to train on"
+    cure = f"take cluster.replicas={max(1, samples // parts)} or fewer"
+    if samples < parts:
+        cure = f"take gradient.accumulate={samples} or less, and cluster.replicas=1"
+    return Fault("cluster.replicas", problem, f"{cure}, and a train.global_batch of at most {samples}")
 
 
 def _phase_faults(config: Config, entries: list[Any]) -> list[Fault]:
@@ -75,9 +92,10 @@ def _phase_faults(config: Config, entries: list[Any]) -> list[Fault]:
             value = entry.get(name, low)
             kind = int if name in ("size", "batch") else (int, float)
             if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
-                faults.append(Fault(f"{key}.{name}", f"{value!r} is out of range", f"take {low} to {high:g}"))
+                faults.append(Fault(f"{key}.{name}", f"{value!r} is out of range", f"take {low} to {high:,.0f}"))
             elif name == "batch" and "batch" in entry and value % share:
-                faults.append(Fault(f"{key}.batch", f"{value} does not divide into {share} parts", "take a multiple"))
+                cure = f"take a multiple of {share}, as {-(-value // share) * share}"
+                faults.append(Fault(f"{key}.batch", f"{value} does not divide into {share} parts", cure))
         if ends and "until" in entry:
             run = parse_duration(config.train.duration)
             if run.unit == "ep" and run.amount > last:

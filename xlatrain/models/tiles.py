@@ -44,7 +44,8 @@ def choose_grid(images: int, size: int, tiles: int | None = None) -> Grid:
     if tiles is not None:
         exact = [grid for grid in found if grid.tiles == tiles]
         if not exact:
-            raise ValueError(f"{tiles} tiles do not divide an image of {size} x {size}")
+            counts = ", ".join(str(n) for n in sorted({grid.tiles for grid in found}))
+            raise ValueError(f"{tiles} tiles do not divide an image of {size} x {size}; take one of {counts}")
         return min(exact, key=lambda g: g.rows)
     fitting = [grid for grid in found if grid.tiles * images <= LANES and size // grid.rows >= 8]
     return max(fitting, key=lambda g: (g.tiles, -g.rows), default=Grid(1, 1))
