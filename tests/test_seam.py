@@ -36,6 +36,7 @@ LEVEL = {name: level for level, floor in enumerate(FLOORS) for name in floor} | 
     "config_cluster": -1,
     "config_data": -1,
     "user_cache": -1,
+    "temporary": -1,
 }
 
 

@@ -1,5 +1,6 @@
 """A run that is stopped, at whatever moment, ends at once and leaves nothing behind; two of one name keep apart."""
 
+import contextlib
 import json
 import os
 import signal
@@ -74,6 +75,20 @@ def test_a_failing_or_killed_run_takes_its_loaders_with_it(tmp_path, overrides):
         process.kill()
     process.wait(timeout=60)
     wait_for(lambda: not left_behind(tmp_path), 15)
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]  # no temporary files, which the children clear
+
+
+def test_what_a_run_leaves_that_was_killed_with_all_its_children_the_next_command_clears(tmp_path):
+    process = start(tmp_path)
+    wait_for(lambda: len(metrics(tmp_path)) > 2)
+    for number in sorted((int(path.name) for path in Path("/proc").glob("[0-9]*")), reverse=True):  # children first
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/{number}/cwd") == str(tmp_path):
+                os.kill(number, signal.SIGKILL)
+    process.wait(timeout=20)
+    assert len(list(tmp_path.iterdir())) == 2
+    start(tmp_path, "no.such=option").wait(timeout=60)
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 
 def test_a_second_run_of_the_same_name_is_refused_while_the_first_goes_on(tmp_path):

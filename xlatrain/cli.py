@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from xlatrain.errors import EXIT_CONFIG, EXIT_DONE, ConfigError, ReplicaError
 from xlatrain.telemetry.console import make_console, wrapped
+from xlatrain.temporary import temporary_files
 from xlatrain.verbs import HELP, VERBS, take_flags
 
 
@@ -19,25 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _overview()
         if verb not in VERBS:
             return _unknown_verb(verb)
-        if verb == "shards":
-            from xlatrain.pack.verbs import shards
-
-            return shards(rest)
-        if set(rest) & set(HELP.names):
-            from xlatrain.help import print_options
-
-            return print_options(verb, _words(verb, rest))
-        if verb == "plan":
-            from xlatrain.plans import plan
-
-            return plan(rest)
-        if verb == "data":
-            from xlatrain.input_bench import data
-
-            return data(rest)
-        from xlatrain.jobs import run_jobs, show
-
-        return show(rest) if verb == "show" else run_jobs(verb, rest)
+        with temporary_files():
+            return _run(verb, rest)
     except ConfigError as error:
         what = "arguments" if verb == "shards" else "configuration; nothing was started"
         _say(f"xlatrain {verb}: {_count(len(error.faults))} in the {what}.")
@@ -49,6 +33,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 130
+
+
+def _run(verb: str, rest: list[str]) -> int:
+    """A verb with its arguments. What it needs is imported here: `xlatrain --help` needs none of it."""
+    if verb == "shards":
+        from xlatrain.pack.verbs import shards
+
+        return shards(rest)
+    if set(rest) & set(HELP.names):
+        from xlatrain.help import print_options
+
+        return print_options(verb, _words(verb, rest))
+    if verb == "plan":
+        from xlatrain.plans import plan
+
+        return plan(rest)
+    if verb == "data":
+        from xlatrain.input_bench import data
+
+        return data(rest)
+    from xlatrain.jobs import run_jobs, show
+
+    return show(rest) if verb == "show" else run_jobs(verb, rest)
 
 
 def _words(verb: str, arguments: Sequence[str]) -> list[str]:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from xlatrain.errors import ReplicaError
+from xlatrain.temporary import clear_left_behind, temporary_files
 from xlatrain.words import counted
 
 _FAILURE, _RESULT, _GROUP = "failure.txt", "result.pickle", "group-"
@@ -46,7 +47,8 @@ def launch(
     Raises ReplicaError, with the traceback of the replica that failed first, within seconds of the failure.
     """
     with (
-        tempfile.TemporaryDirectory(prefix="xlatrain-") as channel,
+        temporary_files() as folder,
+        tempfile.TemporaryDirectory(prefix="xlatrain-", dir=folder) as channel,
         _environment(platform, replicas, environment or {}),
         _signals() as received,
     ):
@@ -56,7 +58,6 @@ def launch(
             # A worker of joblib hands its own method, loky, to its children, who do not know it.
             multiprocessing.set_start_method("spawn", force=True)
         problem: BaseException | None = None
-        multiprocessing.util.get_temp_dir()  # the children's is in it: they end without cleaning up
         try:
             if not received:
                 xmp.spawn(_replica_main, args=(target, args, channel, os.getpid(), replicas))
@@ -84,7 +85,7 @@ def _replica_main(index: int, target: str, args: tuple, channel: str, parent: in
                 f"cluster.replicas={expected}, but PyTorch/XLA sees {counted(replica.world_size, 'device')}"
             )
         if replica.local_ordinal == 0:
-            threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
+            threading.Thread(target=_die_with, args=(parent, Path(channel)), daemon=True).start()
         module, _, name = target.partition(":")
         result = getattr(importlib.import_module(module), name)(replica, *args)
         if replica.is_first:
@@ -122,11 +123,14 @@ def _failure_report(channel: Path, error: BaseException) -> str:
     )
 
 
-def _die_with(parent: int) -> None:
-    """End this process when its parent is gone, so that no orphan keeps the devices."""
+def _die_with(parent: int, channel: Path) -> None:
+    """End this process when its parent is gone, so that no orphan keeps the devices, nor temporary files stay."""
     while os.getppid() == parent:
         time.sleep(1)
-    os.killpg(os.getpgrp(), signal.SIGKILL)
+    try:
+        clear_left_behind(channel.parent.parent)
+    finally:
+        os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
 def _lead_group(channel: Path) -> None:
