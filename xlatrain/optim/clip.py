@@ -19,23 +19,34 @@ def clip_norm(grads: torch.Tensor, limit: float) -> torch.Tensor:
 
 def norm(x: torch.Tensor) -> torch.Tensor:
     """L2 norm of all values, scaled by the largest so that no square overflows or vanishes; a scalar tensor."""
-    largest = x.abs().max()  # not amax(), which reduces nothing on torch_xla 2.9
-    scale = torch.where(largest > 0, largest, torch.ones_like(largest))
-    return scale * (x / scale).square().sum().sqrt()
+    largest, length = _scaled_norm(x.reshape(-1), (0,))
+    return (largest * length).reshape(())
 
 
 def clip_adaptive(params: torch.Tensor, grads: torch.Tensor, limit: float, layout: Layout) -> torch.Tensor:
-    """AGC (Brock et al., arXiv:2102.06171) with timm's constants: each unit's gradient norm to at most limit times the
-    unit's weight norm (at least 1e-3). A unit is an output channel; a tensor of one dimension is one unit."""
-    weights, clipped = layout.unpack(params), []
+    """AGC (Brock et al., arXiv:2102.06171, eq. 3): the gradient g of each unit with weights w becomes
+    g · limit · max(|w|, 1e-3) / |g| where |g| is above limit · max(|w|, 1e-3).
+
+    A unit is an output channel; a tensor of one dimension is one unit. Right wherever float32 holds g and w, also where
+    a norm is beyond it. A unit that is not finite stays as it is, for the guard of the step to see.
+    """
+    weights, roots = layout.unpack(params), []
     for name, grad in layout.unpack(grads).items():
-        largest = _unit_norms(weights[name]).clamp_min(1e-3) * limit
-        norm = _unit_norms(grad)
-        clipped.append(torch.where(norm < largest, grad, grad * (largest / norm.clamp_min(1e-6))))
-    return layout.pack(clipped)
+        axes = tuple(range(int(grad.ndim > 1), grad.ndim))
+        weight_scale, weight_length = _scaled_norm(weights[name], axes)
+        scale, length = _scaled_norm(grad, axes)
+        largest = (weight_scale * weight_length).clamp_min(1e-3) * limit
+        # The root of the factor, applied twice: the factor itself may be less than float32 holds. Applied to the flat
+        # gradient, which costs B2 0.6 ms less on v3 than tensor by tensor: as much as scaled norms cost.
+        root = torch.sqrt(largest / length) / torch.sqrt(scale)
+        roots.append(torch.where(scale * length > largest, root, torch.ones_like(root)).expand_as(grad))
+    root = layout.pack(roots)
+    return grads * root * root
 
 
-def _unit_norms(tensor: torch.Tensor) -> torch.Tensor:
-    if tensor.ndim <= 1:
-        return tensor.square().sum().sqrt()
-    return tensor.square().sum(tuple(range(1, tensor.ndim)), keepdim=True).sqrt()
+def _scaled_norm(x: torch.Tensor, axes: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    """L2 norms along axes, which are kept with size 1, as two factors: the largest value, 1 where all are zero, and the
+    norm relative to it, which neither overflows nor vanishes. nan where a value is not finite."""
+    largest = x.abs().amax(axes, keepdim=True)
+    scale = torch.where(largest > 0, largest, torch.ones_like(largest))
+    return scale, (x / scale).square().sum(axes, keepdim=True).sqrt()
