@@ -3,9 +3,12 @@
 import math
 
 import pytest
+import timm
 import timm.optim
 import torch
+from torch.func import functional_call
 
+from xlatrain.compose import compose_config, register_schemas
 from xlatrain.config import AdamWConfig, LAMBConfig, LARSConfig, RMSpropTFConfig, SGDConfig
 from xlatrain.layout import LANES, Layout
 from xlatrain.optim import build_optimizer
@@ -13,6 +16,9 @@ from xlatrain.optim.hyper import Hyper, bias_correction
 from xlatrain.optim.lamb import lamb_trust
 from xlatrain.optim.lars import trust_ratio
 from xlatrain.optim.segments import Segments
+from xlatrain.state import model_layout
+
+register_schemas()
 
 SHAPES = {"conv": (8, 3, 3, 3), "wide": (40, 60), "dense": (10, 8), "bias": (10,), "bn.weight": (8,), "bn.bias": (8,)}
 DECAYED = 3
@@ -140,6 +146,57 @@ def test_lars_is_the_published_formula_under_a_changing_rate(config):
     config.weight_decay = WD
     rates = [10 * rate for rate in CHANGING]
     assert follow(run_ours(config, 50, rates), published_lars(config, rates)) < 1e-5
+
+
+def cross_entropy(model, params):
+    images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(5)).to(params["classifier.bias"].dtype)
+    return torch.nn.functional.cross_entropy(functional_call(model, params, (images,)), torch.arange(4))
+
+
+def published_efficientnet_updates(model, params, config, steps):
+    """The TPU EfficientNet's loss (main.py of tensorflow/tpu: weight_decay · sum of v²/2 over the trainable variables
+    without "batch_normalization" in their names) and TensorFlow's RMSProp on all that, in float64."""
+    norms = {n for n, m in model.named_modules() if isinstance(m, torch.nn.BatchNorm2d)}
+    params = {n: p.double() for n, p in params.items()}
+    square, buffer = ({n: torch.full_like(p, v) for n, p in params.items()} for v in (1.0, 0.0))
+    for _ in range(steps):
+        params = {n: p.detach().requires_grad_() for n, p in params.items()}
+        decay = sum(p.square().sum() / 2 for n, p in params.items() if n.rpartition(".")[0] not in norms)
+        (cross_entropy(model.double(), params) + config.weight_decay * decay).backward()
+        for n, p in params.items():
+            square[n] = config.rho * square[n] + (1 - config.rho) * p.grad**2
+            buffer[n] = config.momentum * buffer[n] + config.lr * p.grad / (square[n] + config.eps) ** 0.5
+        params = {n: p.detach() - buffer[n] for n, p in params.items()}
+    return params
+
+
+def our_updates(model, params, config, steps):
+    """The gradient of the cross entropy alone, and our optimizer."""
+    where, optimizer = model_layout(model, config.decayed).parameters, build_optimizer(config)
+    segments, flat = Segments(where, where.segments()), where.pack(params)
+    slots = {name: torch.full_like(flat, value) for name, value in optimizer.slots.items()}
+    for step in range(steps):
+        named = {n: p.clone().requires_grad_() for n, p in where.unpack(flat).items()}
+        grads = where.pack(torch.autograd.grad(cross_entropy(model, named), list(named.values())))
+        hyper = Hyper(torch.tensor(config.lr), torch.tensor(config.momentum), torch.tensor(step + 1.0))
+        flat, slots = optimizer.update(flat, grads, slots, hyper, segments)
+    return where.unpack(flat)
+
+
+def test_rmsprop_decays_what_the_tpu_efficientnet_decays():
+    """All but norms, biases included, as conf/optimizer/rmsprop_tf.yaml says. 1e-5 of a tensor's norm, since gradients
+    here are float32; when weights alone are decayed biases are 1e-3 and more off."""
+    config = compose_config(["optimizer=rmsprop_tf", "optimizer.weight_decay=0.1"])[0].optimizer
+    torch.manual_seed(0)
+    model = timm.create_model("test_efficientnet", num_classes=4).eval()
+    start = {n: torch.randn_like(p) * 0.1 + p.detach() for n, p in model.named_parameters()}
+    ours = our_updates(model, start, config, 5)
+    config.decayed = "weights"
+    weights_alone = our_updates(model, start, config, 5)
+    for name, expected in published_efficientnet_updates(model, start, config, 5).items():
+        assert (ours[name] - expected).norm() < 1e-5 * expected.norm()
+        if name.endswith("bias") and "bn" not in name:
+            assert (weights_alone[name] - expected).norm() > 1e-3 * expected.norm()
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ import timm
 import torch
 import yaml
 from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_digits
 
 from tests.test_shards import damage_image
@@ -193,6 +195,22 @@ def test_evaluation_of_saved_weights_is_the_same_number_on_any_replicas(root, ra
     assert summary["sha256"]["weights.safetensors"] == random_run["sha256"]["weights.safetensors"]
 
 
+def test_bf16_evaluation_ranks_by_float32_logits(root, random_run, tmp_path):
+    """A classifier that says 100 + k/16 for class k whatever the image. In bf16 all ten are 100, and ties count against
+    the model; in float32 nines are right, and five digits in ten are in the top 5."""
+    source = Path(random_run["run"]) / "weights.safetensors"
+    tensors, metadata = load_file(source), safe_open(source, "pt").metadata()
+    tensors["classifier.weight"] = torch.zeros_like(tensors["classifier.weight"])
+    tensors["classifier.bias"] = 100 + torch.arange(10) / 16
+    save_file(tensors, tmp_path / "near.safetensors", metadata)
+    overrides = [f"weights={tmp_path}/near.safetensors", "cluster.replicas=1", "precision=bf16", f"run.root={root}"]
+    summary = runs.evaluate(compose_config(overrides)[0], overrides)
+    assert summary["top1"] == pytest.approx(0.1, abs=0.01)
+    assert summary["top5"] == pytest.approx(0.5, abs=0.01)
+    expected = torch.logsumexp(torch.arange(10) / 16, 0).item() - 4.5 / 16
+    assert summary["loss"] == pytest.approx(expected, abs=1e-3)
+
+
 def test_five_images_on_eight_replicas_are_five_images(root, random_run, tmp_path):
     """Fewer images than replicas, also with worker processes: three replicas see padding alone."""
     samples = [(f"{i}", "png", _png(load_digits().images[i]), i) for i in range(5)]
@@ -255,6 +273,7 @@ def test_gradients_that_stay_not_finite_are_skipped_then_end_the_run(root):
         train(
             root,
             "diverges",
+            "gradient.clip=agc",  # which must not turn what is not finite into something that is
             "optimizer.lr=1e30",
             "schedule.warmup=0step",
             "cluster.replicas=2",

@@ -29,7 +29,12 @@ def test_norms_and_biases_are_exempt_from_decay_unless_asked_for(model):
     assert all(len(exempt[n]) > 1 for n in where.names[: where.decayed])
     assert all(len(exempt[n]) == 1 for n in where.names[where.decayed :])
     assert sorted(where.names) == sorted(n for n, _ in model.named_parameters())
-    assert model_layout(model, decay_norm_and_bias=True).parameters.decayed == len(where.names)
+    not_norm = model_layout(model, decayed="not_norm").parameters
+    assert not_norm.names == where.names
+    kept = not_norm.names[not_norm.decayed :]
+    norms = [n for n, m in model.named_modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert sorted(kept) == sorted(f"{n}.{leaf}" for n in norms for leaf in ("weight", "bias"))
+    assert model_layout(model, decayed="all").parameters.decayed == len(where.names)
 
 
 def test_every_tensor_of_the_model_is_carried_or_saved(model):

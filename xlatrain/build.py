@@ -13,7 +13,8 @@ from xlatrain.data.batch import BatchShape, as_tensors
 from xlatrain.data.stage import Place, Stage
 from xlatrain.models.batch_norm import convert_batch_norm
 from xlatrain.models.bn_groups import replica_groups
-from xlatrain.models.build import build_model, last_layer
+from xlatrain.models.build import build_model
+from xlatrain.models.classifier import convert_classifier, last_layer
 from xlatrain.models.depthwise import DenseDepthwiseConv2d, ShiftDepthwiseConv2d, convert_depthwise
 from xlatrain.models.tiles import tile_first_layers
 from xlatrain.optim import build_optimizer
@@ -52,7 +53,8 @@ def build_host_model(plan: Plan, replica: Replica) -> HostModel:
     groups = replica_groups(replica.world_size, plan.bn_group, config.cluster.torus_width)
     convert_batch_norm(module, groups, plan.bn_group, config.model.bn_momentum, config.model.bn_eps)
     _choose_depthwise(module, config.model, replica.platform)
-    return HostModel(module, model_layout(module, config.optimizer.decay_norm_and_bias))
+    convert_classifier(module)
+    return HostModel(module, model_layout(module, config.optimizer.decayed))
 
 
 def _choose_depthwise(module: nn.Module, config: ModelConfig, platform: str) -> None:

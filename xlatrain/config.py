@@ -63,9 +63,14 @@ class ModelConfig:
 class OptimizerConfig:
     name: str = MISSING
     lr: float = option(0.1, "peak learning rate, for the global batch", low=0)
-    weight_decay: float = option(0.0, "of all but norms and biases", low=0)
+    weight_decay: float = option(0.0, "of the tensors that optimizer.decayed names", low=0)
     momentum: float = option(0.9, "of the momentum buffer; adamw, lamb: beta1", low=0, below=1)
-    decay_norm_and_bias: bool = option(False, "weight decay (and layer adaptation) also for norms and biases")
+    decayed: str = option(
+        "weights",
+        "what weight decay (and layer adaptation) is for: weights; not_norm = biases too, as the TPU EfficientNet's; "
+        "all = norms too",
+        choices=("weights", "not_norm", "all"),
+    )
 
 
 @dataclass
@@ -182,7 +187,7 @@ class GradientConfig:
 class PrecisionConfig:
     name: str = option(
         MISSING,
-        "of matrix products and convolutions; parameters, batch norm and loss stay fp32",
+        "of matrix products and convolutions; parameters, batch norm, loss and the logits of evaluation stay fp32",
         choices=("fp32", "bf16"),
     )
 

@@ -31,15 +31,16 @@ class ModelLayout:
     aliases: tuple[tuple[str, str], ...] = ()
 
 
-def model_layout(model: nn.Module, decay_norm_and_bias: bool = False) -> ModelLayout:
-    """Lay out a model's tensors: weights, then biases, then the parameters of norms. By default only the weights,
-    tensors of more than one dimension, are decayed and adapted."""
+def model_layout(model: nn.Module, decayed: str = "weights") -> ModelLayout:
+    """Lay out a model's tensors: weights, then biases, then the parameters of norms. What is decayed and adapted is a
+    part of these from the first on: "weights", tensors of more than one dimension; "not_norm"; or "all"."""
     named = list(model.named_parameters())
     weights = [(n, p) for n, p in named if p.ndim > 1]
     biases = [(n, p) for n, p in named if p.ndim <= 1 and not _is_norm(model, n)]
     norms = [(n, p) for n, p in named if p.ndim <= 1 and _is_norm(model, n)]
     ordered = weights + biases + norms
-    decayed = len(ordered) if decay_norm_and_bias else len(weights)
+    not_norm = len(weights) + len(biases)
+    counts = {"weights": len(weights), "not_norm": not_norm, "all": len(ordered)}
     statistics, counters = [], []
     for prefix, module in model.named_modules():
         if isinstance(getattr(module, "running_mean", None), torch.Tensor):
@@ -50,7 +51,7 @@ def model_layout(model: nn.Module, decay_norm_and_bias: bool = False) -> ModelLa
     names = {id(p): n for n, p in named}
     everywhere = ((n, names[id(p)]) for n, p in model.named_parameters(remove_duplicate=False))
     return ModelLayout(
-        parameters=_layout(ordered, decayed, len(weights) + len(biases)),
+        parameters=_layout(ordered, counts[decayed], not_norm),
         buffers=_layout(statistics, 0, 0),
         frozen=tuple(n for n, _ in model.named_buffers() if n not in changing),
         counters=tuple(counters),

@@ -40,7 +40,8 @@ class Network:
 
     def logits(self, images: torch.Tensor, params: Tensors, buffers: Tensors, tables: Tensors) -> torch.Tensor:
         """Forward pass: float32 [N, 3, H, W] to float32 [N, classes]; running statistics in `buffers` are updated in
-        place when the module is in training mode. Convolutions and matrix products run in bf16 if asked for."""
+        place when the module is in training mode. Convolutions and matrix products run in bf16 if asked for, but for
+        the classifier in evaluation."""
         frozen = {name: tables[f"frozen/{name}"] for name in self.layout.frozen}
         with torch.autocast("xla", dtype=torch.bfloat16, enabled=self.bf16):
             return functional_call(self.module, {**params, **buffers, **frozen}, (images,)).float()

@@ -99,12 +99,3 @@ def zero_residuals(model: nn.Module) -> int:
             nn.init.zeros_(norms[-1].weight)
             count += 1
     return count
-
-
-def last_layer(model: nn.Module) -> tuple[str, ...]:
-    """The names of the classifier's parameters."""
-    classifier = model.get_classifier() if hasattr(model, "get_classifier") else None
-    if not isinstance(classifier, nn.Module):
-        return ()
-    mine = {id(p) for p in classifier.parameters()}
-    return tuple(name for name, p in model.named_parameters() if id(p) in mine)

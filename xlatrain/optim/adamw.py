@@ -17,7 +17,7 @@ def adam_moments(
 
 
 class AdamW:
-    """Adam with decoupled weight decay; norms and biases are exempt from it.
+    """Adam with decoupled weight decay of what the segments say.
 
     beta1 is a constant of the run: its bias correction is a power of it, which a cycled momentum has not.
     """

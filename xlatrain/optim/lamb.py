@@ -5,7 +5,7 @@
 
 phi is the identity, or the clamp of |w| to [0, max_weight_norm] (the paper leaves its bounds open; 10 is a port's).
 Bias correction acts like a warm-up and can be switched off where there is one (paper's appendix, recalled).
-Norms and biases take the plain update: no decay, no trust ratio.
+What is not decayed takes the plain update: no decay, no trust ratio.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ The released TPU EfficientNet and the MLPerf reference scale inside the momentum
 w <- w - lr · trust · m. The two differ when trust or rate change from step to step. trust_clip is LARC's, as timm has
 it: a trust of min(trust / lr, 1), so that a tensor's rate lr · trust never is above lr.
 
-Batch norm and biases take plain momentum SGD at the raw learning rate, without decay.
+What is not decayed, batch norm and biases there, takes plain momentum SGD at the raw learning rate.
 
 loss_l2 is the second decay of the reference EfficientNet-LARS code: an L2 term of the loss over all but the parameters
 of norms, so that |g| holds it too and weights are decayed twice (1e-5 and 1e-5 there).

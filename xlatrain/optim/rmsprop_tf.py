@@ -30,7 +30,7 @@ def rmsprop_tf_update(
 
 
 class RMSpropTF:
-    """TensorFlow's RMSProp with momentum. Weight decay is L2 or decoupled; norms and biases are exempt."""
+    """TensorFlow's RMSProp with momentum. Weight decay is L2 or decoupled, of what the segments say."""
 
     def __init__(self, rho: float = 0.9, eps: float = 1e-3, weight_decay: float = 0.0, decoupled_decay: bool = False):
         self.rho, self.eps, self.weight_decay, self.decoupled_decay = rho, eps, weight_decay, decoupled_decay

@@ -22,7 +22,7 @@ def sgd_update(
 
 
 class SGD:
-    """Momentum SGD. Weight decay is L2 in the gradient or decoupled (w <- w - lr·wd·w); norms and biases are exempt."""
+    """Momentum SGD. Weight decay is L2 in the gradient or decoupled (w <- w - lr·wd·w), of what the segments say."""
 
     def __init__(self, weight_decay: float = 0.0, nesterov: bool = True, decoupled_decay: bool = False):
         self.weight_decay, self.nesterov, self.decoupled_decay = weight_decay, nesterov, decoupled_decay
