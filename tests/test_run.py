@@ -12,7 +12,6 @@ import pytest
 import timm
 import torch
 import yaml
-from safetensors.torch import load_file
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_digits
