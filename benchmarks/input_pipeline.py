@@ -1,6 +1,8 @@
-"""The input path against PIL's: images a second of one core, and how far the pixels are apart.
+"""The input path against PIL's: images a second of one core, and how far the pixels are apart. With --workers: the
+worker processes against torch's DataLoader.
 
     python benchmarks/input_pipeline.py [--data FOLDER_OR_TAR_OR_SHARDS] [--size 224] [--passes 7] [--json FILE]
+                                        [--workers 2 --batch 64 --batches 12]
 
 Methods, interleaved pass by pass, with the same crops (torchvision's RandomResizedCrop) and flips, on one core, in
 processor time of the processes; each writes uint8 [S, S, 3] to a row of a batch that is there already:
@@ -41,14 +43,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from worker_pool import PREFETCH, compare_pools, processor_seconds, write_stream
 
-from xlatrain.config import AugmentConfig, ShardsConfig
 from xlatrain.data.crop import Box, CentreCrop, RandomCrop
 from xlatrain.data.decode import Decoder
-from xlatrain.data.order import Position
-from xlatrain.data.sharded import ShardedSplit, TrainStream
-from xlatrain.data.shards import read_index, read_shard, write_shards
-from xlatrain.data.stage import Place, Stage
+from xlatrain.data.shards import read_index, read_shard
 from xlatrain.data.tar import read_members
 from xlatrain.data.workers import WorkerBatches
 
@@ -64,12 +63,20 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=1000, help="images at most")
     parser.add_argument("--seed", type=int, default=0, help="of crops and flips")
     parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--workers", type=int, help="compare so many worker processes with torch's DataLoader instead")
+    parser.add_argument("--batch", type=int, default=BATCH, help="images of a batch, with --workers")
+    parser.add_argument("--batches", type=int, default=12, help="of a pass, with --workers")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     images = load(arguments.data, arguments.most)
-    figures = compare(images, arguments.size, arguments.passes, arguments.seed)
-    show(figures)
+    torch.set_num_threads(1)
+    if arguments.workers:
+        a = arguments
+        figures = compare_pools(images, a.size, a.batch, a.workers, a.passes, a.batches)
+        show_pools(figures)
+    else:
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+        figures = compare(images, arguments.size, arguments.passes, arguments.seed)
+        show(figures)
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=1))
 
@@ -179,31 +186,18 @@ def decode_only(decoder: Decoder) -> Callable[[bytes, Box, bool, np.ndarray], No
 
 def open_pipeline(folder: Path, images: list[bytes], size: int, seed: int) -> Callable[[int], float]:
     """The images as shards, read as training reads them. Returns a function: images per second over the next n."""
-    kinds = {b"\xff\xd8": "jpg", b"\x89P": "png", b"RI": "webp"}
-    samples = ((f"{i:06d}", kinds.get(image[:2], "jpg"), image, 0) for i, image in enumerate(images))
-    index = write_shards(folder, samples, ["one"], samples_per_shard=100)
-    config = ShardsConfig(root="", image_size=size, shuffle_window=min(128, len(images)))
-    augment = AugmentConfig(name="benchmark", crop="torchvision")
-    batch = min(BATCH, len(images))
-    split = ShardedSplit(index, config, augment, 1)
-    batches = WorkerBatches(TrainStream(split, Place(0, 1), seed, (Stage(0, size, batch),), Position()), 1, 2)
-    worker = next(iter(batches.pids()))
+    batches = WorkerBatches(write_stream(folder, images, size, BATCH, 1, seed), 1, PREFETCH)
+    workers = batches.pids()
 
     def run(count: int) -> float:
-        for _ in range(3):  # what was made ahead while other methods ran does not count
+        for _ in range(PREFETCH + 1):  # what was made ahead while other methods ran does not count
             next(batches)
-        started, done = processor_seconds(worker), 0
+        started, done = processor_seconds(workers), 0
         while done < 2 * count:
             done += len(next(batches)["labels"])
-        return done / (processor_seconds(worker) - started)
+        return done / (processor_seconds(workers) - started)
 
     return run
-
-
-def processor_seconds(worker: int) -> float:
-    """Of this process and of a worker, all threads, so far."""
-    tasks = Path(f"/proc/{worker}/task").iterdir()
-    return time.process_time() + sum(int((t / "schedstat").read_text().split()[0]) for t in tasks) / 1e9
 
 
 def difference(images: list[bytes], crops: list, size: int, decoder: Decoder) -> tuple[float, int]:
@@ -231,6 +225,18 @@ def show(figures: dict) -> None:
         print(f"{name:9} {speed:8.1f} images/s/core  {speed / figures['pil_images_per_s']:.2f} x PIL  [{low}..{high}]")
     print(f"pipeline / decode+crop+resize+flip: {figures['pipeline_over_decode']}")
     print(f"difference to PIL: mean {figures['mean_abs_diff']}, largest {figures['max_abs_diff']} of 255")
+
+
+def show_pools(figures: dict) -> None:
+    for name, f in figures.items():
+        low, high = f["spread_core"]
+        print(
+            f"{name:7} {f['images_per_s']:9,.1f} images/s  {f['images_per_s_core']:9,.1f} /s/core  ours over it "
+            f"{f['ours_over_it']:.2f}, /core {f['ours_over_it_core']:.2f} [{low:.2f}..{high:.2f}]  "
+            f"start {f['start_s']:.2f} s  workers {f['workers_mb']} MB  death {f['death_s']:.2f} s"
+        )
+        for error, times in f["death_says"].items():
+            print(f"        {times} x {error}")
 
 
 if __name__ == "__main__":
