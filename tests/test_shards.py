@@ -17,6 +17,7 @@ from xlatrain.data.order import Leg, Position
 from xlatrain.data.sharded import ShardedSplit
 from xlatrain.data.shards import Shard, ShardIndex, read_index, read_shard, write_shards
 from xlatrain.data.stage import Place, Stage
+from xlatrain.data.synthetic import SyntheticSplit
 from xlatrain.errors import ConfigError, DataError
 
 
@@ -241,6 +242,12 @@ def test_a_start_after_sizes_changed_equals_having_come_to_it(tmp_path):
     assert start.step == 7
     found = next(split(tmp_path).train_batches(Place(0, 1), 0, stages, start))
     assert all(torch.equal(found[k], expected[k]) for k in expected)
+
+
+def test_random_images_change_size_at_their_step_too():
+    stages = (Stage(0, 8, 10), Stage(6, 12, 7))
+    batches = SyntheticSplit(25, 8, 10).train_batches(Place(0, 1), 0, stages, Position(step=4))
+    assert [tuple(next(batches)["images"].shape[:2]) for _ in range(4)] == [(10, 8)] * 2 + [(7, 12)] * 2
 
 
 def test_a_shard_shorter_than_its_index_says_is_an_error(tmp_path):
