@@ -15,7 +15,7 @@ import webdataset
 from PIL import Image
 
 from xlatrain.data.shards import Shard, read_index, read_shard, write_index, write_shard
-from xlatrain.errors import ConfigError
+from xlatrain.errors import ConfigError, DataError
 from xlatrain.pack import write
 from xlatrain.pack.convert import convert
 from xlatrain.pack.plan import Picture, Split, WriteOptions, split_by_class, unique_keys
@@ -433,6 +433,12 @@ def test_wrong_arguments_end_with_2_and_help_with_0(arguments):
     assert shards(["from-tar", "--help"]) == 0
 
 
+@pytest.mark.parametrize("option", ["--split", "--seed", "--quality", "--samples-per-shard"])
+def test_a_word_where_a_number_belongs_is_named(option, capsys):
+    assert shards(["from-folder", "a", "b", option, "x"]) == 2
+    assert f"argument {option}: 'x' is no" in capsys.readouterr().err
+
+
 # Archives
 
 
@@ -520,11 +526,55 @@ def test_what_cannot_be_indexed_is_refused(foreign, tmp_path, capsys):
     assert run("index", foreign) == 1
     err = capsys.readouterr().err
     assert "part-2.tar: odd: has no label" in err
-    assert "part-2.tar: word: its label is no class number" in err
+    assert "part-2.tar: word: its label (cls) is no class number: b'cat'" in err
     assert not (foreign / "index.json").exists()
     for url, match in ((tmp_path / "none", "no folder"), (tmp_path, r"no \.tar"), ("foo://x", "foo://")):
         with pytest.raises(ConfigError, match=match):
             run("index", url)
+
+
+def test_a_label_far_off_makes_no_millions_of_classes_in_silence(foreign, capsys):
+    with webdataset.TarWriter(str(foreign / "part-2.tar")) as writer:
+        writer.write(sample("far", 5_000_000))
+    with pytest.raises(ConfigError) as error:
+        run("index", foreign)
+    (fault,) = error.value.faults
+    assert fault.problem == "label 5000000 (far of part-2.tar) makes 5,000,001 classes, 4 of them with samples"
+    assert "--max-classes 5000001" in fault.cure
+    assert not (foreign / "index.json").exists()
+    with webdataset.TarWriter(str(foreign / "part-2.tar")) as writer:
+        writer.write(sample("near", 15))
+    with pytest.raises(ConfigError, match="16 classes"):
+        run("index", foreign, "--max-classes", 15)
+    assert run("index", foreign, "--max-classes", 16) == 0
+    assert len(read_index(foreign).class_names) == 16
+    assert (
+        "index: 12 of 16 classes without an image: 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 and 2 more"
+        in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ({"jpg": b"x", "cls": b"cat"}, "its label (cls) is no class number: b'cat'"),
+        ({"jpg": b"x", "cls": b"-1"}, "its label (cls) is no class number: b'-1'"),
+        ({"jpg": b"x", "cls": b"1.0"}, "its label (cls) is no class number: b'1.0'"),
+        ({"jpg": b"x", "cls": b"9" * 12}, "its label (cls) is no class number: b'999999999999'"),
+        ({"jpg": b"x"}, "has no label (cls)"),
+        ({"cls": b"0"}, "has no image (jpg, jpeg, png, webp)"),
+        ({"jpg": b"x", "png": b"x", "cls": b"0"}, "has 2 images (jpg, jpeg, png, webp)"),
+    ],
+)
+def test_a_bad_sample_is_called_the_same_by_index_verify_and_training(tmp_path, capsys, members, words):
+    root = damaged(tmp_path / "x", [{"__key__": "k", **members}])
+    for verb in ("index", "verify"):
+        assert run(verb, root) == 1
+        assert f"s.tar: k: {words}\n" in capsys.readouterr().err
+    index = read_index(root)
+    with pytest.raises(DataError) as error:
+        list(read_shard(index, index.shards[0]))
+    assert str(error.value) == f"sample 'k' of shard {root}/s.tar: {words}"
 
 
 def sample(key, label="0", image=None):
@@ -544,8 +594,8 @@ def damaged(root, holds, **stated):
 @pytest.mark.parametrize(
     ("samples", "stated", "problem"),
     [
-        ([sample("a"), sample("b", 2)], {}, "s.tar: b: its label is 2; there are 2 classes"),
-        ([sample("a"), sample("b", -1)], {}, "s.tar: b: its label is no class number"),
+        ([sample("a"), sample("b", 2)], {}, "s.tar: b: label 2 is outside 0..1"),
+        ([sample("a"), sample("b", -1)], {}, "s.tar: b: its label (cls) is no class number"),
         ([sample("a"), sample("b"), sample("a")], {}, "s.tar: a: the key is also in s.tar"),
         ([sample("a"), sample("b", image=encode()[:200])], {}, "s.tar: b: cannot be decoded"),
         ([sample("a"), sample("b", image=b"")], {}, "s.tar: b: cannot be decoded"),

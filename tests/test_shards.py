@@ -290,7 +290,7 @@ def test_incomplete_samples_and_wrong_labels_are_named(tmp_path):
     without = ShardIndex(str(tmp_path), (Shard("m.tar", 1),), ("only",))
     with pytest.raises(DataError, match=r"'b' .*has no image"):
         list(read_shard(without, without.shards[0]))
-    with pytest.raises(DataError, match=r"'a' .*no label"):
+    with pytest.raises(DataError, match=r"'a' .*its label \(cls\) is no class number: b'x'"):
         list(read_shard(index, index.shards[0]))
     write_shards(tmp_path / "big", [("k", "png", picture(0), 10)], ["only"])
     with pytest.raises(DataError, match="label 10 is outside 0..0"):

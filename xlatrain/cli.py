@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from xlatrain.errors import EXIT_CONFIG, EXIT_DONE, ConfigError, ReplicaError
+from xlatrain.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, ConfigError, DataError, ReplicaError
 from xlatrain.telemetry.console import make_console, wrapped
 from xlatrain.temporary import temporary_files
 from xlatrain.verbs import HELP, VERBS, take_flags
@@ -31,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ReplicaError as error:
         sys.stderr.write(f"\n{error.report.rstrip()}\n")
         return error.exit_code
+    except DataError as error:
+        _say(f"xlatrain {verb}: {error}")
+        return EXIT_FAILED
     except KeyboardInterrupt:
         return 130
 

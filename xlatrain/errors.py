@@ -36,6 +36,11 @@ def bad_sample(shard: str, key: str, problem: object) -> DataError:
     return DataError(f"sample {key!r} of shard {shard}: {problem}")
 
 
+def in_a_line(error: BaseException) -> str:
+    """What an exception of a library says, in one line; its type where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 class ReplicaError(Exception):
     """A replica failed and the run was ended. `report` holds its own traceback as text. Exit code 1."""
 
@@ -50,3 +55,6 @@ class CaptureError(RuntimeError):
 
 class DivergenceError(RuntimeError):
     """Training cannot go on: gradients stayed non-finite, or replicas do not hold the same weights."""
+
+
+SPOKEN = (DataError, DivergenceError)  # their message says what to mend; where in the code it was raised helps nobody

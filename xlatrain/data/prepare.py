@@ -11,8 +11,8 @@ from xlatrain.config import AugmentConfig, ShardsConfig
 from xlatrain.data.crop import CentreCrop, RandomCrop
 from xlatrain.data.decode import Decoder, shift_image
 from xlatrain.data.policy import build_policy
-from xlatrain.data.shards import Sample
-from xlatrain.errors import bad_sample
+from xlatrain.data.shards import Sample, label_outside
+from xlatrain.errors import bad_sample, in_a_line
 
 DECODERS = {"auto": None, "simplejpeg": False, "nvimgcodec": True}
 
@@ -61,12 +61,12 @@ class Preparer:
         except Exception as error:  # decoders raise what they like: OSError, ValueError, SyntaxError, struct.error
             if self._config.on_error == "skip":
                 return False
-            raise bad_sample(sample.shard, sample.key, f"cannot be decoded: {error}") from error
+            raise bad_sample(sample.shard, sample.key, f"cannot be decoded: {in_a_line(error)}") from error
         self.seconds["decode"] += decoded - started
         self.seconds["resize"] += time.thread_time() - decoded
         return True
 
     def _label(self, sample: Sample) -> int:
         if not 0 <= sample.label < self._classes:
-            raise bad_sample(sample.shard, sample.key, f"label {sample.label} is outside 0..{self._classes - 1}")
+            raise bad_sample(sample.shard, sample.key, label_outside(sample.label, self._classes))
         return sample.label

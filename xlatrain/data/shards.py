@@ -235,15 +235,31 @@ def group_members(members: Iterable[Member]) -> Iterator[tuple[str, list[tuple[s
 
 
 def _sample(url: str, key: str, number: int, members: list[tuple[str, Member]]) -> Sample:
-    image, label = None, None
-    for kind, member in members:
-        if kind in IMAGE_TYPES:
-            image = member.data
-        elif kind == "cls":
-            label = member.data
-    if image is None:
-        raise bad_sample(url, key, f"has no image ({', '.join(IMAGE_TYPES)}), or the tar is cut short here")
-    text = (label or b"").strip()
-    if not text.isdigit():
-        raise bad_sample(url, key, f"has no label (cls): {text[:40]!r}")
-    return Sample(url, key, number, image, int(text))
+    if faults := sample_faults(members):
+        raise bad_sample(url, key, "; ".join(faults))
+    kinds = dict(members)
+    image = next(kinds[kind].data for kind in IMAGE_TYPES if kind in kinds)
+    return Sample(url, key, number, image, parse_label(kinds["cls"].data))
+
+
+def sample_faults(members: Iterable[tuple[str, Member]]) -> list[str]:
+    """What is wrong with a sample, before its image is decoded: in the same words wherever it is read."""
+    kinds, found = [kind for kind, _ in members], []
+    if (images := sum(kind in IMAGE_TYPES for kind in kinds)) != 1:
+        found.append(f"has {images or 'no'} image{'s' * (images > 1)} ({', '.join(IMAGE_TYPES)})")
+    if (labels := kinds.count("cls")) != 1:
+        found.append(f"has {labels or 'no'} label{'s' * (labels > 1)} (cls)")
+    elif parse_label(text := dict(members)["cls"].data) is None:
+        found.append(f"its label (cls) is no class number: {text[:20]!r}")
+    return found
+
+
+def parse_label(text: bytes) -> int | None:
+    """Decimal text of up to 9 digits; None for anything else."""
+    text = text.strip()
+    return int(text) if text.isdigit() and len(text.lstrip(b"0")) < 10 else None
+
+
+def label_outside(label: int, classes: int) -> str:
+    """The words for a label that no class has."""
+    return f"label {label} is outside 0..{classes - 1}"

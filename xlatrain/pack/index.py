@@ -9,6 +9,7 @@ from pathlib import Path
 from xlatrain.data.shards import INDEX, read_index, write_index
 from xlatrain.data.source import check_url, list_files
 from xlatrain.errors import EXIT_DONE, EXIT_FAILED, ConfigError, Fault
+from xlatrain.pack.classes import number_classes, tell_of_classes
 from xlatrain.pack.pool import run_jobs
 from xlatrain.pack.progress import Meter, say
 from xlatrain.pack.survey import Order, Survey, survey_shard
@@ -17,8 +18,9 @@ from xlatrain.words import counted
 SHOWN = 20
 
 
-def index(url: str, out: Path | None, names_file: Path | None, processes: int) -> int:
-    """Read every shard and write index.json beside them, or `out` with their whole addresses. Returns the exit code."""
+def index(url: str, out: Path | None, names_file: Path | None, max_classes: int, processes: int) -> int:
+    """Read every shard and write index.json beside them, or `out` with their whole addresses. max_classes: of those
+    that are known by their numbers alone. Returns the exit code."""
     urls = _shards_of(url)
     target = _target(urls, out)
     class_names = _read_names(names_file) if names_file else _names_of(target)
@@ -28,19 +30,14 @@ def index(url: str, out: Path | None, names_file: Path | None, processes: int) -
         show_problems("index", problems)
         say(f"{target} was not written")
         return EXIT_FAILED
-    top = max((int(s.labels.max()) for s in surveys if s.labels.size), default=-1)
+    top = max(int(s.labels.max(initial=-1)) for s in surveys)
     if top < 0:
         raise ConfigError(Fault("URL", f"the shards of {url} hold no sample", "name other shards"))
-    class_names = class_names or [str(i) for i in range(top + 1)]
+    class_names = class_names or number_classes(surveys, max_classes)
     if len(class_names) <= top:
-        where = names_file or target
-        raise ConfigError(
-            Fault(
-                "--class-names",
-                f"{where} names {counted(len(class_names), 'class')}; there is a label {top}",
-                "add the rest",
-            )
-        )
+        problem = f"{names_file or target} names {counted(len(class_names), 'class')}; there is a label {top}"
+        raise ConfigError(Fault("--class-names", problem, "name them all in a file, or mend the label"))
+    tell_of_classes("index", class_names, surveys)
     shards = [s.shard for s in surveys]
     if out is not None:
         shards = [replace(s, name=u) for s, u in zip(shards, urls, strict=True)]

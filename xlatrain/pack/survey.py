@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from xlatrain.data.retry import DEFAULTS
-from xlatrain.data.shards import IMAGE_TYPES, MARK_EVERY, Shard, group_members
+from xlatrain.data.shards import IMAGE_TYPES, MARK_EVERY, Shard, group_members, parse_label, sample_faults
 from xlatrain.data.source import Stream, open_stream
 from xlatrain.data.tar import Member, TarError, read_members
-from xlatrain.errors import DataError
+from xlatrain.errors import DataError, in_a_line
 from xlatrain.pack.convert import decode_whole
 
 
@@ -28,7 +28,8 @@ class Order:
 
 @dataclass(frozen=True)
 class Survey:
-    """A shard as it is. labels: -1 for a sample without. whole: read to its end. problems: a line each."""
+    """A shard as it is. labels: -1 for a sample without a class number. whole: read to its end. problems: a line
+    each."""
 
     number: int
     shard: Shard
@@ -74,25 +75,17 @@ def survey_shard(order: Order) -> Survey:
 
 
 def _label(members: list[tuple[str, Member]]) -> int:
-    """-1 for none, or for one that is no count."""
-    text = next((m.data.strip() for kind, m in members if kind == "cls"), b"")
-    return int(text) if text.isdigit() and len(text) < 10 else -1
+    label = next((parse_label(m.data) for kind, m in members if kind == "cls"), None)
+    return -1 if label is None else label
 
 
 def _problems(key: str, members: list[tuple[str, Member]], decode: bool) -> list[str]:
-    kinds, found = [kind for kind, _ in members], []
-    images = [m for kind, m in members if kind in IMAGE_TYPES]
-    if len(images) != 1:
-        found.append(f"has {'no' if not images else len(images)} image ({', '.join(IMAGE_TYPES)})")
-    if kinds.count("cls") != 1:
-        found.append(f"has {kinds.count('cls') or 'no'} label (cls)")
-    elif _label(members) < 0:
-        found.append(f"its label is no class number: {next(m.data for kind, m in members if kind == 'cls')[:20]!r}")
+    found = sample_faults(members)
     if any(c < " " or c == "\x7f" for c in key):
         found.append(f"its name has control characters: {key!r}")
-    for image in images if decode else ():
+    for image in (m for kind, m in members if decode and kind in IMAGE_TYPES):
         try:
             decode_whole(image.data)
         except Exception as error:  # decoders raise anything for damaged images
-            found.append(f"cannot be decoded: {' '.join(str(error).split()) or type(error).__name__}")
+            found.append(f"cannot be decoded: {in_a_line(error)}")
     return found

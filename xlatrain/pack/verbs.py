@@ -66,6 +66,13 @@ def _parser() -> argparse.ArgumentParser:
     make.add_argument("url", metavar="URL", help="a folder, or a pattern such as gs://b/shard-{000..146}.tar")
     make.add_argument("--out", metavar="FILE", type=Path, help="where the index goes (default: beside local shards)")
     make.add_argument("--class-names", metavar="FILE", type=Path, help="a name per line (default: numbers)")
+    make.add_argument(
+        "--max-classes",
+        metavar="N",
+        type=_count,
+        default=100_000,
+        help="refuse labels that make more classes than this, where no names are given; default: %(default)s",
+    )
 
     check = _command(commands, "verify", "read everything and name what is wrong", lambda a: verify(a.url, a.processes))
     show = _command(commands, "info", "what the index says", lambda a: info(a.url))
@@ -90,7 +97,7 @@ def _add_writing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--samples-per-shard", metavar="N", type=_count, default=1000, help="default: %(default)s")
     parser.add_argument(
         "--seed",
-        type=lambda text: _within(int(text), 0, 2**31),
+        type=_seed,
         default=0,
         help="of the order of the images; default: %(default)s",
     )
@@ -108,7 +115,7 @@ def _from_tar(asked: argparse.Namespace) -> int:
 
 
 def _index(asked: argparse.Namespace) -> int:
-    return index(asked.url, asked.out, asked.class_names, asked.processes)
+    return index(asked.url, asked.out, asked.class_names, asked.max_classes, asked.processes)
 
 
 def _order(asked: argparse.Namespace) -> Order:
@@ -117,21 +124,32 @@ def _order(asked: argparse.Namespace) -> Order:
 
 
 def _count(text: str) -> int:
-    return _within(int(text), 1, 2**31)
+    return _within(text, 1, 2**31)
 
 
 def _quality(text: str) -> int:
-    return _within(int(text), 1, 100)
+    return _within(text, 1, 100)
 
 
-def _within(number: int, least: int, most: int) -> int:
+def _seed(text: str) -> int:
+    return _within(text, 0, 2**31)
+
+
+def _within(text: str, least: int, most: int) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
     if not least <= number <= most:
         raise argparse.ArgumentTypeError(f"{number} is not between {least} and {most:,}")
     return number
 
 
 def _fraction(text: str) -> float:
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
     if not 0 < number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
     return number

@@ -8,16 +8,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from xlatrain.data.shards import Shard, ShardIndex
+from xlatrain.data.shards import Shard, ShardIndex, label_outside
 from xlatrain.errors import EXIT_DONE, EXIT_FAILED
+from xlatrain.pack.classes import tell_of_classes
 from xlatrain.pack.index import show_problems, survey_all
 from xlatrain.pack.plan import TRAIN, VAL
 from xlatrain.pack.progress import say
 from xlatrain.pack.splits import open_splits, tars_of
 from xlatrain.pack.survey import Order, Survey
 from xlatrain.words import counted
-
-NAMED = 10  # classes in a line
 
 
 def verify(url: str, processes: int) -> int:
@@ -54,7 +53,7 @@ def _verify_split(name: str, index: ShardIndex, processes: int) -> list[str]:
     if not index.samples:
         problems.append("the index names no sample: training would have nothing to read")
     _tell_of_unnamed(name, index)
-    _tell_of_classes(name, index, surveys)
+    tell_of_classes(name, index.class_names, surveys)
     if lacking := [s.name for s in index.shards if s.sha256 is None]:
         what = f"no checksum of {counted(len(lacking), 'shard')}"
         say(f"{name}: {what} in the index, which cannot tell whether they are the same")
@@ -88,8 +87,7 @@ def _differences(survey: Survey, stated: Shard) -> list[str]:
 
 def _out_of_range(survey: Survey, classes: int) -> list[str]:
     places = np.flatnonzero(survey.labels >= classes).tolist()
-    limit = f"there {'is' if classes == 1 else 'are'} {counted(classes, 'class')}"
-    return [f"{survey.shard.name}: {survey.keys[i]}: its label is {survey.labels[i]}; {limit}" for i in places]
+    return [f"{survey.shard.name}: {survey.keys[i]}: {label_outside(survey.labels[i], classes)}" for i in places]
 
 
 def _repeated_keys(surveys: list[Survey]) -> list[str]:
@@ -108,17 +106,6 @@ def _repeated_keys(surveys: list[Survey]) -> list[str]:
 
 def _checksum(key: str) -> int:
     return int.from_bytes(hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "little")
-
-
-def _tell_of_classes(name: str, index: ShardIndex, surveys: list[Survey]) -> None:
-    labels = np.concatenate([s.labels for s in surveys]) if surveys else np.zeros(0, np.int64)
-    counts = np.bincount(labels[(labels >= 0) & (labels < len(index.class_names))], minlength=len(index.class_names))
-    empty = [index.class_names[i] for i in np.flatnonzero(counts == 0).tolist()]
-    if empty:
-        listed = ", ".join(empty[:NAMED]) + (f" and {len(empty) - NAMED} more" if len(empty) > NAMED else "")
-        say(f"{name}: classes without an image: {listed}")
-    if counts.any():
-        say(f"{name}: at least {counts[counts > 0].min():,}, at most {counted(counts.max(), 'image')} in a class")
 
 
 def _other_classes(splits: dict[str, ShardIndex]) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xlatrain.data.shards import write_shard
+from xlatrain.errors import in_a_line
 from xlatrain.pack.convert import convert, read_picture
 from xlatrain.pack.plan import Item, Split, WriteOptions, in_order
 from xlatrain.pack.pool import run_jobs
@@ -72,7 +73,7 @@ def write_group(job: Job) -> Report:
             try:
                 stored = convert(read_picture(item.picture), item.picture.name, job.options)
             except Exception as error:  # decoders raise anything for damaged images
-                bad.append((item.picture.name, " ".join(str(error).split()) or type(error).__name__))
+                bad.append((item.picture.name, in_a_line(error)))
                 continue
             counts.update(stored.notes)
             yield item.key, stored.kind, stored.data, item.label

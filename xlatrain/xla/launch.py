@@ -24,7 +24,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from xlatrain.errors import ReplicaError
+from xlatrain.errors import SPOKEN, ReplicaError
 from xlatrain.temporary import clear_left_behind, temporary_files
 from xlatrain.words import counted
 
@@ -44,7 +44,8 @@ def launch(
     platform: "cpu" runs `replicas` replicas as threads of one child process, with real collectives between them; "tpu"
     uses all chips of this host, one process per chip. args must be picklable. environment: further variables for the
     children.
-    Raises ReplicaError, with the traceback of the replica that failed first, within seconds of the failure.
+    Raises ReplicaError, with the traceback of the replica that failed first, or the one line that says it all, within
+    seconds of the failure.
     """
     with (
         temporary_files() as folder,
@@ -91,8 +92,9 @@ def _replica_main(index: int, target: str, args: tuple, channel: str, parent: in
         if replica.is_first:
             _write_once(Path(channel) / _RESULT, pickle.dumps(result))
         replica.barrier()  # nobody leaves while another may still fail
-    except BaseException:
-        report = f"replica {ordinal} failed:\n{traceback.format_exc()}".encode()
+    except BaseException as error:
+        words = f" {error}" if isinstance(error, SPOKEN) else f"\n{traceback.format_exc()}"
+        report = f"replica {ordinal} failed:{words}".encode(errors="backslashreplace")
         first = _write_once(Path(channel) / _FAILURE, report)
         if not first:
             time.sleep(5)  # another replica failed first and ends the process
