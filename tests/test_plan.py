@@ -1,10 +1,13 @@
 """A plan reads the compiled program right, and knows the network, the bounds and the largest batch."""
 
 import importlib.util
+import io
+import itertools
 import json
 import math
 
 import pytest
+from rich.console import Console
 
 from tests.test_run import train
 from xlatrain import plans
@@ -13,11 +16,15 @@ from xlatrain.errors import ConfigError
 from xlatrain.models.flops import depthwise_modules, train_flops
 from xlatrain.plan.bounds import Product, lower_bound
 from xlatrain.plan.compile import _kept
+from xlatrain.plan.estimate import Memory, Step, estimate
 from xlatrain.plan.hlo import Shape, parse_module
 from xlatrain.plan.network import Collective, collective_ms, group_axes
+from xlatrain.plan.page import write_page
 from xlatrain.plan.program import read_program
+from xlatrain.plan.report import figures, print_estimate
 from xlatrain.plan.search import largest_fitting
 from xlatrain.preflight import check_train
+from xlatrain.provenance import provenance
 
 register_schemas()
 
@@ -60,9 +67,9 @@ ENTRY %main (x: bf16[8,16,4,4], w: bf16[32,16,1,1], i: bf16[8,16,5,5], k: bf16[1
   %k = bf16[16,1,3,3]{{0,1,3,2:T(8,128)(2,1)}} parameter(3)
   %c = pred[]{{:T(1024)}} parameter(4)
   %f = bf16[8,32,4,4]{{1,0,3,2:T(8,128)(2,1)}} fusion(%x, %w), kind=kOutput, calls=%fused, \
-metadata={{op_name="blocks.0.conv_pw.7/aten__convolution_overrideable"}}, {CYCLES % 500}
+metadata={{op_name="blocks.0.6/blocks.0.conv_pw.7/aten__convolution_overrideable"}}, {CYCLES % 500}
   %d = bf16[8,16,3,3]{{1,0,3,2:T(8,128)(2,1)}} fusion(%i, %k), kind=kOutput, calls=%depthwise, {CYCLES % 300}
-  %s = f32[16]{{0:T(256)}} copy(%z), {CYCLES % 20}
+  %s = f32[16]{{0:T(256)}} copy(%z), metadata={{op_name="optimizer.LARS.9/aten__mul.3/aten__mul"}}, {CYCLES % 20}
   %r = f32[16]{{0:T(256)}} all-reduce(%s), replica_groups={{}}, to_apply=%add
   %g = f32[4,16]{{1,0:T(4,128)}} all-gather(%s), replica_groups={{{{0,1,2,3}},{{4,5,6,7}}}}, dimensions={{0}}
   %g2 = f32[4,16]{{1,0:T(4,128)}} all-gather(%r), replica_groups=[2,4]<=[8], dimensions={{0}}
@@ -80,8 +87,49 @@ def test_a_compiled_program_is_read_to_the_cycle_the_flop_and_the_byte():
     assert program.flops == pointwise + 2 * 8 * 16 * taps
     assert set(program.collectives) == {Collective("all-reduce", 64, 8, 1), Collective("all-gather", 256, 4, 2)}
     assert [(p.scope, p.p, p.c, p.k) for p in program.products] == [("blocks.0.conv_pw", 128, 16, 32)]
-    assert (program.ops[0].scope, program.ops[0].op) == ("blocks.0.conv_pw", "convolution_overrideable")
+    assert (program.ops[0].scope, program.ops[0].op) == ("blocks.0.conv_pw", "convolution")
     assert (program.ops[0].lanes, program.ops[0].padding) == (32, 0.75)
+    # Of nested scopes the innermost counts; what torch_xla adds to an op's own name is no scope.
+    assert program.by_part() == {"blocks.0": 500, "rest": 300, "optimizer.LARS": 20}
+
+
+def an_estimate():
+    plan = check_train(compose_config(plans.with_defaults(["model=test_efficientnet", "train.global_batch=64"]))[0])
+    program = read_program(parse_module(MODULE), replicas=8)
+    memory = (Memory(2**30, 2**30, 2**30, 2**29, 0), Memory(2**28, 0, 0, 0, 0))
+    train, evaluation = (Step(True, m, m.total, program, 1.0) for m in memory)
+    return estimate(plan, train, evaluation, parameters=7, flops=1e9, depthwise=frozenset())
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 160])
+def test_a_plan_is_whole_on_a_terminal_of_any_width(width):
+    console = Console(file=io.StringIO(), width=width, highlight=False)
+    print_estimate(an_estimate(), console)
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    assert any(line.startswith("  blocks.0.conv_pw  0.00") for line in lines)
+    tables = itertools.takewhile(lambda line: not line.startswith("!"), lines)
+    assert not any("…" in line for line in tables)
+    heading = next(i for i, line in enumerate(lines) if line.startswith("most expensive ops"))
+    assert ("padding" in lines[heading]) == (width == 160)
+    assert any("a wider terminal also shows" in line for line in lines) == (width < 160)
+
+
+def test_what_memory_consists_of_stands_under_its_step():
+    rows = figures(an_estimate())
+    where = [name for name, _ in rows].index("memory, train step")
+    assert [name for name, _ in rows[where : where + 4]] == ["memory, train step", "", "memory, eval step", ""]
+    assert rows[where][1] == "1.50 of 16.0 GiB"
+    assert rows[where + 1][1] == "arguments 1.00, results 1.00, donated -1.00, temporaries 0.50, code 0.00"
+    assert rows[where + 3][1] == "arguments 0.25, results 0.00, donated 0.00, temporaries 0.00, code 0.00"
+
+
+def test_a_report_says_the_command_and_the_versions_that_made_it(tmp_path):
+    origin = provenance(["xlatrain", "plan", "-m", "model.name=<b>,resnet18"])
+    write_page([an_estimate()], [["a=1"]], origin, tmp_path / "one.html")
+    page = (tmp_path / "one.html").read_text()
+    assert "<code>xlatrain plan -m &#x27;model.name=&lt;b&gt;,resnet18&#x27;</code>" in page
+    assert f"torch {origin['versions']['torch']}" in page
 
 
 def test_padding_counts_whole_tiles():
@@ -218,6 +266,13 @@ def test_small_steps_compile_and_fit_on_v3_and_v5e(tmp_path, monkeypatch, capsys
     reports = list(tmp_path.glob("plan-*/report.html"))
     assert len(reports) == 2
     assert "conv_stem" in reports[0].read_text()
+    assert all("<code>xlatrain plan --" in report.read_text() for report in reports)
+    assert found["command"].startswith("xlatrain plan --json model=test_efficientnet")
+    # What is large has a name: the parts of the model, and those of the step around it.
+    parts = found["ms_by_part"]
+    assert {"blocks.1", "conv_stem", "images", "loss", "optimizer.SGD", "guard", "gradient.mean"} <= set(parts)
+    assert parts["rest"] < 0.05 * found["device_ms"]
+    assert sum(parts.values()) == pytest.approx(found["device_ms"])
 
 
 def test_flops_are_those_of_the_model_not_of_its_form():

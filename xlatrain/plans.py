@@ -6,7 +6,8 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from xlatrain.plan.report import print_estimate
 from xlatrain.plan.search import largest_fitting
 from xlatrain.plan.table import print_comparison
 from xlatrain.preflight import Plan, check_train
+from xlatrain.provenance import provenance
 from xlatrain.runs import free_name
 from xlatrain.sweeps import sweep_jobs
 from xlatrain.telemetry.console import stamped_lines
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from xlatrain.xla.capture import ExportedStep
 
 Say = Callable[[str], None]
+Report = Callable[..., int]  # told jobs and their estimates, prints and keeps them; returns the exit code
 
 
 def plan(arguments: Sequence[str]) -> int:
@@ -49,15 +52,16 @@ def plan(arguments: Sequence[str]) -> int:
         jobs = _small(overrides) if "--small" in flags else _recipes(overrides)
     else:
         jobs = sweep_jobs(with_defaults(overrides)) if "--multirun" in flags else [with_defaults(overrides)]
-    plans, as_json = _checked(jobs), "--json" in flags
+    plans = _checked(jobs)
     _see_writable(plans[0].config)
+    report = partial(_report, masked(provenance(["xlatrain", "plan", *arguments])), "--json" in flags, say)
     if len(jobs) > 1:
-        return _compare(jobs, plans, as_json, say)
+        return _compare(jobs, plans, report, say)
     found = estimate_plan(plans[0], say)
-    return _report(jobs, [found], as_json, say) if found.fits else _does_not_fit(jobs[0], found, as_json, say)
+    return report(jobs, [found]) if found.fits else _does_not_fit(jobs[0], found, report, say)
 
 
-def _compare(jobs: list[list[str]], plans: list[Plan], as_json: bool, say: Say) -> int:
+def _compare(jobs: list[list[str]], plans: list[Plan], report: Report, say: Say) -> int:
     """Estimate one after the other; one that does not compile is told and left out, and the exit code is 1."""
     done: list[tuple[list[str], Estimate]] = []
     for number, (job, checked) in enumerate(zip(jobs, plans, strict=True)):
@@ -70,7 +74,7 @@ def _compare(jobs: list[list[str]], plans: list[Plan], as_json: bool, say: Say) 
             say(f"plan {number + 1} failed: {error.report.strip().splitlines()[-1]}")
     if not done:
         return EXIT_FAILED
-    code = _report([job for job, _ in done], [found for _, found in done], as_json, say)
+    code = report([job for job, _ in done], [found for _, found in done])
     return code if len(done) == len(jobs) else EXIT_FAILED
 
 
@@ -160,7 +164,7 @@ def _small(overrides: Sequence[str]) -> list[list[str]]:
     return [with_defaults([*small, f"cluster={c}", *overrides]) for c in ("tpu_v3_8", "tpu_v5e_8")]
 
 
-def _does_not_fit(job: list[str], found: Estimate, as_json: bool, say: Say) -> int:
+def _does_not_fit(job: list[str], found: Estimate, report: Report, say: Say) -> int:
     """Say by how much, find what would fit, and report."""
     config = found.plan.config
     replicas, parts = config.cluster.replicas, config.gradient.accumulate
@@ -168,7 +172,7 @@ def _does_not_fit(job: list[str], found: Estimate, as_json: bool, say: Say) -> i
     say(f"does not fit: {max(0, over):,} bytes over")
     if found.holds(found.train):
         advice = "the train step fits, the evaluation step does not: take a smaller eval.global_batch"
-        return _report([job], [_warned(found, advice)], as_json, say)
+        return report([job], [_warned(found, advice)])
 
     def needed(micro_batch: int) -> int:
         images = micro_batch * parts * replicas
@@ -187,7 +191,7 @@ def _does_not_fit(job: list[str], found: Estimate, as_json: bool, say: Say) -> i
     advice = f"the largest local batch that fits is {largest} ({largest * replicas:,} in all)"
     if not largest:
         advice = f"not even {counted(parts, 'image')} a replica fit{'' if parts > 1 else 's'}"
-    return _report([job], [_warned(found, advice)], as_json, say, {"largest_local_batch": largest})
+    return report([job], [_warned(found, advice)], {"largest_local_batch": largest})
 
 
 def _warned(found: Estimate, text: str) -> Estimate:
@@ -195,12 +199,18 @@ def _warned(found: Estimate, text: str) -> Estimate:
 
 
 def _report(
-    jobs: list[list[str]], estimates: list[Estimate], as_json: bool, say: Say, more: dict[str, Any] | None = None
+    origin: Mapping[str, Any],
+    as_json: bool,
+    say: Say,
+    jobs: list[list[str]],
+    estimates: list[Estimate],
+    more: Mapping[str, Any] | None = None,
 ) -> int:
-    """Print, and leave plan.json and report.html in a folder. more: further figures of a single plan."""
+    """Print, and leave plan.json and report.html in a folder. origin: where the plans come from; more: further figures
+    of a single plan."""
     jobs = masked(jobs)
     rows: list[dict[str, Any]] = [
-        {"overrides": j, **e.as_dict(), **(more or {})} for j, e in zip(jobs, estimates, strict=True)
+        {"overrides": j, **e.as_dict(), **(more or {}), **origin} for j, e in zip(jobs, estimates, strict=True)
     ]
     if as_json:
         print(json.dumps(rows[0] if len(rows) == 1 else rows))  # noqa: T201
@@ -212,7 +222,7 @@ def _report(
     name = config.run.name or free_name(config.run.root, f"plan-{config.model.name}-{config.cluster.name}")
     with claimed_folder(config.run.root, name) as folder:
         (folder / "plan.json").write_text(json.dumps(rows if len(rows) > 1 else rows[0], indent=1))
-        write_page(estimates, jobs, folder / "report.html")
+        write_page(estimates, jobs, origin, folder / "report.html")
     say(f"report: {Path(config.run.root) / name / 'report.html'}")
     return EXIT_DONE if all(e.fits for e in estimates) else EXIT_FAILED
 

@@ -145,6 +145,7 @@ class Estimate:
             "flops_compiled": program.flops if program else None,
             "collectives": [{**asdict(c), "ms": ms} for c, ms in self.collectives],
             "ms_by_kind": {kind: self.ms(cycles) for kind, cycles in program.by_kind().items()} if program else {},
+            "ms_by_part": {part: self.ms(cycles) for part, cycles in program.by_part().items()} if program else {},
             "epochs_per_hour": self.epochs_per_hour,
             "steps": self.plan.lengths.total_steps,
             "epochs": self.plan.lengths.epoch(self.plan.lengths.total_steps),

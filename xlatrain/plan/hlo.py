@@ -82,7 +82,7 @@ class Instruction:
     @property
     def op(self) -> str:
         operation = _OPERATION.search(self._op_name)
-        return _COUNTER.sub("", operation[1]).lstrip("_") if operation else ""
+        return _COUNTER.sub("", operation[1]).lstrip("_").removesuffix("_overrideable") if operation else ""
 
     @cached_property
     def calls(self) -> tuple[str, ...]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import html
 import io
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from xlatrain.plan.estimate import GIB, Estimate, bounded_products, top_ops
 from xlatrain.plan.report import figures, title
@@ -16,13 +17,18 @@ _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
 table{border-collapse:collapse;margin:1rem 0}td,th{padding:.2rem .8rem .2rem 0;text-align:left;vertical-align:top}
 th{border-bottom:1px solid #999}h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}
+.command{background:#f4f4f4;padding:.4rem .8rem;overflow-wrap:anywhere}.made{color:#777;font-size:.8rem}
 .warning{background:#fff4d6;padding:.4rem .8rem;margin:.4rem 0}svg{max-width:100%;height:auto}
 """
 
 
-def write_page(estimates: Sequence[Estimate], jobs: Sequence[Sequence[str]], path: Path) -> None:
-    """Write the page; it needs nothing but itself. jobs: the overrides of each plan."""
-    parts = [f"<!doctype html><meta charset=utf-8><title>plan</title><style>{_STYLE}</style>"]
+def write_page(
+    estimates: Sequence[Estimate], jobs: Sequence[Sequence[str]], origin: Mapping[str, Any], path: Path
+) -> None:
+    """Write the page; it needs nothing but itself. jobs: the overrides of each plan; origin: command and versions."""
+    head = "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=width=device-width>"
+    head += f"<title>{html.escape(_heading(estimates))}</title>"
+    parts = [f"{head}<style>{_STYLE}</style>", f"<p class=command><code>{html.escape(origin['command'])}</code></p>"]
     if len(estimates) > 1:
         parts += [
             "<h1>Plans compared</h1>",
@@ -32,8 +38,16 @@ def write_page(estimates: Sequence[Estimate], jobs: Sequence[Sequence[str]], pat
         ]
         parts.append(_cores_chart(estimates))
     for estimate, job in zip(estimates, jobs, strict=True):
-        parts += [*_one(estimate), f"<p><code>xlatrain plan {html.escape(' '.join(job))}</code></p>"]
+        parts += _one(estimate)
+        if len(estimates) > 1:
+            parts.append(f"<p><code>xlatrain plan {html.escape(' '.join(job))}</code></p>")
+    made = [*(f"{name} {version}" for name, version in origin["versions"].items()), origin.get("commit", "")]
+    parts.append(f"<p class=made>{html.escape(', '.join(m for m in made if m))}</p>")
     path.write_text("\n".join(parts))
+
+
+def _heading(estimates: Sequence[Estimate]) -> str:
+    return title(estimates[0]) if len(estimates) == 1 else "Plans compared"
 
 
 def _one(estimate: Estimate) -> list[str]:
@@ -63,10 +77,8 @@ def _one(estimate: Estimate) -> list[str]:
         for op in top_ops(program, 30)
     ]
     parts += ["<h2>Most expensive ops</h2>", _table(("module", "kind", "op", "result", "lanes", "ms"), rows)]
-    scopes: dict[str, float] = defaultdict(float)
-    for op in program.ops:
-        scopes[".".join(op.scope.split(".")[:2]) or "rest"] += ms(op.cycles)
-    parts += ["<h2>By part of the model</h2>", _bars(dict(sorted(scopes.items(), key=lambda s: -s[1])[:24]), "ms")]
+    largest = {part: ms(cycles) for part, cycles in list(program.by_part().items())[:24]}
+    parts += ["<h2>By part of the model and of the step</h2>", _bars(largest, "ms")]
     rows = [
         (c.op, f"{c.bytes:,}", f"{c.group_size:,}", c.count, "?" if t is None else f"{t:.3f}")
         for c, t in estimate.collectives

@@ -62,6 +62,14 @@ class Program:
             total[op.kind] += op.cycles
         return dict(total.most_common())
 
+    def by_part(self) -> dict[str, int]:
+        """Cycles of each part of the model, named by two levels as in blocks.1, and of the step, most first. rest: what
+        the compiler added, of which no module is known."""
+        total: Counter[str] = Counter()
+        for op in self.ops:
+            total[".".join(op.scope.split(".")[:2]) or "rest"] += op.cycles
+        return dict(total.most_common())
+
 
 def read_program(module: Module, replicas: int) -> Program:
     """Read a step compiled for a number of replicas."""

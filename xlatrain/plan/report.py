@@ -6,7 +6,8 @@ from rich.console import Console
 from rich.table import Table
 
 from xlatrain.plan.bounds import Product
-from xlatrain.plan.estimate import GIB, Estimate, bounded_products, idle_lanes, top_ops
+from xlatrain.plan.estimate import GIB, Estimate, Memory, bounded_products, idle_lanes, top_ops
+from xlatrain.telemetry.console import print_whole
 from xlatrain.user_cache import last_input_figure
 from xlatrain.words import counted
 
@@ -19,10 +20,11 @@ def print_estimate(estimate: Estimate, console: Console) -> None:
         table.add_row(name, value)
     console.print(table)
     if estimate.train.program:
-        console.print(_kinds(estimate))
-        console.print(_ops(estimate))
-        console.print(_collectives(estimate))
-        console.print(_products(estimate))
+        print_whole(_kinds(estimate), console)
+        print_whole(_parts_of_step(estimate), console)
+        print_whole(_ops(estimate), console)
+        print_whole(_collectives(estimate), console)
+        print_whole(_products(estimate), console)
     for warning in estimate.warnings:
         console.print(f"! {warning}", style="yellow", markup=False)
     for what in estimate.missing:
@@ -49,12 +51,8 @@ def figures(estimate: Estimate) -> list[tuple[str, str]]:
         over = step.needed - e.capacity
         more = f", {over / GIB:.2f} GiB ({over:,} bytes) over" if e.capacity and over > 0 else ""
         rows.append((f"memory, {name} step", f"{step.needed / GIB:.2f}{capacity} GiB{more}"))
-    if (memory := e.train.memory) is not None:
-        parts = {
-            "arguments": memory.arguments, "results": memory.outputs, "donated": -memory.aliased,
-            "temporaries": memory.temporaries, "code": memory.code,
-        }  # fmt: skip
-        rows.append(("", ", ".join(f"{name} {size / GIB:.2f}" for name, size in parts.items())))
+        if step.memory:
+            rows.append(("", _parts(step.memory)))
     rows.append(("FLOPs a step", f"{e.flops / 1e9:,.1f} G a replica" + _share(", MFU ", e.mfu)))
     rows += [
         ("device time a step", _ms(e.device_ms)),
@@ -85,14 +83,28 @@ def figures(estimate: Estimate) -> list[tuple[str, str]]:
         rows.append((length, hours(e.hours)))
     if (cost := e.cost()) is not None:
         spot = e.cost(spot=True)
-        more = f", {spot:,.0f} USD spot" if spot is not None else ""
-        rows.append(("cost", f"{cost:,.0f} USD on demand{more} (prices: {e.cluster.chip.price_date or 'undated'})"))
+        more = f", {money(spot)} USD spot" if spot is not None else ""
+        rows.append(("cost", f"{money(cost)} USD on demand{more} (prices: {e.cluster.chip.price_date or 'undated'})"))
     return rows
+
+
+def _parts(memory: Memory) -> str:
+    """What a step's memory consists of, in GiB."""
+    parts = {
+        "arguments": memory.arguments, "results": memory.outputs, "donated": -memory.aliased,
+        "temporaries": memory.temporaries, "code": memory.code,
+    }  # fmt: skip
+    return ", ".join(f"{name} {round(size / GIB, 2) + 0.0:.2f}" for name, size in parts.items())
 
 
 def hours(value: float) -> str:
     """A duration as people say it."""
     return f"{value * 60:.0f} min" if value < 2 else f"{value:.1f} h"
+
+
+def money(value: float | None) -> str:
+    """An amount, with cents where they matter."""
+    return "?" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
 
 
 def _kinds(estimate: Estimate) -> Table:
@@ -104,21 +116,29 @@ def _kinds(estimate: Estimate) -> Table:
     return table
 
 
+def _parts_of_step(estimate: Estimate, count: int = 12) -> Table:
+    table = Table("device time by part", "ms", "share", box=None, pad_edge=False)
+    program = estimate.train.program
+    for part, cycles in list(program.by_part().items())[:count]:
+        table.add_row(f"  {part}", _cycles(estimate, cycles), f"{cycles / program.cycles:.1%}")
+    return table
+
+
 def _ops(estimate: Estimate, count: int = 12) -> Table:
-    table = Table("most expensive ops", "what", "result", "lanes", "padding", "ms", box=None, pad_edge=False)
+    table = Table("most expensive ops", "ms", "kind", "op", "result", "lanes", "padding", box=None, pad_edge=False)
     for op in top_ops(estimate.train.program, count):
         table.add_row(
-            f"  {op.scope or op.name}", f"{op.kind}: {op.op}" if op.op else op.kind, op.shape,
-            "" if op.lanes is None else f"{op.lanes}/128", f"{op.padding:.0%}", _cycles(estimate, op.cycles),
+            f"  {op.scope or op.name}", _cycles(estimate, op.cycles), op.kind, op.op, op.shape,
+            "" if op.lanes is None else f"{op.lanes}/128", f"{op.padding:.0%}",
         )  # fmt: skip
     return table
 
 
 def _collectives(estimate: Estimate) -> Table:
-    table = Table("collectives", "bytes each", "replicas a group", "count", "ms in all", box=None, pad_edge=False)
+    table = Table("collectives", "ms in all", "bytes each", "replicas a group", "count", box=None, pad_edge=False)
     for c, ms in estimate.collectives:
         table.add_row(
-            f"  {c.op}", f"{c.bytes:,}", f"{c.group_size:,}", str(c.count), "?" if ms is None else f"{ms:.3f}"
+            f"  {c.op}", "?" if ms is None else f"{ms:.3f}", f"{c.bytes:,}", f"{c.group_size:,}", str(c.count)
         )
     return table
 
@@ -127,12 +147,12 @@ def _products(estimate: Estimate, count: int = 8) -> Table:
     """Bytes moved, padding included, against the least possible, the worst layers first; of those that have to move
     1 MB at all."""
     table = Table(
-        "pointwise and dense products", "points x in x out", "MB moved", "MB least", "ratio", box=None, pad_edge=False
+        "pointwise and dense products", "ratio", "MB moved", "MB least", "points x in x out", box=None, pad_edge=False
     )
     pairs = bounded_products(estimate.train.program, estimate.cluster)
 
     def row(name: str, what: str, moved: float, least: float) -> None:
-        table.add_row(name, what, f"{moved / 1e6:,.0f}", f"{least / 1e6:,.0f}", f"{moved / least:.1f}")
+        table.add_row(name, f"{moved / least:.1f}", f"{moved / 1e6:,.0f}", f"{least / 1e6:,.0f}", what)
 
     for p, least in pairs[:count]:
         row(f"  {p.scope or '?'} {_short(p)}", f"{p.p:,} x {p.c:,} x {p.k:,}", p.moved, least)

@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from xlatrain.plan.estimate import GIB, Estimate
-from xlatrain.plan.report import hours
+from xlatrain.plan.report import hours, money
+from xlatrain.telemetry.console import print_whole
 
 HEADINGS = (
     "overrides",
@@ -32,7 +33,7 @@ def print_comparison(jobs: Sequence[Sequence[str]], estimates: Sequence[Estimate
     table = Table(*HEADINGS, box=None, pad_edge=False)
     for overrides, row in zip(own, comparison(estimates), strict=True):
         table.add_row(" ".join(overrides), *row)
-    console.print(table)
+    print_whole(table, console)
 
 
 def differing(jobs: Sequence[Sequence[str]]) -> list[list[str]]:
@@ -59,8 +60,8 @@ def comparison(estimates: Sequence[Estimate]) -> list[list[str]]:
                 _number(e.allreduce_fraction, ".1%"),
                 _number(e.mfu, ".1%"),
                 ("?" if e.hours is None else hours(e.hours)) + (" fastest" if e.fits and e.hours == fastest else ""),
-                _money(e.cost()) + (" cheapest" if e.fits and e.cost() is not None and e.cost() == cheapest else ""),
-                _money(spot),
+                money(e.cost()) + (" cheapest" if e.fits and e.cost() is not None and e.cost() == cheapest else ""),
+                money(spot),
             ]
         )
     return rows
@@ -68,7 +69,3 @@ def comparison(estimates: Sequence[Estimate]) -> list[list[str]]:
 
 def _number(value: float | None, form: str) -> str:
     return "?" if value is None else format(value, form)
-
-
-def _money(value: float | None) -> str:
-    return "?" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.2f}"

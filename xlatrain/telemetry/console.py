@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import ProgressColumn, Task
-from rich.table import Column
+from rich.table import Column, Table
 from rich.text import Text
 
 
@@ -36,6 +36,19 @@ def stamped_lines() -> Callable[[str], None]:
         sys.stderr.write(f"[{time.perf_counter() - started:6.1f} s] {text}\n")
 
     return say
+
+
+def print_whole(table: Table, console: Console) -> None:
+    """Print a table with no cell cut or wrapped: of columns that find no room the last are left out, and named."""
+    for column in table.columns:
+        column.no_wrap = True
+    left_out: list[str] = []
+    anything = console.options.update(max_width=10_000)
+    while len(table.columns) > 1 and table.__rich_measure__(console, anything).maximum > console.width:
+        left_out.insert(0, str(table.columns.pop().header))
+    console.print(table)
+    if left_out:
+        console.print(f"  a wider terminal also shows {', '.join(left_out)}", style="dim", markup=False)
 
 
 class OneLine(ProgressColumn):
