@@ -160,8 +160,13 @@ def print_summary(summary: dict[str, Any]) -> None:
     for label, key in rows.items():
         if key in summary:
             value = summary[key]
-            table.add_row(label, _fraction(value) if key in ("top1", "top5", "loss") else str(value))
+            table.add_row(label, _fraction(value) if key in ("top1", "top5", "loss") else _text(value))
     make_console().print(table)
+
+
+def _text(value: Any) -> str:
+    """A value of the summary; of several named ones each, as in "train 1, eval 1"."""
+    return ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
 
 
 def _fraction(value: float | None) -> str:
