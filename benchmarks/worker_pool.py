@@ -1,7 +1,8 @@
 """xlatrain's worker processes against torch's DataLoader, around one stream of batches; `input_pipeline.py --workers`.
 
 The code that reads, decodes, crops and resizes is the same (TrainStream.fills); only who carries its batches to the
-training process differs. Methods, interleaved pass by pass, in turns that change:
+training process differs, and that ours fill the rows of each batch together. Methods, interleaved pass by pass, in
+turns that change:
 ours      xlatrain.data.workers: a few blocks of shared memory, used again once their tensors are gone
 loader    torch.utils.data.DataLoader over an IterableDataset, forkserver, dicts of tensors
 tuned     the same made as fast as it can be: a batch is one tensor, filled where it is shared (as torch's collate
@@ -10,6 +11,7 @@ tuned     the same made as fast as it can be: a batch is one tensor, filled wher
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import signal
@@ -28,13 +30,23 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from xlatrain.config import AugmentConfig, ShardsConfig
 from xlatrain.data.batch import Batch, BatchShape, as_tensors
 from xlatrain.data.order import Position
-from xlatrain.data.sharded import ShardedSplit, Stream, TrainStream
+from xlatrain.data.sharded import Fill, ShardedSplit, Stream, TrainStream
 from xlatrain.data.shards import write_shards
 from xlatrain.data.stage import Place, Stage
 from xlatrain.data.workers import WorkerBatches, _keep_memory
 
 PREFETCH, WINDOW = 2, 128
 METHODS = ("ours", "loader", "tuned")
+
+
+def whole_batches(stream: TrainStream) -> Iterator[Fill]:
+    """What a worker of a DataLoader makes of a stream: whole batches, of its own part of an epoch. Ours fill rows of
+    the same batches, which then draw on the windows of all."""
+    worker = get_worker_info()
+    own = copy.copy(stream)
+    own.place, own.streams = Place(worker.id, worker.num_workers), 1
+    own.open()
+    return own.fills(0)
 
 
 class Fills(IterableDataset):
@@ -44,8 +56,7 @@ class Fills(IterableDataset):
         self.stream = stream
 
     def __iter__(self) -> Iterator[Batch]:
-        self.stream.open()
-        for shape, fill in self.stream.fills(get_worker_info().id):
+        for shape, fill in whole_batches(self.stream):
             rows = shape.new()
             fill(rows)
             yield as_tensors(rows)
@@ -55,8 +66,7 @@ class SharedFills(Fills):
     """The same in one block of shared memory, so that nothing is copied on the way."""
 
     def __iter__(self) -> Iterator[tuple[BatchShape, torch.Tensor]]:
-        self.stream.open()
-        for shape, fill in self.stream.fills(get_worker_info().id):
+        for shape, fill in whole_batches(self.stream):
             block = torch.empty(0, dtype=torch.uint8).set_(torch.UntypedStorage._new_shared(shape.bytes))
             fill(shape.views(block.numpy()))
             yield shape, block

@@ -1,6 +1,7 @@
 """Nothing lost, nothing twice, equal counts, the same order again, resumed as uninterrupted: for many layouts."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -35,19 +36,17 @@ def samples_of(line, sizes):
 def batches_of(line, sizes, leg, process, seed, epoch, number, window, first_step=0):
     """Every batch of a process from a step on, as sample numbers, read as the workers read: by windows of a run."""
     numbers, steps = samples_of(line, sizes), order.leg_steps(line.samples, leg)
-    streams = []
+    made = np.full((steps - first_step, leg.batch), -1)
     for worker in range(leg.workers):
         a, b = order.worker_range(steps, leg, process, worker)
-        skip = len(range(worker, first_step, leg.workers)) * leg.batch
-        windows = order.handed_out(a, b, seed, epoch, number, window, skip)
-        parts = [numbers[start:end][o] for start, end, o in windows]
-        streams.append(np.concatenate(parts) if parts else np.empty(0, int))
-    taken, made = [0] * leg.workers, []
-    for n in range(first_step, steps):
-        worker = n % leg.workers
-        made.append(streams[worker][taken[worker] : taken[worker] + leg.batch])
-        taken[worker] += leg.batch
-    return made
+        done = order.rows_before(replace(leg, steps=first_step), worker)
+        windows = order.handed_out(a, b, seed, epoch, number, window, done)
+        stream = np.concatenate([numbers[start:end][o] for start, end, o in windows] or [numbers[:0]])
+        for n in range(first_step, steps):
+            rows = made[n - first_step][order.worker_rows(leg.batch, leg.workers, worker, n)]
+            rows[:], stream = stream[: len(rows)], stream[len(rows) :]
+        assert len(stream) == 0
+    return list(made)
 
 
 def all_batches(line, sizes, leg, *key):
@@ -116,9 +115,13 @@ def test_a_position_goes_on_in_the_same_leg_only_under_the_same_layout():
 def test_evaluation_reads_everything_once_in_as_many_batches_everywhere(sizes, leg, epoch, window):
     ranges = [order.eval_range(sum(sizes), leg.batch, p, leg.processes) for p in range(leg.processes)]
     assert len({batches for _, _, batches in ranges}) == 1
-    spans = [order.eval_batch_range(r, leg.batch, n) for r in ranges for n in range(r[2])]
-    assert [i for a, b in spans for i in range(a, b)] == list(range(sum(sizes)))
-    assert all(b - a <= leg.batch for a, b in spans)
+    runs = [
+        (first + a, first + b)
+        for first, last, batches in ranges
+        for a, b in (order.worker_run(last - first, leg.workers, w) for w in range(leg.workers))
+    ]
+    assert [i for a, b in runs for i in range(a, b)] == list(range(sum(sizes)))
+    assert all(last - first <= batches * leg.batch for first, last, batches in ranges)
 
 
 def test_the_order_is_a_function_of_seed_and_epoch():

@@ -122,6 +122,27 @@ def test_a_corrupt_image_can_be_skipped_and_is_counted(tmp_path):
     assert sum(b["skipped"].sum() for b in evaluated) == 1
 
 
+@pytest.mark.parametrize("workers", [0, 5])
+def test_a_good_image_of_the_batch_stands_in_whichever_worker_made_it(tmp_path, workers):
+    """Five workers fill one row each of a batch of five."""
+    index = write(tmp_path, count=50)
+    for number in (0, 3):
+        damage_image(tmp_path / "shard-000001.tar", number)
+    batches = train(split(tmp_path, on_error="skip", workers=workers), 5)
+    epoch = [b for b, _ in zip(batches, range(10), strict=False)]
+    assert sum(b["skipped"].sum() for b in epoch) == 2
+    for batch in epoch:
+        rows = [
+            (int(image[0, 0, 0]), int(label)) for image, label in zip(batch["images"], batch["labels"], strict=True)
+        ]
+        assert set(rows) == {row for row, skipped in zip(rows, batch["skipped"], strict=True) if not skipped}
+    for shard in index.shards:
+        for number in range(shard.samples):
+            damage_image(tmp_path / shard.name, number)
+    with pytest.raises(DataError, match="shard-00000..tar.* and all others of its batch cannot be decoded"):
+        next(train(split(tmp_path, on_error="skip", workers=workers), 5))
+
+
 def test_a_truncated_shard_is_an_error_even_when_samples_may_be_skipped(tmp_path):
     index = write(tmp_path)
     opened = split(tmp_path, on_error="skip")

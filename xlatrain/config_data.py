@@ -52,7 +52,7 @@ class ShardsConfig(DataConfig):
         "decoding processes per host process; 0 = a thread; null = 0 on CPU, as many as there are cores on TPU",
         low=0,
     )
-    prefetch: int = option(2, "batches that each worker prepares ahead", low=1)
+    prefetch: int = option(2, "batches prepared ahead, for each worker", low=1)
     on_error: str = option(
         "raise", "a sample that cannot be decoded ends the run, or is skipped and counted", choices=("raise", "skip")
     )

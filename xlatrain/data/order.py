@@ -1,7 +1,8 @@
 """Who reads what, and when: pure functions of (seed, epoch, layout), no I/O.
 
 An epoch is one line of samples: the shards in permuted order, laid end to end. The line is cut into equal ranges for
-processes, and each of those into runs of whole batches for workers; inside a run, samples are shuffled in windows.
+processes, and each of those into equal runs for workers; inside a run, samples are shuffled in windows. The workers of
+a process fill the rows of its batches in turns, so that each batch holds samples of every worker's window.
 Whatever reads, reads forward. What was read up to any step follows from the layout alone, so a position in the data is
 a few numbers, and what remains of an epoch is a line again, to be cut for another number of processes or workers.
 """
@@ -98,7 +99,7 @@ def remaining_line(line: Line, leg: Leg, seed: int, epoch: int, number: int, win
     spans, batches = [], leg_steps(line.samples, leg)
     for process, worker in itertools.product(range(leg.processes), range(leg.workers)):
         first, last = worker_range(batches, leg, process, worker)
-        done = len(range(worker, leg.steps, leg.workers)) * leg.batch
+        done = rows_before(leg, worker)
         begun = first + done // window * window
         if done % window:
             end = min(begun + window, last)
@@ -123,17 +124,29 @@ def leg_steps(samples: int, leg: Leg) -> int:
     return samples // (leg.batch * leg.processes)
 
 
-def worker_batches(batches: int, workers: int, worker: int) -> tuple[int, int]:
-    """Batches first <= n < last, counted along the line of a process, that a worker reads: one contiguous run. They
-    are handed out in turns: the n-th batch of a process is made by worker n % workers."""
-    counts = [len(range(w, batches, workers)) for w in range(worker + 1)]
-    return sum(counts[:-1]), sum(counts)
+def worker_run(samples: int, workers: int, worker: int) -> tuple[int, int]:
+    """The samples first <= p < last of a process that a worker reads: one contiguous run. They are dealt out to the
+    rows of the process's batches in turns: row r of batch n is filled by worker (n * batch + r) % workers."""
+    share, more = divmod(samples, workers)
+    first = worker * share + min(worker, more)
+    return first, first + share + (worker < more)
+
+
+def worker_rows(batch: int, workers: int, worker: int, number: int) -> slice:
+    """The rows that a worker fills in a process's batch of this number, counted from the beginning of a leg."""
+    return slice((worker - number * batch) % workers, batch, workers)
+
+
+def rows_before(leg: Leg, worker: int) -> int:
+    """Rows that a worker has filled in the steps of a leg so far."""
+    return len(range(worker, leg.steps * leg.batch, leg.workers))
 
 
 def worker_range(batches: int, leg: Leg, process: int, worker: int) -> tuple[int, int]:
     """Positions first <= p < last of the line that a worker reads, for `batches` of each process."""
-    first, last = worker_batches(batches, leg.workers, worker)
-    return (process * batches + first) * leg.batch, (process * batches + last) * leg.batch
+    samples = batches * leg.batch
+    first, last = worker_run(samples, leg.workers, worker)
+    return process * samples + first, process * samples + last
 
 
 def window_order(size: int, seed: int, epoch: int, number: int, start: int) -> np.ndarray:
@@ -160,12 +173,6 @@ def eval_range(samples: int, process_batch: int, process: int, processes: int) -
     batches = -(-samples // (process_batch * processes))
     first = min(process * batches * process_batch, samples)
     return first, min(first + batches * process_batch, samples), batches
-
-
-def eval_batch_range(samples: tuple[int, int, int], batch: int, number: int) -> tuple[int, int]:
-    """The samples of one batch of a process's eval_range: none past the end."""
-    first, last, _ = samples
-    return min(first + number * batch, last), min(first + (number + 1) * batch, last)
 
 
 def sample_generator(seed: int, epoch: int, number: int) -> np.random.Generator:

@@ -24,7 +24,8 @@ from xlatrain.data.workers import make_batches
 from xlatrain.errors import bad_sample
 
 Rows = dict[str, np.ndarray]
-Fill = tuple[BatchShape, Callable[[Rows], None]]
+Bad = tuple[str, str]  # the shard and key of a sample that cannot be decoded
+Fill = tuple[BatchShape, Callable[[Rows], Bad | None]]
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,8 @@ class Stretch:
 
 
 class Stream:
-    """The batches of one process, made by one or more workers in turns. Picklable; opens nothing until it is read.
-    seconds: where a worker's time went, once it reads."""
+    """The batches of one process, each made by all of its workers, who fill its rows in turns. Picklable; opens nothing
+    until it is read. seconds: where a worker's time went, once it reads."""
 
     def __init__(self, split: ShardedSplit, place: Place):
         self.split, self.place = split, place
@@ -101,13 +102,17 @@ class Stream:
         self.preparer = Preparer(self.split.config, self.split.augment, self.split.classes)
         self.seconds: Counter[str] = self.preparer.seconds
 
-    def turns(self) -> Iterator[int]:
-        """Which worker makes each batch."""
+    def shapes(self) -> Iterator[BatchShape]:
+        """Every batch in turn."""
         raise NotImplementedError
 
     def fills(self, worker: int) -> Iterator[Fill]:
-        """What a worker makes, batch after batch: shape, and a function that writes the batch to memory of it."""
+        """Batch after batch: its shape, and a function that fills a worker's rows in memory of it and returns the first
+        sample that cannot be decoded, where that is no error."""
         raise NotImplementedError
+
+    def finish(self, rows: Rows, bad: Bad | None) -> None:
+        """Complete a batch whose rows are all filled. bad: one of its samples that could not be decoded."""
 
     @property
     def largest(self) -> int:
@@ -127,19 +132,20 @@ class TrainStream(Stream):
     def largest(self) -> int:
         return max(BatchShape(s.batch, s.size).bytes for s in self.stages)
 
-    def turns(self) -> Iterator[int]:
+    def shapes(self) -> Iterator[BatchShape]:
         for stretch in self._stretches():
-            yield from (n % stretch.leg.workers for n in range(stretch.leg.steps, stretch.last))
+            shape = BatchShape(stretch.leg.batch, stretch.stage.size)
+            yield from itertools.repeat(shape, stretch.last - stretch.leg.steps)
 
     def fills(self, worker: int) -> Iterator[Fill]:
         for stretch in self._stretches():
             leg, stage, position = stretch.leg, stretch.stage, stretch.position
             first, last = order.worker_range(stretch.steps, leg, self.place.process, worker)
-            done, end = (len(range(worker, steps, leg.workers)) for steps in (leg.steps, stretch.last))
-            samples = self._shuffled(stretch.line, first, last, done * leg.batch, position)
-            for _ in range(done, end):
-                group = list(itertools.islice(samples, leg.batch))
-                yield BatchShape(leg.batch, stage.size), partial(self._fill, position.epoch, stage, group)
+            samples = self._shuffled(stretch.line, first, last, order.rows_before(leg, worker), position)
+            for n in range(leg.steps, stretch.last):
+                places = range(leg.batch)[order.worker_rows(leg.batch, leg.workers, worker, n)]
+                mine = list(zip(places, itertools.islice(samples, len(places)), strict=True))
+                yield BatchShape(leg.batch, stage.size), partial(self._fill, position.epoch, stage, mine)
 
     def _stretches(self) -> Iterator[Stretch]:
         """What is read one after the other: what is left of the epoch that the start is in, then whole epochs, each in
@@ -179,20 +185,25 @@ class TrainStream(Stream):
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _fill(self, epoch: int, stage: Stage, samples: list[Sample], rows: Rows) -> None:
-        rows["skipped"][:] = 0
-        good, bad = [], []
-        for row, sample in enumerate(samples):
+    def _fill(self, epoch: int, stage: Stage, samples: list[tuple[int, Sample]], rows: Rows) -> Bad | None:
+        bad = None
+        for row, sample in samples:
             random = order.sample_generator(self.seed, epoch, sample.number)
             label = self.preparer.train(sample, rows["images"][row], random, stage.min_area)
-            (bad if label is None else good).append(row)
-            rows["labels"][row] = -1 if label is None else label
-        if bad and not good:
-            raise bad_sample(samples[0].shard, samples[0].key, "and all others of its batch cannot be decoded")
-        for i, row in enumerate(bad):  # the shape stays: a good image of the batch stands in, and is counted
-            source = good[i % len(good)]
-            rows["images"][row], rows["labels"][row] = rows["images"][source], rows["labels"][source]
-            rows["skipped"][row] = 1
+            rows["labels"][row], rows["skipped"][row] = (-1, 1) if label is None else (label, 0)
+            if label is None:
+                bad = bad or (sample.shard, sample.key)
+        return bad
+
+    def finish(self, rows: Rows, bad: Bad | None) -> None:
+        """The shape stays: good images of the batch stand in for what could not be decoded, and are counted."""
+        if bad is None:
+            return
+        skipped, good = np.flatnonzero(rows["skipped"]), np.flatnonzero(rows["skipped"] == 0)
+        if not len(good):
+            raise bad_sample(*bad, "and all others of its batch cannot be decoded")
+        source = np.resize(good, len(skipped))
+        rows["images"][skipped], rows["labels"][skipped] = rows["images"][source], rows["labels"][source]
 
 
 class EvalStream(Stream):
@@ -207,28 +218,24 @@ class EvalStream(Stream):
     def largest(self) -> int:
         return self.shape.bytes
 
-    def turns(self) -> Iterator[int]:
-        return (n % self.streams for n in range(self.range[2]))
+    def shapes(self) -> Iterator[BatchShape]:
+        return itertools.repeat(self.shape, self.range[2])
 
     def fills(self, worker: int) -> Iterator[Fill]:
-        size = self.shape.batch
-        first, last = order.worker_batches(self.range[2], self.streams, worker)
-        begin, _ = order.eval_batch_range(self.range, size, first)
-        end, _ = order.eval_batch_range(self.range, size, last)
-        samples = self.split.read(order.plain_line(self.split.sizes), begin, end)
-        for n in range(first, last):
-            a, b = order.eval_batch_range(self.range, size, n)
-            yield self.shape, partial(self._fill, list(itertools.islice(samples, b - a)))
+        begin, end, batches = self.range
+        first, last = order.worker_run(end - begin, self.streams, worker)
+        samples = self.split.read(order.plain_line(self.split.sizes), begin + first, begin + last)
+        for n in range(batches):
+            places = range(self.shape.batch)[order.worker_rows(self.shape.batch, self.streams, worker, n)]
+            mine = list(itertools.zip_longest(places, itertools.islice(samples, len(places))))
+            yield self.shape, partial(self._fill, mine)
         for _ in samples:  # lets the reader see that the last shard ends where its index says
             pass
 
-    def _fill(self, samples: list[Sample], rows: Rows) -> None:
-        for name in ("labels", "skipped", "mask"):
-            rows[name][:] = 0
-        rows["images"][len(samples) :] = 0
-        for row, sample in enumerate(samples):
-            label = self.preparer.eval(sample, rows["images"][row])
+    def _fill(self, samples: list[tuple[int, Sample | None]], rows: Rows) -> None:
+        for row, sample in samples:
+            label = None if sample is None else self.preparer.eval(sample, rows["images"][row])
             if label is None:
-                rows["images"][row], rows["skipped"][row] = 0, 1
-            else:
-                rows["labels"][row], rows["mask"][row] = label, 1
+                rows["images"][row] = 0
+            rows["labels"][row], rows["mask"][row] = (0, 0) if label is None else (label, 1)
+            rows["skipped"][row] = sample is not None and label is None
