@@ -13,6 +13,8 @@ from pathlib import Path
 from xlatrain.config import Config, ShardsConfig
 from xlatrain.contradictions import find_contradictions
 from xlatrain.data.dataset import Dataset, open_dataset
+from xlatrain.data.mixing import advise
+from xlatrain.data.sharded import ShardedSplit
 from xlatrain.errors import ConfigError, Fault
 from xlatrain.lengths import Lengths
 from xlatrain.model_check import find_model_faults
@@ -41,6 +43,16 @@ class Plan:
     def parts(self) -> tuple[Plan, ...]:
         """A plan for each phase of training."""
         return self.phases or (self,)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is no fault, but does not train well."""
+        split, cluster = self.dataset.train, self.config.cluster
+        if self.lengths is None or not isinstance(split, ShardedSplit):
+            return []
+        batch, per_host = max(p.global_batch for p in self.lengths.phases), cluster.processes_per_host or 1
+        text = advise(split.index.clustering, split.reading(batch, cluster.hosts or 1, per_host))
+        return [text] if text else []
 
 
 def check_train(config: Config) -> Plan:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+import sys
 import textwrap
 import time
 from pathlib import Path
@@ -30,6 +31,8 @@ logger = logging.getLogger("xlatrain")
 def train(config: Config, overrides: list[str], name: str | None = None) -> dict[str, Any]:
     """Train. name: the folder under run.root, if not run.name. Returns the summary, which is also in summary.json."""
     plan = check_train(config)
+    for warning in plan.warnings:
+        sys.stderr.write(f"warning: {warning}\n")
     default = free_name(config.run.root, f"{config.model.name}-{config.data.name}")
     return _run(plan, overrides, name or config.run.name or default, "train")
 

@@ -140,7 +140,9 @@ def _read_split(root: str, name: str, config: ShardsConfig) -> ShardIndex:
     if len(indexes) == 1:
         return first
     shards = tuple(replace(shard, name=index.url(shard)) for index in indexes for shard in index.shards)
-    return replace(first, shards=shards)
+    lengths = set().union(*(index.clustering for index in indexes))
+    worst = {n: max(index.clustering.get(n, 1.0) for index in indexes) for n in lengths}
+    return replace(first, shards=shards, clustering=worst)
 
 
 def _other_classes(one: ShardIndex, other: ShardIndex) -> Fault:

@@ -15,6 +15,7 @@ import numpy as np
 from xlatrain.config import AugmentConfig, ShardsConfig
 from xlatrain.data import order
 from xlatrain.data.batch import Batch, BatchShape
+from xlatrain.data.mixing import Reading
 from xlatrain.data.order import Leg, Line, Position
 from xlatrain.data.prepare import Preparer
 from xlatrain.data.retry import ReadOptions
@@ -54,6 +55,18 @@ class ShardedSplit:
     @property
     def sizes(self) -> list[int]:
         return [s.samples for s in self.index.shards]
+
+    def reading(self, batch: int, hosts: int, processes_per_host: int) -> Reading:
+        """How training reads the split. batch: of all replicas."""
+        sizes = [s.bytes for s in self.index.shards]
+        return Reading(
+            samples=self.samples,
+            batch=batch,
+            streams=hosts * processes_per_host * max(1, self.workers),
+            window=self.config.shuffle_window,
+            hosts=hosts,
+            bytes=None if None in sizes else sum(sizes),
+        )
 
     def read(self, line: Line, first: int, last: int) -> Iterator[Sample]:
         """The samples at positions first <= p < last of a line, in its order."""

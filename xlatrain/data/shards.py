@@ -1,8 +1,9 @@
 """WebDataset tar shards and their index.
 
 A split of a data set is a folder, local or remote, of tar shards and an index.json: {"class_names": [...], "shards":
-[{"name", "samples", "bytes", "sha256", "marks"}]}. A sample is an image (jpg, jpeg, png, webp) and its label (cls,
-decimal text) under one key. marks: where samples 0, 64, 128 ... begin, in bytes, so that reading can start anywhere.
+[{"name", "samples", "bytes", "sha256", "marks"}], "clustering": {...}}. A sample is an image (jpg, jpeg, png, webp)
+and its label (cls, decimal text) under one key. marks: where samples 0, 64, 128 ... begin, in bytes, so that reading
+can start anywhere. clustering: how far classes lie together in shards of others, see mixing.py; ours are shuffled.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +56,12 @@ class Shard:
 
 @dataclass(frozen=True)
 class ShardIndex:
-    """What a split holds. root: its folder or URL."""
+    """What a split holds. root: its folder or URL. clustering: by samples of a stretch; empty where it is not known."""
 
     root: str
     shards: tuple[Shard, ...]
     class_names: tuple[str, ...]
+    clustering: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def samples(self) -> int:
@@ -79,6 +81,7 @@ def read_index(root: str | Path, options: ReadOptions = DEFAULTS, key: str = "da
         content = json.loads(read_all(path, replace(options, retries=min(options.retries, 3))))
         shards = tuple(_shard(entry) for entry in content["shards"])
         class_names = tuple(str(name) for name in content["class_names"])
+        clustering = {int(length): float(chi2) for length, chi2 in content.get("clustering", {}).items()}
         if not class_names:
             raise ValueError("class_names is empty")
         if twice := [n for n, times in Counter(s.name for s in shards).items() if times > 1]:
@@ -86,12 +89,12 @@ def read_index(root: str | Path, options: ReadOptions = DEFAULTS, key: str = "da
     except (FileNotFoundError, NotADirectoryError):
         cure = "name what has train/index.json and val/index.json beside tar shards, or write them: xlatrain shards"
         raise ConfigError(Fault(key, f"there is no {path}", cure)) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         cure = "write it again: xlatrain shards index"
         raise ConfigError(Fault(key, f"{path} is not an index of shards ({error})", cure)) from None
     except (DataError, OSError) as error:
         raise ConfigError(Fault(key, f"{path} cannot be read: {error}", "see that it can be reached")) from None
-    index = ShardIndex(path.rpartition("/")[0] or ".", shards, class_names)
+    index = ShardIndex(path.rpartition("/")[0] or ".", shards, class_names, clustering)
     if faults := _local_faults(index, key):
         raise ConfigError(*faults)
     return index

@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from xlatrain.data.mixing import describe_clustering, measure_clustering
 from xlatrain.data.shards import INDEX, read_index, write_index
 from xlatrain.data.source import check_url, list_files
 from xlatrain.errors import EXIT_DONE, EXIT_FAILED, ConfigError, Fault
@@ -41,11 +42,14 @@ def index(url: str, out: Path | None, names_file: Path | None, max_classes: int,
     shards = [s.shard for s in surveys]
     if out is not None:
         shards = [replace(s, name=u) for s, u in zip(shards, urls, strict=True)]
-    write_index(target.parent, shards, class_names, target.name)
+    clustering = measure_clustering([s.labels for s in surveys])
+    write_index(target.parent, shards, class_names, target.name, clustering=clustering)
     samples = sum(s.samples for s in shards)
     say(
         f"{target}: {counted(len(shards), 'shard')}, {counted(samples, 'sample')}, {counted(len(class_names), 'class')}"
     )
+    if text := describe_clustering(clustering, samples):
+        say(text)
     return EXIT_DONE
 
 

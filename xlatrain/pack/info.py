@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from rich.table import Table
 
+from xlatrain.data.mixing import describe_clustering
 from xlatrain.data.shards import ShardIndex
 from xlatrain.errors import EXIT_DONE, EXIT_FAILED
 from xlatrain.pack.index import show_problems
+from xlatrain.pack.plan import VAL
 from xlatrain.pack.splits import open_splits
 from xlatrain.telemetry.console import make_console
 from xlatrain.words import counted
@@ -29,6 +31,8 @@ def info(url: str) -> int:
         console.print(f"{name}: {listed}" + (f" and {more} more" if more > 0 else ""), soft_wrap=True)
         for missing in _missing(index):
             console.print(f"{name}: {missing}", soft_wrap=True)
+        if name != VAL and (text := describe_clustering(index.clustering, index.samples)):
+            console.print(f"{name}: {text}", soft_wrap=True)
     for name, problems in opened.problems.items():
         show_problems(name, problems)
     return EXIT_FAILED if opened.problems else EXIT_DONE
