@@ -78,3 +78,18 @@ def test_the_overview_keeps_its_column(monkeypatch):
     lines = screen.file.getvalue().splitlines()
     assert all(len(line) <= 40 or " " not in line.strip() for line in lines)
     assert lines[6:8] == ["  train    train a model: xlatrain train", "           model=efficientnet_b0"]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_a_schedule_is_drawn_as_wide_as_the_terminal(width, monkeypatch, tmp_path):
+    from xlatrain import show
+    from xlatrain.telemetry.console import Console
+
+    screen = Console(file=io.StringIO(), width=width, highlight=False, markup=False)
+    monkeypatch.setattr(show, "make_console", lambda: screen)
+    monkeypatch.chdir(tmp_path)
+    assert main(["show", "schedule", "schedule=onecycle", "out=a.png"]) == 0
+    assert (tmp_path / "a.png").exists()
+    lines = [line for line in screen.file.getvalue().splitlines() if "█" in line]
+    assert [line.split()[0] for line in lines] == ["learning", "momentum"]
+    assert all(width // 2 < len(line) <= width for line in lines)

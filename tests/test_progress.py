@@ -1,12 +1,13 @@
-"""The live line stays one line, whatever the terminal's width."""
+"""Live lines stay one line and tables keep their words, whatever the terminal's width."""
 
 import io
 import re
 
 import pytest
+from rich.table import Table
 
 from xlatrain.telemetry import progress
-from xlatrain.telemetry.console import fitted
+from xlatrain.telemetry.console import fitted, print_whole
 from xlatrain.telemetry.progress import ProgressLine
 
 STATUS = "epoch 10.9  loss 1.5322  lr 0.008182  1784 images/s"
@@ -61,3 +62,21 @@ def test_the_bar_of_shards_does_not_wrap(width, monkeypatch):
     lines = [r for row in ESCAPE.sub("", console.file.getvalue()).split("\n") for r in row.split("\r") if r.strip()]
     assert max(map(len, lines)) <= width
     assert "train  1,200,000/1,281,167" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("width", "left_out"),
+    [(60, ""), (40, "seconds"), (28, "top-1, seconds"), (14, "overrides, status, top-1, seconds")],
+)
+def test_a_table_loses_columns_not_words(width, left_out):
+    table = Table("job", "overrides", "status", "top-1", "seconds", box=None, pad_edge=False)
+    table.columns[1].overflow = "fold"
+    table.add_row("0", "optimizer=lars ema=off", "done", "0.9917 best", "12.5")
+    console = progress.Console(file=io.StringIO(), width=width)
+    print_whole(table, console)
+    text = console.file.getvalue()
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    assert ("optimizer=lars" in text) == (width > 14)
+    assert ("0.9917 best" in text) == (width >= 40)
+    assert " ".join(text.split()).partition("a wider terminal also shows ")[2] == left_out

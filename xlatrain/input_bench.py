@@ -20,7 +20,7 @@ from xlatrain.data.stage import Place, Stage
 from xlatrain.data.workers import WorkerBatches
 from xlatrain.errors import EXIT_DONE, ConfigError, Fault
 from xlatrain.preflight import Plan, check_train
-from xlatrain.telemetry.console import make_console, stamped_lines
+from xlatrain.telemetry.console import make_console, print_whole, stamped_lines
 from xlatrain.user_cache import InputFigure, keep_input_figure
 from xlatrain.verbs import take_flags
 from xlatrain.words import counted
@@ -221,7 +221,7 @@ def _print(found: InputBench) -> None:
         share = value / total if total else 0.0
         table.add_row(name, f"{value:,.0f}", f"{share:.0%}", "█" * round(40 * share))
     console.print(f"{found.data}: {counted(found.samples, 'image')}, to {found.image_size} px, decoder {found.decoder}")
-    console.print(table)
+    print_whole(table, console)
     console.print(f"one core         {found.images_per_second_core:,.0f} images/s of processor time")
     parts = f"{counted(found.workers, 'worker')}, {counted(found.cores, 'core')}"
     console.print(f"this host        {found.images_per_second_host:,.0f} images/s ({parts})")

@@ -27,7 +27,7 @@ from xlatrain.errors import EXIT_DONE, EXIT_FAILED, ConfigError, Fault, ReplicaE
 from xlatrain.preflight import Plan, check_train
 from xlatrain.show import show_schedule
 from xlatrain.sweeps import LESS_IS_BETTER, check_sweep
-from xlatrain.telemetry.console import make_console
+from xlatrain.telemetry.console import make_console, print_whole
 from xlatrain.telemetry.run_folder import claimed_folder, write_json
 from xlatrain.verbs import take_flags
 
@@ -183,7 +183,7 @@ def _print_results(folder: Path, objective: str) -> int:
     common = set.intersection(*(set(s["overrides"]) for s in summaries)) if len(summaries) > 1 else set()
     table = Table(box=None, pad_edge=False)
     for heading in ("job", "overrides", "status", "top-1", "top-5", "loss", "images/s", "seconds"):
-        table.add_column(heading, no_wrap=heading != "overrides", overflow="fold")
+        table.add_column(heading, overflow="fold" if heading == "overrides" else "ellipsis")
     for s in summaries:
         own = " ".join(o for o in s["overrides"] if o not in common)
         results = []
@@ -201,7 +201,7 @@ def _print_results(folder: Path, objective: str) -> int:
         table.add_row(Path(s["run"]).name, own, s["status"], *results)
     console = make_console()
     console.print(f"\n{folder}" + (f": {' '.join(sorted(common))}" if common else ""))
-    console.print(table)
+    print_whole(table, console)
     for s in summaries:
         if s["status"] != "done":
             console.print(f"job {Path(s['run']).name}: {s.get('error', s['status'])}", soft_wrap=True)

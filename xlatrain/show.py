@@ -20,9 +20,14 @@ def show_schedule(plan: Plan, path: Path) -> None:
     spec, lengths, console = plan.schedule, plan.lengths, make_console()
     per_epoch = " then ".join(f"{lengths.steps_per_epoch(p):.1f}" for p in lengths.phases)
     console.print(f"{spec.name}, {counted(spec.total_steps, 'step')}, {per_epoch} an epoch")
-    console.print(f"learning rate  {sparkline(rates)}  peak {max(rates):.6g} at step {rates.index(max(rates))}")
+    curves = [("learning rate", rates, f"peak {max(rates):.6g} at step {rates.index(max(rates)):,}")]
     if len(set(momenta)) > 1:
-        console.print(f"momentum       {sparkline(momenta)}  {min(momenta):g} to {max(momenta):g}")
+        curves.append(("momentum", momenta, f"{min(momenta):g} to {max(momenta):g}"))
+    aside = max(len(words) for *_, words in curves) + 2
+    room = console.width - 15 - aside  # beside the words, or where that is too little, above them
+    for name, values, words in curves:
+        curve = sparkline(values, min(72, room if room >= 16 else console.width - 15))
+        console.print(f"{name:13}  {curve}" + (f"  {words}" if room >= 16 else f"\n{'':15}{words}"))
     warmup = f"warm-up {counted(spec.warmup_steps, 'step')} from {spec.warmup_lr:g}"
     console.print(f"{warmup}; first {rates[0]:.6g}, last {rates[-1]:.6g}")
     if text := describe_short_warmup(plan.config, lengths, spec):

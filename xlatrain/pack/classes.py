@@ -38,4 +38,6 @@ def tell_of_classes(split: str, class_names: Sequence[str], surveys: Sequence[Su
         more = f" and {empty.size - NAMED:,} more" if empty.size > NAMED else ""
         say(f"{split}: {empty.size:,} of {counted(len(class_names), 'class')} without an image: {listed}{more}")
     if counts.any():
-        say(f"{split}: at least {counts[counts > 0].min():,}, at most {counted(counts.max(), 'image')} in a class")
+        least, most = int(counts[counts > 0].min()), int(counts.max())
+        each = f"{least:,} to {most:,} images in a class" if least < most else f"{counted(most, 'image')} in each class"
+        say(f"{split}: {each}")

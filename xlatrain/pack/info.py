@@ -10,7 +10,7 @@ from xlatrain.errors import EXIT_DONE, EXIT_FAILED
 from xlatrain.pack.index import show_problems
 from xlatrain.pack.plan import VAL
 from xlatrain.pack.splits import open_splits
-from xlatrain.telemetry.console import make_console
+from xlatrain.telemetry.console import make_console, print_whole
 from xlatrain.words import counted
 
 NAMED = 10
@@ -21,10 +21,10 @@ def info(url: str) -> int:
     """Returns the exit code. Raises ConfigError when there is no index."""
     opened, table, console = open_splits(url), Table(box=None, pad_edge=False), make_console()
     for column in _COLUMNS:
-        table.add_column(column, justify="left" if column == "split" else "right", no_wrap=True)
+        table.add_column(column, justify="left" if column == "split" else "right")
     for name, index in opened.splits.items():
         table.add_row(name, *_row(index))
-    console.print(table)
+    print_whole(table, console)
     for name, index in opened.splits.items():
         listed = ", ".join(index.class_names[:NAMED])
         more = len(index.class_names) - NAMED

@@ -19,7 +19,7 @@ from xlatrain.pack.plan import TRAIN, VAL, Split, WriteOptions, fingerprint, mak
 from xlatrain.pack.progress import say
 from xlatrain.pack.state import State, is_complete, open_state
 from xlatrain.pack.write import Outcome, already_complete, write_split
-from xlatrain.telemetry.console import make_console
+from xlatrain.telemetry.console import make_console, print_whole
 from xlatrain.words import counted
 
 
@@ -122,13 +122,13 @@ def _report(outcomes: Sequence[Outcome]) -> int:
     seen = {note for o in outcomes for note, count in (o.counts or {}).items() if count}
     notes = [note for note in NOTES if note in seen]
     for column in ("split", "shards", "images", "bytes", "bad", *notes):
-        table.add_column(column, justify="left" if column == "split" else "right", no_wrap=True)
+        table.add_column(column, justify="left" if column == "split" else "right")
     for o in outcomes:
         if o.counts is not None:
             odd = [f"{o.counts.get(note, 0):,}" for note in notes]
             table.add_row(o.folder.name, f"{o.shards:,}", f"{o.samples:,}", f"{o.bytes:,}", f"{o.bad:,}", *odd)
     if table.row_count:
-        make_console().print(table)
+        print_whole(table, make_console())
     for o in outcomes:
         if not o.sound:
             say(f"{o.folder} has no index yet: mend or remove the bad files, or leave them out with --skip-bad")

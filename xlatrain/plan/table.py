@@ -31,6 +31,7 @@ def print_comparison(jobs: Sequence[Sequence[str]], estimates: Sequence[Estimate
     own = differing(jobs)
     console.print(" ".join(o for o in jobs[0] if o not in own[0]), style="bold", markup=False)
     table = Table(*HEADINGS, box=None, pad_edge=False)
+    table.columns[0].overflow = "fold"
     for overrides, row in zip(own, comparison(estimates), strict=True):
         table.add_row(" ".join(overrides), *row)
     print_whole(table, console)

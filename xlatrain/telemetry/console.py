@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import ProgressColumn, Task
 from rich.table import Column, Table
@@ -39,16 +40,22 @@ def stamped_lines() -> Callable[[str], None]:
 
 
 def print_whole(table: Table, console: Console) -> None:
-    """Print a table with no cell cut or wrapped: of columns that find no room the last are left out, and named."""
+    """Print a table with no word cut: of columns that find no room the last are left out, and named. Only columns that
+    overflow by folding are wrapped."""
     for column in table.columns:
-        column.no_wrap = True
+        column.no_wrap = column.overflow != "fold"
     left_out: list[str] = []
-    anything = console.options.update(max_width=10_000)
-    while len(table.columns) > 1 and table.__rich_measure__(console, anything).maximum > console.width:
+    while len(table.columns) > 1 and sum(map(_least, table.columns)) + 2 * (len(table.columns) - 1) > console.width:
         left_out.insert(0, str(table.columns.pop().header))
     console.print(table)
     if left_out:
         console.print(f"  a wider terminal also shows {', '.join(left_out)}", style="dim", markup=False)
+
+
+def _least(column: Column) -> int:
+    """The width below which a column would be cut."""
+    cells = [str(column.header), *map(str, column.cells)]
+    return max(cell_len(word) for cell in cells for word in ([cell] if column.no_wrap else cell.split() or [""]))
 
 
 class OneLine(ProgressColumn):
