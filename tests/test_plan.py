@@ -69,6 +69,7 @@ ENTRY %main (x: bf16[8,16,4,4], w: bf16[32,16,1,1], i: bf16[8,16,5,5], k: bf16[1
   %f = bf16[8,32,4,4]{{1,0,3,2:T(8,128)(2,1)}} fusion(%x, %w), kind=kOutput, calls=%fused, \
 metadata={{op_name="blocks.0.6/blocks.0.conv_pw.7/aten__convolution_overrideable"}}, {CYCLES % 500}
   %d = bf16[8,16,3,3]{{1,0,3,2:T(8,128)(2,1)}} fusion(%i, %k), kind=kOutput, calls=%depthwise, {CYCLES % 300}
+  %q = bf16[8,32,4,4]{{1,0,3,2:T(8,128)(2,1)}} copy(%f), {CYCLES % 7}
   %s = f32[16]{{0:T(256)}} copy(%z), metadata={{op_name="optimizer.LARS.9/aten__mul.3/aten__mul"}}, {CYCLES % 20}
   %r = f32[16]{{0:T(256)}} all-reduce(%s), replica_groups={{}}, to_apply=%add
   %g = f32[4,16]{{1,0:T(4,128)}} all-gather(%s), replica_groups={{{{0,1,2,3}},{{4,5,6,7}}}}, dimensions={{0}}
@@ -80,8 +81,8 @@ metadata={{op_name="blocks.0.6/blocks.0.conv_pw.7/aten__convolution_overrideable
 
 def test_a_compiled_program_is_read_to_the_cycle_the_flop_and_the_byte():
     program = read_program(parse_module(MODULE), replicas=8)
-    assert program.by_kind() == {"dense convolution": 500, "depthwise convolution": 300, "copy": 20}
-    assert program.cycles == 820  # the rare branch of the conditional is not counted
+    assert program.by_kind() == {"dense convolution": 500, "depthwise convolution": 300, "copy": 27}
+    assert program.cycles == 827  # the rare branch of the conditional is not counted
     pointwise = 2 * 8 * 16 * 16 * 32
     taps = 7 * 7  # of 3 x 3 windows at 3 x 3 places on 5 x 5 pixels, those that lie inside: (2 + 3 + 2)²
     assert program.flops == pointwise + 2 * 8 * 16 * taps
@@ -90,7 +91,8 @@ def test_a_compiled_program_is_read_to_the_cycle_the_flop_and_the_byte():
     assert (program.ops[0].scope, program.ops[0].op) == ("blocks.0.conv_pw", "convolution")
     assert (program.ops[0].lanes, program.ops[0].padding) == (32, 0.75)
     # Of nested scopes the innermost counts; what torch_xla adds to an op's own name is no scope.
-    assert program.by_part() == {"blocks.0": 500, "rest": 300, "optimizer.LARS": 20}
+    # A copy that the compiler added counts to what it copies.
+    assert program.by_part() == {"blocks.0": 507, "rest": 300, "optimizer.LARS": 20}
 
 
 def an_estimate():
@@ -271,7 +273,7 @@ def test_small_steps_compile_and_fit_on_v3_and_v5e(tmp_path, monkeypatch, capsys
     # What is large has a name: the parts of the model, and those of the step around it.
     parts = found["ms_by_part"]
     assert {"blocks.1", "conv_stem", "images", "loss", "optimizer.SGD", "guard", "gradient.mean"} <= set(parts)
-    assert parts["rest"] < 0.05 * found["device_ms"]
+    assert parts.get("rest", 0.0) < 0.05 * found["device_ms"]
     assert sum(parts.values()) == pytest.approx(found["device_ms"])
 
 

@@ -133,6 +133,17 @@ class Module:
                 waiting += inner.calls
         return found
 
+    def origin(self, computation: str, instruction: Instruction) -> str:
+        """The scope of an instruction; of one that the compiler added, that of what it consists of or is made from;
+        "" where that ends at an argument of the program."""
+        here: Instruction | None = instruction
+        while here is not None:
+            scopes = [inner.scope for _, inner in self.fused(here) if inner.scope]
+            if scopes:
+                return scopes[0]
+            here = self.computations[computation].get(here.operands[0]) if here.operands else None
+        return ""
+
     def executed(self) -> list[tuple[str, Instruction]]:
         """The instructions that a run of the program executes at the top: of the entry, of loops (once), and of each
         conditional its cheaper branch, the other being for rare cases."""

@@ -64,7 +64,7 @@ class Program:
 
     def by_part(self) -> dict[str, int]:
         """Cycles of each part of the model, named by two levels as in blocks.1, and of the step, most first. rest: what
-        the compiler added, of which no module is known."""
+        the compiler made of arguments."""
         total: Counter[str] = Counter()
         for op in self.ops:
             total[".".join(op.scope.split(".")[:2]) or "rest"] += op.cycles
@@ -85,18 +85,19 @@ def read_program(module: Module, replicas: int) -> Program:
             flops += _flops(module, where, convolution)
             products += _products(module, where, convolution, instruction)
         if instruction.cycles:
-            ops.append(_op(instruction, [i for _, i in inside], [c for _, c in convolutions]))
+            scope = module.origin(computation, instruction)
+            ops.append(_op(instruction, scope, [i for _, i in inside], [c for _, c in convolutions]))
     found = [Collective(op, size, group, n) for (op, size, group), n in collectives.items()]
     return Program(tuple(ops), tuple(sorted(found, key=lambda c: -c.bytes * c.count)), flops, tuple(products))
 
 
-def _op(instruction: Instruction, inside: list[Instruction], convolutions: list[Instruction]) -> Op:
+def _op(instruction: Instruction, scope: str, inside: list[Instruction], convolutions: list[Instruction]) -> Op:
     largest = max(instruction.shapes, key=lambda s: s.padded_bytes, default=Shape("pred", ()))
     padding = 1.0 - largest.bytes / largest.padded_bytes if largest.padded_bytes else 0.0
     return Op(
         name=instruction.name,
         kind=_kind(instruction, inside, convolutions),
-        scope=instruction.scope,
+        scope=scope,
         op=instruction.op,
         cycles=instruction.cycles,
         lanes=None if largest.lanes is None else min(largest.lanes, LANES),
