@@ -52,7 +52,7 @@ def traced_loop(config, replica, num_classes: int):
     from timm.utils import ModelEmaV2
 
     from xlatrain.models.batch_norm import convert_batch_norm
-    from xlatrain.models.build import build_model
+    from xlatrain.models.create import build_model
 
     model = build_model(config.model, num_classes, config.data.image_size, config.train.seed)
     convert_batch_norm(model, None, replica.world_size)
@@ -91,9 +91,9 @@ def traced_loop(config, replica, num_classes: int):
 
 def captured_loop(plan, replica):
     """xlatrain's step, as `xlatrain train` builds it; returns a function that runs one and says its host seconds."""
-    from xlatrain.build import build_host_model, build_train_step, train_tables
+    from xlatrain.engine.build import build_host_model, build_train_step, train_tables
+    from xlatrain.engine.state import first_seed, initial_state
     from xlatrain.optim import build_optimizer
-    from xlatrain.state import first_seed, initial_state
     from xlatrain.xla.capture import CapturedStep
     from xlatrain.xla.runtime import to_device
 
@@ -118,8 +118,8 @@ def measure(replica, plan, steps: int) -> dict[str, list[float]]:
     """Milliseconds of host time per step of both loops, in turn. Runs on the replica."""
     from itertools import islice
 
-    from xlatrain.build import place, stages
     from xlatrain.data.order import Position
+    from xlatrain.engine.build import place, stages
     from xlatrain.xla.runtime import to_device
 
     batches = [
@@ -144,8 +144,8 @@ def measure(replica, plan, steps: int) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    from xlatrain import compose
-    from xlatrain.preflight import check_train
+    from xlatrain.config import compose
+    from xlatrain.preflight.check import check_train
     from xlatrain.xla.launch import launch
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

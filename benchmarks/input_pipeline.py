@@ -45,10 +45,10 @@ import torch
 from PIL import Image
 from worker_pool import PREFETCH, compare_pools, processor_seconds, write_stream
 
-from xlatrain.data.crop import Box, CentreCrop, RandomCrop
-from xlatrain.data.decode import Decoder
-from xlatrain.data.shards import read_index, read_shard
-from xlatrain.data.tar import read_members
+from xlatrain.data.pixels.crop import Box, CentreCrop, RandomCrop
+from xlatrain.data.pixels.decode import Decoder
+from xlatrain.data.shard_format import read_index, read_shard
+from xlatrain.data.storage.tar import read_members
 from xlatrain.data.workers import WorkerBatches
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")

@@ -28,7 +28,8 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from xlatrain import compose, runs
+from xlatrain.config import compose
+from xlatrain.engine import run as runs
 
 BASE = 64
 # A rule and its base each. LARS has no scaling rule in its paper; the square root is what LEGW pairs it with.

@@ -35,9 +35,9 @@ def ours(config, names, shapes, replica):
     """(step, carry, inputs) of our optimizer over flat tensors."""
     import torch
 
-    from xlatrain.layout import Layout
     from xlatrain.optim import build_optimizer
     from xlatrain.optim.hyper import Hyper
+    from xlatrain.optim.layout import Layout
     from xlatrain.optim.segments import Segments
 
     decayed = [i for i, s in enumerate(shapes) if len(s) > 1]
@@ -98,7 +98,7 @@ def contenders():
     import timm.optim
     import torch
 
-    from xlatrain.config import AdamWConfig, LAMBConfig, LARSConfig, RMSpropTFConfig, SGDConfig
+    from xlatrain.config.schema import AdamWConfig, LAMBConfig, LARSConfig, RMSpropTFConfig, SGDConfig
 
     return {
         "sgd": {

@@ -29,8 +29,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from xlatrain import compose, plans
-from xlatrain.preflight import check_train
+from xlatrain.cli import plan as plans
+from xlatrain.config import compose
+from xlatrain.preflight.check import check_train
 
 
 @dataclass(frozen=True)

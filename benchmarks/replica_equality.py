@@ -25,11 +25,12 @@ import timm
 import torch
 import torch.nn.functional as F
 
-from xlatrain import compose, runs
+from xlatrain.config import compose
 from xlatrain.data.order import Position
 from xlatrain.data.stage import Place, Stage
+from xlatrain.engine import run as runs
 from xlatrain.optim.schedule import learning_rate_table
-from xlatrain.preflight import check_train
+from xlatrain.preflight.check import check_train
 
 EXACT = [
     "augment=none",

@@ -44,11 +44,11 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from xlatrain.config import AugmentConfig, ShardsConfig
+from xlatrain.config.schema import AugmentConfig, ShardsConfig
 from xlatrain.data.batch import Batch, BatchShape, as_tensors
 from xlatrain.data.order import Position
-from xlatrain.data.sharded import Fill, ShardedSplit, Stream, TrainStream
-from xlatrain.data.shards import write_shards
+from xlatrain.data.pipeline import Fill, ShardedSplit, Stream, TrainStream
+from xlatrain.data.shard_format import write_shards
 from xlatrain.data.stage import Place, Stage
 from xlatrain.data.workers import WorkerBatches, _keep_memory
 
@@ -94,7 +94,7 @@ class Loader:
 
     def __init__(self, stream: Stream, workers: int, tuned: bool):
         context = torch.multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["xlatrain.data.sharded"])
+        context.set_forkserver_preload(["xlatrain.data.pipeline"])
         loader = DataLoader(
             SharedFills(stream) if tuned else Fills(stream),
             batch_size=None,

@@ -184,10 +184,10 @@ def raise_on(replica: Replica, ordinal: int) -> None:
 
 def run_combination_steps(replica: Replica, plans: dict) -> dict:
     """Three steps of each plan's train step, replayed and then traced: losses, and what was compiled."""
-    from xlatrain.build import build_host_model, build_train_step, place, stages, train_tables
     from xlatrain.data.order import Position
+    from xlatrain.engine.build import build_host_model, build_train_step, place, stages, train_tables
+    from xlatrain.engine.state import first_seed, initial_state
     from xlatrain.optim import build_optimizer
-    from xlatrain.state import first_seed, initial_state
 
     results = {}
     for name, plan in plans.items():

@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from xlatrain.compose import compose_config, groups, register_schemas
-from xlatrain.preflight import check_train
+from xlatrain.config.compose import compose_config, groups, register_schemas
+from xlatrain.preflight.check import check_train
 from xlatrain.xla.launch import launch
 
 register_schemas()

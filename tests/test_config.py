@@ -9,13 +9,13 @@ import timm
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from xlatrain.check_eval import check_eval
-from xlatrain.compose import compose_config, find_faults, groups, option_keys, register_schemas
-from xlatrain.config import RMSpropTFConfig
+from xlatrain.cli.sweep import check_sweep, search_points, sweep_jobs
+from xlatrain.config.compose import compose_config, find_faults, groups, option_keys, register_schemas
+from xlatrain.config.schema import RMSpropTFConfig
 from xlatrain.errors import ConfigError
-from xlatrain.preflight import check_train
-from xlatrain.resolve import describe_short_warmup
-from xlatrain.sweeps import check_sweep, search_points, sweep_jobs
+from xlatrain.preflight.check import check_train
+from xlatrain.preflight.evaluation import check_eval
+from xlatrain.preflight.resolve import describe_short_warmup
 
 register_schemas()
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xlatrain.data import decode
-from xlatrain.data.crop import Box, CentreCrop, RandomCrop, draw_tf
-from xlatrain.data.decode import Decoder, decode_image, shift_image
 from xlatrain.data.order import sample_generator
+from xlatrain.data.pixels import decode
+from xlatrain.data.pixels.crop import Box, CentreCrop, RandomCrop, draw_tf
+from xlatrain.data.pixels.decode import Decoder, decode_image, shift_image
 
 try:
     from nvidia import nvimgcodec  # noqa: F401

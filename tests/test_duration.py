@@ -2,10 +2,10 @@
 
 import pytest
 
-from xlatrain.compose import compose_config, register_schemas
-from xlatrain.duration import Duration, parse_duration
-from xlatrain.lengths import Lengths, Phase, exact_steps
-from xlatrain.preflight import check_train
+from xlatrain.config.compose import compose_config, register_schemas
+from xlatrain.preflight.check import check_train
+from xlatrain.preflight.duration import Duration, parse_duration
+from xlatrain.preflight.lengths import Lengths, Phase, exact_steps
 
 register_schemas()
 

@@ -8,18 +8,19 @@ import timm
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
-from xlatrain import provenance, runs
-from xlatrain.check_eval import check_eval, check_weights
-from xlatrain.checkpoint import WEIGHTS, read_facts, save_weights
-from xlatrain.compose import compose_config, given_keys, register_schemas
+from xlatrain.cli.jobs import find_faults
+from xlatrain.config.compose import compose_config, given_keys, register_schemas
 from xlatrain.credentials import masked
-from xlatrain.data.shards import write_shards
-from xlatrain.facts import describe_weights
-from xlatrain.jobs import find_faults
-from xlatrain.models.build import build_model, timm_arguments
-from xlatrain.preflight import check_train
-from xlatrain.state import initial_state, model_layout
-from xlatrain.telemetry.run_folder import claimed_folder
+from xlatrain.data.shard_format import write_shards
+from xlatrain.engine import provenance
+from xlatrain.engine import run as runs
+from xlatrain.engine.run_folder import claimed_folder
+from xlatrain.engine.state import initial_state, model_layout
+from xlatrain.engine.weights import WEIGHTS, read_facts, save_weights
+from xlatrain.models.create import build_model, timm_arguments
+from xlatrain.preflight.check import check_train
+from xlatrain.preflight.evaluation import check_eval, check_weights
+from xlatrain.preflight.facts import describe_weights
 
 register_schemas()
 

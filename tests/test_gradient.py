@@ -10,7 +10,15 @@ import torch
 
 from tests.test_optim import SHAPES, fixed_tensors, layout
 from tests.test_run import losses, train
-from xlatrain.augment import QUANTILES, beta_quantiles, cutmix, draw_beta, mixed_cross_entropy, mixup, random_erase
+from xlatrain.engine.augment import (
+    QUANTILES,
+    beta_quantiles,
+    cutmix,
+    draw_beta,
+    mixed_cross_entropy,
+    mixup,
+    random_erase,
+)
 from xlatrain.optim.clip import clip_adaptive, clip_norm, clip_value
 
 

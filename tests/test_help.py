@@ -4,11 +4,11 @@ import io
 
 import pytest
 
-from xlatrain.cli import main
-from xlatrain.compose import option_keys
+from xlatrain.cli.help import help_lines
+from xlatrain.cli.main import main
+from xlatrain.cli.verbs import VERBS, take_flags
+from xlatrain.config.compose import option_keys
 from xlatrain.errors import ConfigError
-from xlatrain.help import help_lines
-from xlatrain.verbs import VERBS, take_flags
 from xlatrain.words import counted
 
 WITH_OPTIONS = [verb for verb in VERBS if verb != "shards"]  # which has a parser of its own
@@ -69,8 +69,8 @@ def test_one_is_no_plural():
 
 
 def test_the_overview_keeps_its_column(monkeypatch):
-    from xlatrain import cli
-    from xlatrain.telemetry.console import Console
+    from xlatrain.cli import main as cli
+    from xlatrain.console import Console
 
     screen = Console(file=io.StringIO(), width=40, highlight=False, markup=False)
     monkeypatch.setattr(cli, "make_console", lambda: screen)
@@ -82,8 +82,8 @@ def test_the_overview_keeps_its_column(monkeypatch):
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
 def test_a_schedule_is_drawn_as_wide_as_the_terminal(width, monkeypatch, tmp_path):
-    from xlatrain import show
-    from xlatrain.telemetry.console import Console
+    from xlatrain.cli import show
+    from xlatrain.console import Console
 
     screen = Console(file=io.StringIO(), width=width, highlight=False, markup=False)
     monkeypatch.setattr(show, "make_console", lambda: screen)

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from xlatrain.cli import main
-from xlatrain.input_bench import judge
+from xlatrain.cli.data_bench import judge
+from xlatrain.cli.main import main
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_the_bench_measures_every_step_and_leaves_the_figure_for_plans(tmp_path,
     assert found["images_per_second_host"] > 0
     assert all(found["microseconds"][step] > 0 for step in ("read", "decode", "resize", "augment", "transfer"))
     assert found["verdict"].startswith("Enough")
-    from xlatrain.user_cache import last_input_figure
+    from xlatrain.files import last_input_figure
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert last_input_figure().images_per_second_core == found["images_per_second_core"]

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from tests.test_order import all_batches
-from xlatrain import runs
-from xlatrain.compose import compose_config, register_schemas
+from xlatrain.cli.shards import shards
+from xlatrain.config.compose import compose_config, register_schemas
 from xlatrain.data import order
 from xlatrain.data.mixing import BAD, GOOD, Reading, batch_chi2, good_window, measure_clustering
 from xlatrain.data.order import Leg
-from xlatrain.data.shards import read_index, write_shards
-from xlatrain.pack.verbs import shards
-from xlatrain.preflight import check_train
+from xlatrain.data.shard_format import read_index, write_shards
+from xlatrain.engine import run as runs
+from xlatrain.preflight.check import check_train
 
 SHARDS, PER_SHARD, CLASSES = 40, 500, 10
 SIZES, SAMPLES = [PER_SHARD] * SHARDS, SHARDS * PER_SHARD

@@ -8,15 +8,15 @@ import timm.optim
 import torch
 from torch.func import functional_call
 
-from xlatrain.compose import compose_config, register_schemas
-from xlatrain.config import AdamWConfig, LAMBConfig, LARSConfig, RMSpropTFConfig, SGDConfig
-from xlatrain.layout import LANES, Layout
+from xlatrain.config.compose import compose_config, register_schemas
+from xlatrain.config.schema import AdamWConfig, LAMBConfig, LARSConfig, RMSpropTFConfig, SGDConfig
+from xlatrain.engine.state import model_layout
 from xlatrain.optim import build_optimizer
 from xlatrain.optim.hyper import Hyper, bias_correction
 from xlatrain.optim.lamb import lamb_trust
 from xlatrain.optim.lars import trust_ratio
+from xlatrain.optim.layout import LANES, Layout
 from xlatrain.optim.segments import Segments
-from xlatrain.state import model_layout
 
 register_schemas()
 

@@ -14,13 +14,13 @@ import pytest
 import webdataset
 from PIL import Image
 
-from xlatrain.data.shards import Shard, read_index, read_shard, write_index, write_shard
+from xlatrain.cli.shards import shards
+from xlatrain.data.make_shards import write
+from xlatrain.data.make_shards.convert import convert
+from xlatrain.data.make_shards.plan import Picture, Split, WriteOptions, split_by_class, unique_keys
+from xlatrain.data.make_shards.state import State
+from xlatrain.data.shard_format import Shard, read_index, read_shard, write_index, write_shard
 from xlatrain.errors import ConfigError, DataError
-from xlatrain.pack import write
-from xlatrain.pack.convert import convert
-from xlatrain.pack.plan import Picture, Split, WriteOptions, split_by_class, unique_keys
-from xlatrain.pack.state import State
-from xlatrain.pack.verbs import shards
 
 
 def encode(kind="JPEG", mode="RGB", size=(16, 12), seed=0, **options):

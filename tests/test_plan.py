@@ -10,21 +10,21 @@ import pytest
 from rich.console import Console
 
 from tests.test_run import train
-from xlatrain import plans
-from xlatrain.compose import compose_config, register_schemas
+from xlatrain.cli import plan as plans
+from xlatrain.config.compose import compose_config, register_schemas
+from xlatrain.engine.provenance import provenance
 from xlatrain.errors import ConfigError
 from xlatrain.models.flops import depthwise_modules, train_flops
-from xlatrain.plan.bounds import Product, lower_bound
-from xlatrain.plan.compile import _kept
-from xlatrain.plan.estimate import Memory, Step, estimate
-from xlatrain.plan.hlo import Shape, parse_module
-from xlatrain.plan.network import Collective, collective_ms, group_axes
-from xlatrain.plan.page import write_page
-from xlatrain.plan.program import read_program
-from xlatrain.plan.report import figures, print_estimate
-from xlatrain.plan.search import largest_fitting
-from xlatrain.preflight import check_train
-from xlatrain.provenance import provenance
+from xlatrain.planning.bounds import Product, lower_bound
+from xlatrain.planning.compile import _kept
+from xlatrain.planning.estimate import Memory, Step, estimate
+from xlatrain.planning.hlo import Shape, parse_module
+from xlatrain.planning.network import Collective, collective_ms, group_axes
+from xlatrain.planning.page import write_page
+from xlatrain.planning.program import read_program
+from xlatrain.planning.report import figures, print_estimate
+from xlatrain.planning.search import largest_fitting
+from xlatrain.preflight.check import check_train
 
 register_schemas()
 
@@ -195,7 +195,7 @@ def test_the_search_finds_the_largest_batch_to_a_sixteenth(limit):
 
 
 def test_complaints_about_memory_are_understood():
-    from xlatrain.plan.tpu_compiler import _memory_exceeded
+    from xlatrain.planning.tpu_compiler import _memory_exceeded
 
     used = _memory_exceeded("Ran out of memory in memory space hbm. Used 20.50G of 15.75G hbm. Exceeded hbm by 4.75G.")
     assert used == {"hbm_bytes": 20.5 * 2**30, "hbm_capacity_bytes": 15.75 * 2**30}
@@ -217,7 +217,7 @@ def test_a_plan_is_of_imagenets_size_unless_told_otherwise():
 
 
 def test_a_missing_compiler_is_named_with_the_command_that_installs_it(monkeypatch, capsys):
-    from xlatrain.cli import main
+    from xlatrain.cli.main import main
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert main(["plan"]) == 2
@@ -233,7 +233,7 @@ def test_the_program_planned_is_the_program_trained(tmp_path):
 
     from xlatrain.xla.launch import launch
 
-    planned = launch("xlatrain.trace:trace_run", check_train(compose_config(overrides)[0]))
+    planned = launch("xlatrain.planning.trace:trace_run", check_train(compose_config(overrides)[0]))
     assert (Path(summary["run"]) / "train_step.hlo.pb").read_bytes() == planned.train.hlo
     assert {planned.train.parameters[p] for p in planned.train.aliases.values()} >= {"carry.params", "carry.buffers"}
 

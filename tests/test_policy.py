@@ -10,7 +10,7 @@ from PIL import Image
 from timm.data.auto_augment import auto_augment_policy_v0
 from torchvision.transforms import functional
 
-from xlatrain.data import policy
+from xlatrain.data.pixels import policy
 
 DRAWS = 32_000
 POLICIES = [policy.AutoAugment(), policy.RandAugment(3, 9.0), policy.ColorJitter(0.4, 0.4, 0.4)]

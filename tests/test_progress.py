@@ -6,9 +6,9 @@ import re
 import pytest
 from rich.table import Table
 
-from xlatrain.telemetry import progress
-from xlatrain.telemetry.console import fitted, print_whole
-from xlatrain.telemetry.progress import ProgressLine
+from xlatrain.console import fitted, print_whole
+from xlatrain.engine import progress
+from xlatrain.engine.progress import ProgressLine
 
 STATUS = "epoch 10.9  loss 1.5322  lr 0.008182  1784 images/s"
 ESCAPE = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")
@@ -52,7 +52,7 @@ def test_what_is_said_last_is_left_out_first():
 
 @pytest.mark.parametrize("width", [30, 40, 60, 80])
 def test_the_bar_of_shards_does_not_wrap(width, monkeypatch):
-    from xlatrain.pack import progress as of_shards
+    from xlatrain.data.make_shards import progress as of_shards
 
     console = progress.Console(file=io.StringIO(), force_terminal=True, width=width, highlight=False)
     monkeypatch.setattr(of_shards, "Console", lambda **_: console)

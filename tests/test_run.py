@@ -18,11 +18,11 @@ from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_digits
 
 from tests.test_shards import damage_image
-from xlatrain import runs
-from xlatrain.checkpoint import read_facts
-from xlatrain.compose import compose_config, register_schemas
+from xlatrain.config.compose import compose_config, register_schemas
 from xlatrain.data.digits import _png, write_digits
-from xlatrain.data.shards import write_shards
+from xlatrain.data.shard_format import write_shards
+from xlatrain.engine import run as runs
+from xlatrain.engine.weights import read_facts
 from xlatrain.errors import ReplicaError
 from xlatrain.xla.launch import launch
 
@@ -391,7 +391,7 @@ def test_optuna_learns_from_the_objective_of_each_job_and_goes_on_past_one_that_
 
 
 def test_the_flip_mirrors_about_half_the_images():
-    from xlatrain.augment import random_flip
+    from xlatrain.engine.augment import random_flip
 
     torch.manual_seed(0)
     images = torch.arange(6.0).reshape(1, 1, 2, 3).repeat(400, 1, 1, 1)

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from xlatrain.config import AugmentConfig, DigitsConfig, ShardsConfig
+from xlatrain.config.schema import AugmentConfig, DigitsConfig, ShardsConfig
 from xlatrain.data import digits, order
-from xlatrain.data.crop import CentreCrop
 from xlatrain.data.dataset import open_dataset
-from xlatrain.data.decode import decode_image
 from xlatrain.data.order import Leg, Position
-from xlatrain.data.sharded import ShardedSplit
-from xlatrain.data.shards import Shard, ShardIndex, read_index, read_shard, write_shards
+from xlatrain.data.pipeline import ShardedSplit
+from xlatrain.data.pixels.crop import CentreCrop
+from xlatrain.data.pixels.decode import decode_image
+from xlatrain.data.shard_format import Shard, ShardIndex, read_index, read_shard, write_shards
 from xlatrain.data.stage import Place, Stage
 from xlatrain.data.synthetic import SyntheticSplit
 from xlatrain.errors import ConfigError, DataError

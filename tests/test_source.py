@@ -15,14 +15,15 @@ import fsspec
 import pytest
 
 from tests.test_shards import split, write
-from xlatrain.config import AugmentConfig, ShardsConfig
-from xlatrain.data import remote, retry
-from xlatrain.data.disk_cache import DiskCache, _lock
+from xlatrain.config.schema import AugmentConfig, ShardsConfig
 from xlatrain.data.order import Position
-from xlatrain.data.retry import ReadOptions, retries_so_far
-from xlatrain.data.sharded import ShardedSplit
-from xlatrain.data.shards import read_index
-from xlatrain.data.source import (
+from xlatrain.data.pipeline import ShardedSplit
+from xlatrain.data.shard_format import read_index
+from xlatrain.data.stage import Place, Stage
+from xlatrain.data.storage import remote, retry
+from xlatrain.data.storage.disk_cache import DiskCache, _lock
+from xlatrain.data.storage.retry import ReadOptions, retries_so_far
+from xlatrain.data.storage.streams import (
     check_url,
     expand_braces,
     join_url,
@@ -30,7 +31,6 @@ from xlatrain.data.source import (
     open_stream,
     read_all,
 )
-from xlatrain.data.stage import Place, Stage
 from xlatrain.errors import ConfigError, DataError
 
 QUICK = ReadOptions(retries=8, wait=0.0, read_ahead=64 * 1024)

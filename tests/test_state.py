@@ -9,12 +9,12 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from xlatrain.checkpoint import RAW_WEIGHTS, WEIGHTS, load_weights, read_facts, save_weights
+from xlatrain.engine.meter import Meter
+from xlatrain.engine.run_folder import claimed_folder, write_json
+from xlatrain.engine.state import first_seed, initial_state, model_layout
+from xlatrain.engine.weights import RAW_WEIGHTS, WEIGHTS, load_weights, read_facts, save_weights
 from xlatrain.errors import ConfigError
-from xlatrain.facts import Facts
-from xlatrain.state import first_seed, initial_state, model_layout
-from xlatrain.telemetry.meter import Meter
-from xlatrain.telemetry.run_folder import claimed_folder, write_json
+from xlatrain.preflight.facts import Facts
 
 
 @pytest.fixture(scope="module")

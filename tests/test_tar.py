@@ -6,7 +6,7 @@ import tarfile
 
 import pytest
 
-from xlatrain.data.tar import TarError, read_members
+from xlatrain.data.storage.tar import TarError, read_members
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
 

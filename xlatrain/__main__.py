@@ -1,6 +1,6 @@
 import sys
 
-from xlatrain.cli import main
+from xlatrain.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from xlatrain.config import AugmentConfig, DataConfig, DigitsConfig, ShardsConfig, SyntheticConfig
+from xlatrain.config.schema import AugmentConfig, DataConfig, DigitsConfig, ShardsConfig, SyntheticConfig
 from xlatrain.data import digits
 from xlatrain.data.batch import Batch
 from xlatrain.data.order import Position
-from xlatrain.data.sharded import ShardedSplit, read_options
-from xlatrain.data.shards import ShardIndex, read_index
-from xlatrain.data.source import check_url, expand_braces, join_url
+from xlatrain.data.pipeline import ShardedSplit, read_options
+from xlatrain.data.shard_format import ShardIndex, read_index
 from xlatrain.data.stage import Place, Stage
+from xlatrain.data.storage.streams import check_url, expand_braces, join_url
 from xlatrain.data.synthetic import SyntheticSplit
 from xlatrain.errors import ConfigError, Fault
 from xlatrain.words import counted

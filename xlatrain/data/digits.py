@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from xlatrain.data.shards import write_shards
-from xlatrain.user_cache import user_cache
+from xlatrain.data.shard_format import write_shards
+from xlatrain.files import user_cache
 
 SAMPLES = 1797
 CLASS_NAMES = [str(d) for d in range(10)]

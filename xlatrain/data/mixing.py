@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from xlatrain.config import ShardsConfig
+from xlatrain.config.schema import ShardsConfig
 
 SHORTEST = 64  # samples of the shortest stretch measured
 GOOD, BAD = 1.5, 2.0  # of a batch: what a window is recommended for, and what is worth a warning

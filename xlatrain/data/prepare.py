@@ -7,11 +7,11 @@ from collections import Counter
 
 import numpy as np
 
-from xlatrain.config import AugmentConfig, ShardsConfig
-from xlatrain.data.crop import CentreCrop, RandomCrop
-from xlatrain.data.decode import Decoder, shift_image
-from xlatrain.data.policy import build_policy
-from xlatrain.data.shards import Sample, label_outside
+from xlatrain.config.schema import AugmentConfig, ShardsConfig
+from xlatrain.data.pixels.crop import CentreCrop, RandomCrop
+from xlatrain.data.pixels.decode import Decoder, shift_image
+from xlatrain.data.pixels.policy import build_policy
+from xlatrain.data.shard_format import Sample, label_outside
 from xlatrain.errors import bad_sample, in_a_line
 
 DECODERS = {"auto": None, "simplejpeg": False, "nvimgcodec": True}

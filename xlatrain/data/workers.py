@@ -25,11 +25,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xlatrain.data.batch import Batch, BatchShape, as_tensors
-from xlatrain.data.retry import count_retries, retries_so_far
+from xlatrain.data.storage.retry import count_retries, retries_so_far
 from xlatrain.errors import DataError
 
 if TYPE_CHECKING:
-    from xlatrain.data.sharded import Bad, Fill, Stream
+    from xlatrain.data.pipeline import Bad, Fill, Stream
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 _log = logging.getLogger("xlatrain")
@@ -64,7 +64,7 @@ class WorkerBatches:
         self._ready: deque[Batch] = deque()
         self._closed = threading.Event()
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["xlatrain.data.sharded"])  # torch is imported once, not by each worker
+        context.set_forkserver_preload(["xlatrain.data.pipeline"])  # torch is imported once, not by each worker
         self._workers = [_Worker(context, stream, i, self._memory) for i in range(workers)]
         self._close = weakref.finalize(self, _end_workers, self._workers)
         ahead = 0

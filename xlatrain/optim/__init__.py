@@ -6,7 +6,7 @@ from typing import Protocol
 
 import torch
 
-from xlatrain.config import AdamWConfig, LAMBConfig, LARSConfig, OptimizerConfig, RMSpropTFConfig, SGDConfig
+from xlatrain.config.schema import AdamWConfig, LAMBConfig, LARSConfig, OptimizerConfig, RMSpropTFConfig, SGDConfig
 from xlatrain.optim.adamw import AdamW
 from xlatrain.optim.hyper import Hyper
 from xlatrain.optim.lamb import LAMB

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from xlatrain.layout import Layout
+from xlatrain.optim.layout import Layout
 
 
 def clip_value(grads: torch.Tensor, limit: float) -> torch.Tensor:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import torch
 
-from xlatrain.config import GradientConfig
-from xlatrain.layout import LANES, Layout
+from xlatrain.config.schema import GradientConfig
 from xlatrain.optim.clip import norm
 from xlatrain.optim.float_format import FLOAT32, FloatFormat, ceil_log2, power_of_two, quantize
+from xlatrain.optim.layout import LANES, Layout
 from xlatrain.optim.segments import Segments
 from xlatrain.xla.collectives import all_gather, all_reduce, in_order, mean_over_replicas
 from xlatrain.xla.runtime import world_size

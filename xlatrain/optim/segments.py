@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from xlatrain.layout import LANES, Layout
+from xlatrain.optim.layout import LANES, Layout
 
 
 @dataclass(frozen=True)

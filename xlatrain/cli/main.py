@@ -1,0 +1,101 @@
+"""The command line: `xlatrain VERB [hydra overrides]`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from xlatrain.cli.verbs import HELP, VERBS, take_flags
+from xlatrain.console import make_console, wrapped
+from xlatrain.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, ConfigError, DataError, ReplicaError
+from xlatrain.temporary import temporary_files
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a verb; returns the exit code: 0 done, 1 failed, 2 the configuration is wrong."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    verb, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
+    try:
+        if verb in ("-h", "--help", "help"):
+            return _overview()
+        if verb not in VERBS:
+            return _unknown_verb(verb)
+        with temporary_files():
+            return _run(verb, rest)
+    except ConfigError as error:
+        what = "arguments" if verb == "shards" else "configuration; nothing was started"
+        _say(f"xlatrain {verb}: {_count(len(error.faults))} in the {what}.")
+        for fault in error.faults:
+            _say(f"  {fault}")
+        return EXIT_CONFIG
+    except ReplicaError as error:
+        sys.stderr.write(f"\n{error.report.rstrip()}\n")
+        return error.exit_code
+    except DataError as error:
+        _say(f"xlatrain {verb}: {error}")
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(verb: str, rest: list[str]) -> int:
+    """A verb with its arguments. What it needs is imported here: `xlatrain --help` needs none of it."""
+    if verb == "shards":
+        from xlatrain.cli.shards import shards
+
+        return shards(rest)
+    if set(rest) & set(HELP.names):
+        from xlatrain.cli.help import print_options
+
+        return print_options(verb, _words(verb, rest))
+    if verb == "plan":
+        from xlatrain.cli.plan import plan
+
+        return plan(rest)
+    if verb == "data":
+        from xlatrain.cli.data_bench import data
+
+        return data(rest)
+    from xlatrain.cli.jobs import run_jobs, show
+
+    return show(rest) if verb == "show" else run_jobs(verb, rest)
+
+
+def _words(verb: str, arguments: Sequence[str]) -> list[str]:
+    """What `--help` is asked about: the arguments that are no flags and no options."""
+    _, others = take_flags(verb, arguments)
+    return [a for a in others if a not in (*HELP.names, VERBS[verb].subject) and "=" not in a]
+
+
+def _overview() -> int:
+    console = make_console()
+    lines = wrapped(
+        "xlatrain trains image classifiers on TPU pods, and rehearses the real thing on a CPU.", console.width
+    )
+    lines += ["", "usage: xlatrain VERB [option=value ...]", ""]
+    for name, verb in VERBS.items():
+        lines += wrapped(f"  {name:8} {verb.what}", console.width, " " * 11)
+    more = (
+        "`xlatrain VERB --help` lists a verb's flags and options, `xlatrain train --help optimizer` those of a group "
+        "or with a word; -m sweeps: xlatrain train -m optimizer=sgd,lars"
+    )
+    for line in [*lines, "", *wrapped(more, console.width)]:
+        console.print(line, soft_wrap=True)
+    return EXIT_DONE
+
+
+def _unknown_verb(verb: str) -> int:
+    import difflib
+
+    near = difflib.get_close_matches(verb, VERBS, n=1)
+    hint = f"did you mean `xlatrain {near[0]}`?" if near else f"the verbs are {', '.join(VERBS)}"
+    _say(f"xlatrain has no verb {verb!r}: {hint}")
+    return EXIT_CONFIG
+
+
+def _count(faults: int) -> str:
+    return "one fault" if faults == 1 else f"{faults} faults"
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")

@@ -1,0 +1,166 @@
+"""A sweep before it runs: its jobs where they can be listed, else the ends of its search space; and whether Hydra has
+the sweeper and the launcher that it asks for."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig
+
+from xlatrain.config.compose import compose_config, compose_hydra, find_faults, groups, parse_override, reason
+from xlatrain.config.schema import Config, SweepConfig
+from xlatrain.errors import ConfigError, Fault
+
+# What installs the plugins that people know; Hydra says only that they are not there.
+_PACKAGES = {
+    "joblib": "hydra-joblib-launcher",
+    "submitit_local": "hydra-submitit-launcher",
+    "submitit_slurm": "hydra-submitit-launcher",
+    "ray": "hydra-ray-launcher",
+    "rq": "hydra-rq-launcher",
+    "optuna": "'xlatrain[optuna]'",
+    "ax": "hydra-ax-sweeper",
+    "nevergrad": "hydra-nevergrad-sweeper",
+}
+
+LESS_IS_BETTER = ("loss", "wall_seconds")  # of sweep.objective
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """listed: all jobs are known; else a sweeper chooses them as it goes. first: the configuration of one of them, from
+    which what is common to all is taken. settings: overrides of Hydra's own."""
+
+    listed: bool
+    first: Config
+    settings: list[str]
+
+
+def check_sweep(overrides: Sequence[str], check: Callable[[Config], object]) -> Sweep:
+    """Check a multirun before any of it is started. Where all jobs are known each is checked. Of a search every value
+    that it lists must compose, and only what is wrong with all points tried is a fault, which no choice would cure: the
+    rest is found job by job. Raises ConfigError."""
+    hydra = [text for text in overrides if parse_override(text).is_hydra_override()]
+    sweeper = _settings(hydra).sweeper
+    own = [text for text in overrides if text not in hydra]
+    listed = str(sweeper.get("_target_")).endswith(".BasicSweeper")
+    jobs = sweep_jobs(own) if listed else search_points(own)
+    found = [find_faults(job, check) for job in jobs]
+    faults = list(dict.fromkeys(itertools.chain(*found)))
+    if not listed:
+        certain = set.intersection(*({fault.key for fault in of_job} for of_job in found))
+        faults = _unsound(jobs) or [fault for fault in found[0] if fault.key in certain]
+    if faults:
+        raise ConfigError(*faults)
+    first, _ = compose_config(jobs[0])
+    return Sweep(listed, first, hydra + _goal(sweeper, first.sweep, hydra))
+
+
+def _unsound(jobs: Sequence[Sequence[str]]) -> list[Fault]:
+    """What does not compose."""
+    faults: dict[Fault, None] = {}
+    for job in jobs:
+        try:
+            compose_config(job)
+        except ConfigError as error:
+            faults |= dict.fromkeys(error.faults)
+    return list(faults)
+
+
+def sweep_jobs(overrides: Sequence[str]) -> list[list[str]]:
+    """The overrides of each job of a multirun: every combination of the choices. Raises ConfigError."""
+    choices = {}  # an option that is given twice counts once, as the later says
+    for text in overrides:
+        override = parse_override(text)
+        if override.is_interval_sweep():
+            cure = "list values, as in optimizer.lr=0.1,0.2, or take a sweeper that does: hydra/sweeper=optuna"
+            raise ConfigError(Fault(text, "Hydra's basic sweeper does not choose from an interval", cure))
+        choices[override.get_key_element()] = _values(override, text)
+    return [list(job) for job in itertools.product(*choices.values())]
+
+
+def search_points(overrides: Sequence[str]) -> list[list[str]]:
+    """Jobs in which each end of each interval or range and each listed choice of a search occurs: two that begin and
+    end it, and one for every further choice. Raises ConfigError."""
+    values: dict[str, list[str]] = {}
+    for text in overrides:
+        override = parse_override(text)
+        key = override.get_key_element()
+        if override.is_interval_sweep():
+            values[key] = [f"{key}={override.value().start}", f"{key}={override.value().end}"]
+        elif override.is_range_sweep():
+            listed = _values(override, text)
+            values[key] = [listed[0], listed[-1]]
+        else:
+            values[key] = _values(override, text)
+    first = {key: of_key[0] for key, of_key in values.items()}
+    points = [first, {key: of_key[-1] for key, of_key in values.items()}]
+    points += [first | {key: value} for key, of_key in values.items() for value in of_key[1:-1]]
+    return [list(point.values()) for point in points]
+
+
+def _values(override: Override, text: str) -> list[str]:
+    """One override for each of the values that an override lists."""
+    if not override.is_sweep_override():
+        return [text]
+    group = override.key_or_group
+    known = groups().get(group, [])
+    try:
+        # Hydra expands a glob by what it finds in its search path; conf/ is all of ours.
+        names = override.value().filter(known) if _is_glob(override) else override.sweep_string_iterator()
+        values = [f"{override.get_key_element()}={name}" for name in names]
+    except (HydraException, ValueError) as error:
+        raise ConfigError(Fault(text, reason(error), "list the values, as in train.seed=0,1")) from None
+    if not values and _is_glob(override):
+        cure = f"the choices are {', '.join(known)}" if known else f"globs are for the groups: {', '.join(groups())}"
+        raise ConfigError(Fault(text, "no choice has such a name", cure))
+    if not values:
+        raise ConfigError(Fault(text, "holds no value", "a range ends before its stop, as in train.seed=range(0,3)"))
+    return values
+
+
+def _is_glob(override: Override) -> bool:
+    return override.is_choice_sweep() and hasattr(override.value(), "filter")
+
+
+def _settings(hydra: Sequence[str]) -> DictConfig:
+    """Hydra's own configuration. Raises ConfigError naming the override at fault, and what installs a plugin."""
+    for count in range(len(hydra) + 1):
+        try:
+            settings = compose_hydra(hydra[:count])
+        except MissingConfigException as error:
+            raise ConfigError(_missing(hydra[count - 1], error)) from None
+        except Exception as error:  # Hydra asserts where it does not check
+            cure = "see the options of sweepers and launchers: https://hydra.cc/docs/intro"
+            raise ConfigError(Fault(hydra[count - 1], reason(error), cure)) from None
+    return settings
+
+
+def _missing(text: str, error: MissingConfigException) -> Fault:
+    override = parse_override(text)
+    group, name = override.key_or_group, str(override.value())
+    known = [option for option in error.options or () if not option.startswith("_")]
+    listed = f"take {' or '.join(known)}" if known else "leave it out"
+    cure = f"pip install {_PACKAGES[name]}, or {listed}" if name in _PACKAGES else listed
+    return Fault(text, f"Hydra has no {group.removeprefix('hydra/')} {name!r} here", cure)
+
+
+def _goal(sweeper: DictConfig, sweep: SweepConfig, hydra: Sequence[str]) -> list[str]:
+    """What a sweeper with a direction, as Optuna's, must know, in overrides. Raises ConfigError if it is told to search
+    for the worst."""
+    given = {parse_override(text).key_or_group for text in hydra}
+    goal = []
+    if "direction" in sweeper:
+        wanted, better = ("minimize", "less") if sweep.objective in LESS_IS_BETTER else ("maximize", "more")
+        if "hydra.sweeper.direction" not in given:
+            goal.append(f"hydra.sweeper.direction={wanted}")
+        elif (found := str(sweeper.direction).rpartition(".")[2]) != wanted:
+            problem = f"{found}, but {better} is better of sweep.objective={sweep.objective}"
+            raise ConfigError(Fault("hydra.sweeper.direction", problem, "leave it out"))
+    if "max_failure_rate" in sweeper and "hydra.sweeper.max_failure_rate" not in given:
+        goal.append("hydra.sweeper.max_failure_rate=1")  # a failing job does not lose the others
+    return goal

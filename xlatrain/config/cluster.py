@@ -1,0 +1,44 @@
+"""The part of the schema that describes what a run runs on: replicas, slices, chips."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from omegaconf import MISSING
+
+from xlatrain.config.option import option
+
+
+@dataclass
+class ChipConfig:
+    name: str = MISSING
+    devices: int = option(MISSING, "replicas a chip runs: 2 cores on v2 and v3, else 1", low=1)
+    clock_mhz: float | None = option(None, "core clock; null = no times from cycles", "MHz", low=1)
+    hbm_gib: float | None = option(None, "memory", "GiB a chip", low=0)
+    hbm_gb_per_s: float | None = option(None, "memory bandwidth", "GB/s a chip", low=0)
+    peak_tflops: float | None = option(None, "bf16 peak", "TFLOP/s a chip", low=0)
+    vmem_mib: float | None = option(None, "on-chip memory of a replica", "MiB", low=0)
+    ici_links: int | None = option(None, "links to neighbouring chips", low=0)
+    ici_gb_per_s: float | None = option(None, "a link, one way", "GB/s", low=0)
+    hop_us: float | None = option(None, "latency of a hop", "µs", low=0)
+    price_on_demand: float | None = option(None, "on-demand price", "USD per chip-hour", low=0)
+    price_spot: float | None = option(None, "spot price", "USD per chip-hour", low=0)
+    price_date: str | None = option(None, "when the prices were true")
+
+
+@dataclass
+class ClusterConfig:
+    name: str = MISSING
+    platform: str = option(MISSING, "what the replicas run on", choices=("cpu", "tpu"))
+    replicas: int = option(
+        MISSING, "replicas of the whole run; on TPU the number of cores that PyTorch/XLA sees", low=1
+    )
+    torus_width: int | None = option(
+        None, "replicas in a row of the torus, in ordinal order; batch norm groups above 16 become tiles", low=1
+    )
+    accelerator_type: str | None = option(None, "the slice's name, as in v3-1024")
+    topology: list[int] = option([], "chips along each axis of the torus")
+    wrap: list[bool] = option([], "axes whose ends are linked")
+    hosts: int | None = option(None, "TPU VMs", low=1)
+    processes_per_host: int | None = option(None, "training processes on each", low=1)
+    chip: ChipConfig | None = None

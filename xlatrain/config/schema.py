@@ -1,0 +1,276 @@
+"""The schema of conf/: each option's type, default, unit and help, here and in config_data.py and config_cluster.py.
+
+YAML files under conf/ only compose and override these. `xlatrain train --help` prints them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+from xlatrain.config.cluster import ClusterConfig
+from xlatrain.config.data import AugmentConfig, DataConfig, DigitsConfig, ShardsConfig, SyntheticConfig
+from xlatrain.config.option import option
+
+
+@dataclass
+class ModelConfig:
+    name: str = option(MISSING, "any timm model")
+    image_size: int | None = option(
+        None, "resolution the model is made for; data.image_size takes it over", "pixels", low=1
+    )
+    drop_rate: float | None = option(
+        None, "dropout before the classifier; null = timm's default", "probability", low=0, high=1
+    )
+    drop_path_rate: float | None = option(
+        None, "stochastic depth of the last block; null = timm's", "probability", low=0, high=1
+    )
+    sync_bn_group: str = option(
+        "auto",
+        "replicas that share batch norm statistics: world, local, how many, or a rule of the TPU code: auto (128 "
+        "images), auto_rmsprop",
+    )
+    sync_bn_statistics: str = option(
+        "eval", "when running statistics are made equal over all replicas", choices=("eval", "step")
+    )
+    bn_momentum: float | None = option(
+        None, "weight of the new batch in the running statistics; null = the model's", low=0, high=1
+    )
+    bn_eps: float | None = option(None, "added to the variance; null = the model's", low=0)
+    depthwise: str = option(
+        "auto",
+        "how depthwise convolutions are computed: native; shift = shifted multiply-adds; dense = dense ones with a "
+        "diagonal kernel, up to depthwise_dense_channels; auto = shift on CPU, dense on TPU",
+        choices=("auto", "native", "shift", "dense"),
+    )
+    depthwise_dense_channels: int = option(32, "more channels than this are native where others are dense", low=0)
+    tiles: int | None = option(
+        None,
+        "compute the stem and the first stages on this many tiles of each image, for the lanes of a TPU; 1 = whole; "
+        "null = as many as fill 128 lanes on TPU, 1 on CPU",
+        low=1,
+    )
+    pool: str | None = option(None, "global pooling; catavgmax = fast.ai's concat pooling; null = the model's")
+    zero_init_residual: bool = option(
+        False, "start each residual block as the identity: last batch norm scale 0; timm's ResNets do so by themselves"
+    )
+    kwargs: dict[str, Any] = option({}, "further arguments for timm.create_model")
+
+
+@dataclass
+class OptimizerConfig:
+    name: str = MISSING
+    lr: float = option(0.1, "peak learning rate, for the global batch", low=0)
+    weight_decay: float = option(0.0, "of the tensors that optimizer.decayed names", low=0)
+    momentum: float = option(0.9, "of the momentum buffer; adamw, lamb: beta1", low=0, below=1)
+    decayed: str = option(
+        "weights",
+        "what weight decay (and layer adaptation) is for: weights; not_norm = biases too, as the TPU EfficientNet's; "
+        "all = norms too",
+        choices=("weights", "not_norm", "all"),
+    )
+
+
+@dataclass
+class SGDConfig(OptimizerConfig):
+    name: str = "sgd"
+    nesterov: bool = option(True, "look-ahead momentum")
+    decoupled_decay: bool = option(False, "decay the weights, not the gradient: w - lr·wd·w")
+
+
+@dataclass
+class RMSpropTFConfig(OptimizerConfig):
+    name: str = "rmsprop_tf"
+    rho: float = option(0.9, "decay of the mean square", low=0, below=1)
+    eps: float = option(1e-3, "inside the square root, as TensorFlow has it", low=0)
+    decoupled_decay: bool = option(False, "decay the weights, not the gradient: w - lr·wd·w")
+
+
+@dataclass
+class AdamWConfig(OptimizerConfig):
+    name: str = "adamw"
+    beta2: float = option(0.999, "decay of the mean square", low=0, below=1)
+    eps: float = option(1e-8, "added to the root of the mean square", low=0)
+
+
+@dataclass
+class LAMBConfig(OptimizerConfig):
+    name: str = "lamb"
+    beta2: float = option(0.999, "decay of the mean square", low=0, below=1)
+    eps: float = option(1e-6, "added to the root of the mean square", low=0)
+    correct_bias: bool = option(True, "Adam's bias correction; a warm-up can stand in for it")
+    max_weight_norm: float | None = option(None, "clamp of |w| in the trust ratio; null = none", low=0)
+    trust_clip: bool = option(False, "limit the trust ratio to 1")
+    max_grad_norm: float | None = option(None, "clip the whole gradient to this norm first; null = no", low=1e-12)
+
+
+@dataclass
+class LARSConfig(OptimizerConfig):
+    name: str = "lars"
+    trust_coefficient: float = option(1e-3, "eta of the trust ratio", low=0)
+    eps: float = option(0.0, "added to the denominator of the trust ratio", low=0)
+    nesterov: bool = option(False, "look-ahead momentum")
+    scaled_momentum: bool = option(False, "rate and trust outside the momentum buffer, not inside")
+    trust_clip: bool = option(False, "LARC: a tensor's rate is at most lr: min(trust, lr)")
+    loss_l2: float = option(0.0, "a second decay, in the loss, of all but norms: the reference code's", low=0)
+
+
+@dataclass
+class ScheduleConfig:
+    name: str = option(
+        MISSING,
+        "shape after the warm-up",
+        choices=("constant", "cosine", "polynomial", "exponential", "step", "onecycle", "piecewise"),
+    )
+    warmup: str | None = option(
+        None, "length of the warm-up; longer than the run is a fault; null = default_warmup", "duration"
+    )
+    default_warmup: str = option(
+        "0step", "the schedule's warm-up where none is asked for; cut to a quarter of the run", "duration"
+    )
+    warmup_lr: float = option(0.0, "learning rate at its start", low=0)
+    warmup_shape: str = option(
+        "linear", "from warmup_lr to the peak, or warmup_lr all along", choices=("linear", "constant")
+    )
+    end_lr: float = option(0.0, "cosine, polynomial: learning rate at the end", low=0)
+    power: float = option(2.0, "polynomial: exponent", low=0)
+    from_start: bool = option(False, "cosine, polynomial: count from step 0, not from the end of the warm-up")
+    decay: float = option(0.97, "exponential, step: factor", low=0, high=1)
+    decay_every: str = option(
+        "2.4ep", "exponential: the factor applies once every this long, in steps (staircase)", "duration"
+    )
+    milestones: list[str] = option([], "step: when the factor applies, as in [30ep,60ep,80ep]", "durations")
+    points: list[Any] = option([], "piecewise: straight lines between [duration, learning rate] points")
+    div: float = option(10.0, "onecycle: the cycle starts at the peak divided by this", low=1)
+    tail: float = option(0.1, "onecycle: share of the run after the cycle", low=0, high=1)
+    low_momentum: float | None = option(None, "onecycle: momentum at the peak; null = momentum stays", low=0, high=1)
+
+
+@dataclass
+class ScalingConfig:
+    rule: str = option(
+        "none",
+        "how peak and warm-up follow the batch: linear (lr·k), sqrt (lr·√k), legw (lr·√k, warm-up epochs·k)",
+        choices=("none", "linear", "sqrt", "legw"),
+    )
+    lr_per_256: float | None = option(None, "peak for a batch of 256; replaces optimizer.lr", low=0)
+    base_lr: float | None = option(None, "peak for a batch of base_batch; replaces optimizer.lr", low=0)
+    base_batch: int = option(256, "the batch that base_lr and base_warmup are for", "images", low=1)
+    base_warmup: str | None = option(None, "warm-up for base_batch; null = that of the schedule", "duration")
+
+
+@dataclass
+class GradientConfig:
+    name: str = MISSING
+    accumulate: int = option(1, "micro-batches that a step's batch is cut into, inside the captured step", low=1)
+    clip: str = option("none", "clipping after the reduction", choices=("none", "value", "norm", "agc"))
+    clip_limit: float = option(1.0, "largest value, norm, or ratio of norms (agc)", low=0)
+    bucket_mb: float | None = option(None, "all-reduce in buckets of this size; null = all at once", "MB", low=0)
+    exponent_bits: int = option(
+        8, "of the format that gradients are all-reduced in; emulated below 8 + 23", low=2, high=8
+    )
+    mantissa_bits: int = option(23, "of that format", low=0, high=23)
+    scale: bool = option(False, "APS: scale each tensor by a power of two so that its sum just fits the format")
+    sum: str = option(
+        "ordered",
+        "add replica after replica, rounding each time (memory: world size times), or round once and add in float32",
+        choices=("ordered", "float32"),
+    )
+    kahan: bool = option(False, "carry the rounding error of the ordered sum along")
+    fp32_last_layer: bool = option(False, "all-reduce the classifier in float32 (hybrid precision)")
+    report_error: bool = option(False, "log |mean - float32 mean| / |float32 mean| as gradient_error; reduces twice")
+
+
+@dataclass
+class PrecisionConfig:
+    name: str = option(
+        MISSING,
+        "of matrix products and convolutions; parameters, batch norm, loss and the logits of evaluation stay fp32",
+        choices=("fp32", "bf16"),
+    )
+
+
+@dataclass
+class EmaConfig:
+    enabled: bool = option(MISSING, "keep a moving average of parameters and batch norm statistics, and evaluate it")
+    decay: float = option(0.9999, "at most; min(decay, (1 + t) / (10 + t)) at step t", low=0, high=1)
+
+
+@dataclass
+class EngineConfig:
+    replay: bool = option(True, "replay the captured step; false traces it every time (debugging, same results)")
+    in_flight: int | None = option(None, "steps handed to the device before waiting; null = 1 on CPU, 2 on TPU", low=1)
+    save_hlo: bool = option(False, "write the train step's program to the run folder, as train_step.hlo.pb")
+    fail_replica: int | None = option(None, "rehearse a failure: this replica raises ...")
+    fail_step: int | None = option(None, "... at this step")
+
+
+@dataclass
+class TrainConfig:
+    global_batch: int = option(128, "images per step over all replicas", "images", low=1)
+    duration: str = option("20ep", "length of the run", "duration")
+    seed: int = option(0, "of initial weights, order, augmentation and masks", low=0, high=2**31 - 1)
+    label_smoothing: float = option(0.0, "share of the target spread over all classes", "probability", low=0, high=1)
+    log_every: str = option("10step", "how often a line of metrics is written", "duration")
+    eval_every: str = option("5ep", "how often the validation set is evaluated", "duration")
+    max_skipped_steps: int = option(20, "non-finite gradients in a row that end the run", "steps", low=1)
+
+
+@dataclass
+class EvalConfig:
+    global_batch: int | None = option(None, "images per evaluation step; null = train.global_batch", "images", low=1)
+
+
+@dataclass
+class RunConfig:
+    root: str = option("runs", "folder of all runs")
+    name: str | None = option(None, "this run's folder under root; null = made from model, data and time")
+
+
+@dataclass
+class SweepConfig:
+    objective: str = option(
+        "top1",
+        "what the jobs of a sweep (-m) return to a sweeper that chooses as it goes, as Optuna's, and by what "
+        "the table marks the best",
+        choices=("top1", "top5", "loss", "images_per_second", "wall_seconds"),
+    )
+
+
+@dataclass
+class Config:
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = MISSING
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    scaling: ScalingConfig = field(default_factory=ScalingConfig)
+    data: DataConfig = MISSING
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    gradient: GradientConfig = field(default_factory=GradientConfig)
+    precision: PrecisionConfig = field(default_factory=PrecisionConfig)
+    ema: EmaConfig = field(default_factory=EmaConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    weights: str | None = option(
+        None,
+        "xlatrain eval: the weights.safetensors to evaluate, or the weights_raw.safetensors beside it; model, size, "
+        "mean, std, crop and precision are the file's unless given",
+    )
+
+
+# Schemas of the groups whose choices have options of their own; conf/<group>/<choice>.yaml starts from one.
+VARIANTS: dict[str, dict[str, type]] = {
+    "optimizer": {
+        "sgd": SGDConfig,
+        "rmsprop_tf": RMSpropTFConfig,
+        "adamw": AdamWConfig,
+        "lars": LARSConfig,
+        "lamb": LAMBConfig,
+    },
+    "data": {"shards": ShardsConfig, "digits": DigitsConfig, "synthetic": SyntheticConfig},
+}

@@ -1,0 +1,91 @@
+"""Reads one shard whole and says what it holds and what is wrong with it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from xlatrain.data.make_shards.convert import decode_whole
+from xlatrain.data.shard_format import IMAGE_TYPES, MARK_EVERY, Shard, group_members, parse_label, sample_faults
+from xlatrain.data.storage.retry import DEFAULTS
+from xlatrain.data.storage.streams import Stream, open_stream
+from xlatrain.data.storage.tar import Member, TarError, read_members
+from xlatrain.errors import DataError, in_a_line
+
+
+@dataclass(frozen=True)
+class Order:
+    """To read a shard: its place in the split and its address. decode: also decode each image."""
+
+    number: int
+    name: str
+    url: str
+    decode: bool
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A shard as it is. labels: -1 for a sample without a class number. whole: read to its end. problems: a line
+    each."""
+
+    number: int
+    shard: Shard
+    keys: tuple[str, ...]
+    labels: np.ndarray
+    whole: bool
+    problems: tuple[str, ...]
+
+
+class _Hashed:
+    """A stream that is hashed and counted while it is read."""
+
+    def __init__(self, stream: Stream):
+        self._stream, self.digest, self.size = stream, hashlib.sha256(), 0
+
+    def read(self, size: int) -> bytes:
+        data = self._stream.read(size)
+        self.digest.update(data)
+        self.size += len(data)
+        return data
+
+
+def survey_shard(order: Order) -> Survey:
+    """Damage is among the problems; never raises for it."""
+    keys, labels, marks, problems, shard = [], [], [], [], Shard(order.name, 0)
+    try:
+        with open_stream(order.url, DEFAULTS, size=order.size) as stream:
+            hashed = _Hashed(stream)
+            for key, members in group_members(read_members(hashed)):
+                if len(keys) % MARK_EVERY == 0:
+                    marks.append(members[0][1].offset)
+                keys.append(key)
+                labels.append(_label(members))
+                problems += [f"{order.name}: {key}: {what}" for what in _problems(key, members, order.decode)]
+            shard = Shard(order.name, len(keys), hashed.size, hashed.digest.hexdigest(), tuple(marks))
+    except FileNotFoundError:
+        problems.append(f"{order.name}: there is no {order.url}")
+    except (TarError, DataError, OSError) as error:
+        after = f"after {keys[-1]}" if keys else "from its beginning"
+        problems.append(f"{order.name}: {after} the tar cannot be read on: {error}")
+    whole = shard.bytes is not None
+    return Survey(order.number, shard, tuple(keys), np.array(labels, np.int64), whole, tuple(problems))
+
+
+def _label(members: list[tuple[str, Member]]) -> int:
+    label = next((parse_label(m.data) for kind, m in members if kind == "cls"), None)
+    return -1 if label is None else label
+
+
+def _problems(key: str, members: list[tuple[str, Member]], decode: bool) -> list[str]:
+    found = sample_faults(members)
+    if any(c < " " or c == "\x7f" for c in key):
+        found.append(f"its name has control characters: {key!r}")
+    for image in (m for kind, m in members if decode and kind in IMAGE_TYPES):
+        try:
+            decode_whole(image.data)
+        except Exception as error:  # decoders raise anything for damaged images
+            found.append(f"cannot be decoded: {in_a_line(error)}")
+    return found

@@ -1,0 +1,254 @@
+"""Tar shards to host batches: the pipeline of digits and ImageNet alike."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from xlatrain.config.schema import AugmentConfig, ShardsConfig
+from xlatrain.data import order
+from xlatrain.data.batch import Batch, BatchShape
+from xlatrain.data.mixing import Reading
+from xlatrain.data.order import Leg, Line, Position
+from xlatrain.data.prepare import Preparer
+from xlatrain.data.shard_format import Sample, ShardIndex, read_shard
+from xlatrain.data.stage import Place, Stage, stage_at, stage_end
+from xlatrain.data.storage.retry import ReadOptions
+from xlatrain.data.workers import make_batches
+from xlatrain.errors import bad_sample
+
+Rows = dict[str, np.ndarray]
+Bad = tuple[str, str]  # the shard and key of a sample that cannot be decoded
+Fill = tuple[BatchShape, Callable[[Rows], Bad | None]]
+
+
+@dataclass(frozen=True)
+class ShardedSplit:
+    """One split of a data set of shards."""
+
+    index: ShardIndex
+    config: ShardsConfig
+    augment: AugmentConfig
+    classes: int
+
+    @property
+    def samples(self) -> int:
+        return self.index.samples
+
+    def train_batches(self, place: Place, seed: int, stages: tuple[Stage, ...], start: Position) -> Iterator[Batch]:
+        return make_batches(TrainStream(self, place, seed, stages, start), self.workers, self.config.prefetch)
+
+    def eval_batches(self, place: Place, batch: int) -> Iterator[Batch]:
+        return make_batches(EvalStream(self, place, batch), self.workers, self.config.prefetch)
+
+    @property
+    def workers(self) -> int:
+        return self.config.workers or 0
+
+    @property
+    def sizes(self) -> list[int]:
+        return [s.samples for s in self.index.shards]
+
+    def reading(self, batch: int, hosts: int, processes_per_host: int) -> Reading:
+        """How training reads the split. batch: of all replicas."""
+        sizes = [s.bytes for s in self.index.shards]
+        return Reading(
+            samples=self.samples,
+            batch=batch,
+            streams=hosts * processes_per_host * max(1, self.workers),
+            window=self.config.shuffle_window,
+            hosts=hosts,
+            bytes=None if None in sizes else sum(sizes),
+        )
+
+    def read(self, line: Line, first: int, last: int) -> Iterator[Sample]:
+        """The samples at positions first <= p < last of a line, in its order."""
+        starts = [0, *itertools.accumulate(self.sizes)]
+        for span in line.cut(first, last):
+            shard, number = self.index.shards[span.shard], starts[span.shard]
+            yield from read_shard(self.index, shard, number, span.first, span.last, read_options(self.config))
+
+
+def read_options(config: ShardsConfig) -> ReadOptions:
+    return ReadOptions(
+        retries=config.retries,
+        wait=config.retry_wait,
+        read_ahead=round(config.read_ahead_mb * 1e6),
+        cache=config.cache,
+        cache_bytes=None if config.cache_gb is None else round(config.cache_gb * 1e9),
+    )
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Batches of one size that are read one after the other: from a position, in the last leg of it, up to batch
+    `last` of the leg. line: what the leg is cut from; steps: the batches of the leg to the end of the line."""
+
+    stage: Stage
+    position: Position
+    line: Line
+    steps: int
+    last: int
+
+    @property
+    def leg(self) -> Leg:
+        return self.position.legs[-1]
+
+
+class Stream:
+    """The batches of one process, each made by all of its workers, who fill its rows in turns. Picklable; opens nothing
+    until it is read. seconds: where a worker's time went, once it reads."""
+
+    def __init__(self, split: ShardedSplit, place: Place):
+        self.split, self.place = split, place
+        self.streams = max(1, split.workers)
+
+    def open(self) -> None:
+        """Make what only the reading process has."""
+        self.preparer = Preparer(self.split.config, self.split.augment, self.split.classes)
+        self.seconds: Counter[str] = self.preparer.seconds
+
+    def shapes(self) -> Iterator[BatchShape]:
+        """Every batch in turn."""
+        raise NotImplementedError
+
+    def fills(self, worker: int) -> Iterator[Fill]:
+        """Batch after batch: its shape, and a function that fills a worker's rows in memory of it and returns the first
+        sample that cannot be decoded, where that is no error."""
+        raise NotImplementedError
+
+    def finish(self, rows: Rows, bad: Bad | None) -> None:
+        """Complete a batch whose rows are all filled. bad: one of its samples that could not be decoded."""
+
+    @property
+    def largest(self) -> int:
+        """Bytes that hold any batch."""
+        raise NotImplementedError
+
+
+class TrainStream(Stream):
+    """Batches of training for ever, from a position on. An epoch has samples // global batch of them; where a stage
+    ends within one, what is left of it is cut anew for the next stage's batch."""
+
+    def __init__(self, split: ShardedSplit, place: Place, seed: int, stages: tuple[Stage, ...], start: Position):
+        super().__init__(split, place)
+        self.seed, self.stages, self.start = seed, stages, start
+
+    @property
+    def largest(self) -> int:
+        return max(BatchShape(s.batch, s.size).bytes for s in self.stages)
+
+    def shapes(self) -> Iterator[BatchShape]:
+        for stretch in self._stretches():
+            shape = BatchShape(stretch.leg.batch, stretch.stage.size)
+            yield from itertools.repeat(shape, stretch.last - stretch.leg.steps)
+
+    def fills(self, worker: int) -> Iterator[Fill]:
+        for stretch in self._stretches():
+            leg, stage, position = stretch.leg, stretch.stage, stretch.position
+            first, last = order.worker_range(stretch.steps, leg, self.place.process, worker)
+            samples = self._shuffled(stretch.line, first, last, order.rows_before(leg, worker), position)
+            for n in range(leg.steps, stretch.last):
+                places = range(leg.batch)[order.worker_rows(leg.batch, leg.workers, worker, n)]
+                mine = list(zip(places, itertools.islice(samples, len(places)), strict=True))
+                yield BatchShape(leg.batch, stage.size), partial(self._fill, position.epoch, stage, mine)
+
+    def _stretches(self) -> Iterator[Stretch]:
+        """What is read one after the other: what is left of the epoch that the start is in, then whole epochs, each in
+        parts where a stage ends in it."""
+        position, window = self.start, self.split.config.shuffle_window
+        while True:
+            stage = stage_at(self.stages, position.step)
+            position = position.under(Leg(self.place.processes, self.streams, stage.batch))
+            line, done = order.line_at(self.split.sizes, self.seed, position, window), position.legs[-1].steps
+            steps = order.leg_steps(line.samples, position.legs[-1])
+            last = int(min(steps, done + stage_end(self.stages, position.step) - position.step))
+            yield Stretch(stage, position, line, steps, last)
+            position = position.advance(last - done)
+            if last == steps:
+                position = Position(position.epoch + 1, step=position.step)
+
+    def _shuffled(self, line: Line, first: int, last: int, skip: int, position: Position) -> Iterator[Sample]:
+        """The samples of a run, window by window; the next window is read while one is used."""
+        key = (self.seed, position.epoch, len(position.legs) - 1, self.split.config.shuffle_window)
+        windows = order.handed_out(first, last, *key, skip)
+
+        def load(start: int, end: int, ranks: np.ndarray) -> list[Sample]:
+            started, wanted = time.thread_time(), set(ranks.tolist())
+            kept = {i: s for i, s in enumerate(self.split.read(line, start, end)) if i in wanted}
+            self.seconds["read"] += time.thread_time() - started
+            return [kept.pop(i) for i in ranks.tolist()]
+
+        pool = ThreadPoolExecutor(1, "window-reader")
+        try:
+            loading = [pool.submit(load, *window) for window in itertools.islice(windows, 1)]
+            while loading:
+                loaded = loading.pop().result()
+                loading += [pool.submit(load, *window) for window in itertools.islice(windows, 1)]
+                loaded.reverse()
+                while loaded:
+                    yield loaded.pop()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _fill(self, epoch: int, stage: Stage, samples: list[tuple[int, Sample]], rows: Rows) -> Bad | None:
+        bad = None
+        for row, sample in samples:
+            random = order.sample_generator(self.seed, epoch, sample.number)
+            label = self.preparer.train(sample, rows["images"][row], random, stage.min_area)
+            rows["labels"][row], rows["skipped"][row] = (-1, 1) if label is None else (label, 0)
+            if label is None:
+                bad = bad or (sample.shard, sample.key)
+        return bad
+
+    def finish(self, rows: Rows, bad: Bad | None) -> None:
+        """The shape stays: good images of the batch stand in for what could not be decoded, and are counted."""
+        if bad is None:
+            return
+        skipped, good = np.flatnonzero(rows["skipped"]), np.flatnonzero(rows["skipped"] == 0)
+        if not len(good):
+            raise bad_sample(*bad, "and all others of its batch cannot be decoded")
+        source = np.resize(good, len(skipped))
+        rows["images"][skipped], rows["labels"][skipped] = rows["images"][source], rows["labels"][source]
+
+
+class EvalStream(Stream):
+    """Each sample once, in batches of one shape: what is missing at the end is padded and masked."""
+
+    def __init__(self, split: ShardedSplit, place: Place, batch: int):
+        super().__init__(split, place)
+        self.shape = BatchShape(batch, split.config.image_size, masked=True)
+        self.range = order.eval_range(split.samples, batch, place.process, place.processes)
+
+    @property
+    def largest(self) -> int:
+        return self.shape.bytes
+
+    def shapes(self) -> Iterator[BatchShape]:
+        return itertools.repeat(self.shape, self.range[2])
+
+    def fills(self, worker: int) -> Iterator[Fill]:
+        begin, end, batches = self.range
+        first, last = order.worker_run(end - begin, self.streams, worker)
+        samples = self.split.read(order.plain_line(self.split.sizes), begin + first, begin + last)
+        for n in range(batches):
+            places = range(self.shape.batch)[order.worker_rows(self.shape.batch, self.streams, worker, n)]
+            mine = list(itertools.zip_longest(places, itertools.islice(samples, len(places))))
+            yield self.shape, partial(self._fill, mine)
+        for _ in samples:  # lets the reader see that the last shard ends where its index says
+            pass
+
+    def _fill(self, samples: list[tuple[int, Sample | None]], rows: Rows) -> None:
+        for row, sample in samples:
+            label = None if sample is None else self.preparer.eval(sample, rows["images"][row])
+            if label is None:
+                rows["images"][row] = 0
+            rows["labels"][row], rows["mask"][row] = (0, 0) if label is None else (label, 1)
+            rows["skipped"][row] = sample is not None and label is None

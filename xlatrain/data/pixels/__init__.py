@@ -1,0 +1,1 @@
+"""From an encoded image to the pixels that the model sees."""

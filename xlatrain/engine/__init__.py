@@ -1,0 +1,1 @@
+"""A run on a replica, from its first tensor to its folder."""

@@ -1,0 +1,53 @@
+"""Where a run comes from: versions, commit, host and command."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import subprocess
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from xlatrain import __version__
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+_DISTRIBUTIONS = ("torch", "torch_xla", "timm")
+
+
+def provenance(command: Sequence[str]) -> dict[str, Any]:
+    """What is written beside the results of a command: command, host, versions; from a git checkout also commit, and
+    modified: whether package or conf/ differ from it."""
+    commit = _commit()
+    found = {"command": shlex.join(command), "host": platform.node(), "versions": versions()}
+    return found | ({} if commit is None else {"commit": commit, "modified": _modified()})
+
+
+def versions() -> dict[str, str]:
+    """Of xlatrain, Python and what computes. torch_xla is not imported for it."""
+    return {
+        "xlatrain": __version__,
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in _DISTRIBUTIONS},
+    }
+
+
+def _commit() -> str | None:
+    """The commit checked out, if the package is part of a repository and not merely installed inside one."""
+    if not _git("ls-files", "--error-unmatch", __file__):
+        return None
+    return _git("rev-parse", "HEAD") or None
+
+
+def _modified() -> bool:
+    return bool(_git("status", "--porcelain", "--", str(_PACKAGE), str(_PACKAGE.parent / "conf")))
+
+
+def _git(*arguments: str) -> str:
+    """What git says; nothing where there is no git or it fails."""
+    try:
+        done = subprocess.run(["git", *arguments], cwd=_PACKAGE, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()

@@ -1,0 +1,1 @@
+"""A pod without one: its program, its network, what a run takes and costs."""

@@ -1,0 +1,146 @@
+"""A plan as an HTML page: the figures, charts of where time and memory go, for a sweep throughput against cores."""
+
+from __future__ import annotations
+
+import html
+import io
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from xlatrain.planning.estimate import GIB, Estimate, bounded_products, top_ops
+from xlatrain.planning.report import figures, title
+from xlatrain.planning.table import HEADINGS, comparison, differing
+
+_STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
+table{border-collapse:collapse;margin:1rem 0}td,th{padding:.2rem .8rem .2rem 0;text-align:left;vertical-align:top}
+th{border-bottom:1px solid #999}h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}
+.command{background:#f4f4f4;padding:.4rem .8rem;overflow-wrap:anywhere}.made{color:#777;font-size:.8rem}
+.warning{background:#fff4d6;padding:.4rem .8rem;margin:.4rem 0}svg{max-width:100%;height:auto}
+"""
+
+
+def write_page(
+    estimates: Sequence[Estimate], jobs: Sequence[Sequence[str]], origin: Mapping[str, Any], path: Path
+) -> None:
+    """Write the page; it needs nothing but itself. jobs: the overrides of each plan; origin: command and versions."""
+    head = "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=width=device-width>"
+    head += f"<title>{html.escape(_heading(estimates))}</title>"
+    parts = [f"{head}<style>{_STYLE}</style>", f"<p class=command><code>{html.escape(origin['command'])}</code></p>"]
+    if len(estimates) > 1:
+        parts += [
+            "<h1>Plans compared</h1>",
+            _table(
+                HEADINGS, [[" ".join(own), *r] for own, r in zip(differing(jobs), comparison(estimates), strict=True)]
+            ),
+        ]
+        parts.append(_cores_chart(estimates))
+    for estimate, job in zip(estimates, jobs, strict=True):
+        parts += _one(estimate)
+        if len(estimates) > 1:
+            parts.append(f"<p><code>xlatrain plan {html.escape(' '.join(job))}</code></p>")
+    made = [*(f"{name} {version}" for name, version in origin["versions"].items()), origin.get("commit", "")]
+    parts.append(f"<p class=made>{html.escape(', '.join(m for m in made if m))}</p>")
+    path.write_text("\n".join(parts))
+
+
+def _heading(estimates: Sequence[Estimate]) -> str:
+    return title(estimates[0]) if len(estimates) == 1 else "Plans compared"
+
+
+def _one(estimate: Estimate) -> list[str]:
+    program, ms = estimate.train.program, estimate.ms
+    parts = [f"<h1>{html.escape(title(estimate))}</h1>", _table((), figures(estimate))]
+    parts += [f"<p class=warning>{html.escape(text)}</p>" for text in estimate.warnings]
+    parts += [f"<p>Not computed: {html.escape(text)}</p>" for text in estimate.missing]
+    if program is None or estimate.device_ms is None:
+        return parts
+    kinds = {kind: ms(cycles) for kind, cycles in program.by_kind().items()}
+    kinds |= {"network": estimate.network_ms} if estimate.network_ms is not None else {}
+    parts += ["<h2>Where a step's time goes</h2>", _bars(kinds, "ms")]
+    if memory := estimate.train.memory:
+        sizes = {"temporaries": memory.temporaries, "arguments": memory.arguments, "code": memory.code,
+                 "results not donated": memory.outputs - memory.aliased}  # fmt: skip
+        sizes |= {"free": max(0, estimate.capacity - memory.total)}
+        parts += ["<h2>Memory of a replica</h2>", _bars({k: v / GIB for k, v in sizes.items()}, "GiB")]
+    rows = [
+        (
+            op.scope or op.name,
+            op.kind,
+            op.op,
+            op.shape,
+            "" if op.lanes is None else f"{op.lanes}/128",
+            f"{ms(op.cycles):.2f}",
+        )
+        for op in top_ops(program, 30)
+    ]
+    parts += ["<h2>Most expensive ops</h2>", _table(("module", "kind", "op", "result", "lanes", "ms"), rows)]
+    largest = {part: ms(cycles) for part, cycles in list(program.by_part().items())[:24]}
+    parts += ["<h2>By part of the model and of the step</h2>", _bars(largest, "ms")]
+    rows = [
+        (c.op, f"{c.bytes:,}", f"{c.group_size:,}", c.count, "?" if t is None else f"{t:.3f}")
+        for c, t in estimate.collectives
+    ]
+    parts += ["<h2>Collectives</h2>", _table(("op", "bytes each", "replicas a group", "count", "ms in all"), rows)]
+    rows = [
+        (p.scope, p.op, f"{p.p:,} x {p.c:,} x {p.k:,}", f"{p.moved / 1e6:,.1f}", f"{least / 1e6:,.1f}",
+         f"{p.moved / least:.1f}")
+        for p, least in bounded_products(program, estimate.cluster)
+    ]  # fmt: skip
+    headings = ("module", "op", "points x in x out", "MB moved", "MB least", "ratio")
+    return [*parts, "<h2>Pointwise and dense products against their lower bound</h2>", _table(headings, rows)]
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    head = "".join(f"<th>{html.escape(h)}" for h in headings)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(str(v))}" for v in row) for row in rows)
+    return f"<table>{f'<tr>{head}' if head else ''}{body}</table>"
+
+
+def _bars(values: dict[str, float], unit: str) -> str:
+    """A horizontal bar for each value."""
+    pyplot = _pyplot()
+    figure, axes = pyplot.subplots(figsize=(8, 0.5 + 0.3 * len(values)), layout="constrained")
+    names = list(values)[::-1]
+    bars = axes.barh(names, [values[n] for n in names], color="#4878a8")
+    axes.bar_label(bars, [f"{values[n]:.2f}" for n in names], padding=3)
+    axes.set_xlabel(unit)
+    axes.spines[["top", "right"]].set_visible(False)
+    return _svg(figure)
+
+
+def _cores_chart(estimates: Sequence[Estimate]) -> str:
+    """Throughput and share of all-reduce against replicas."""
+    known = sorted((e for e in estimates if e.images_per_second), key=lambda e: e.cluster.replicas)
+    if not known:
+        return ""
+    figure, (left, right) = _pyplot().subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+    lines: dict[str, list[Estimate]] = defaultdict(list)
+    for e in known:
+        lines[f"{e.plan.config.model.name}, {e.cluster.chip.name}"].append(e)
+    for label, line in lines.items():
+        replicas = [e.cluster.replicas for e in line]
+        left.plot(replicas, [e.images_per_second for e in line], "o-", label=label)
+        right.plot(replicas, [100 * (e.allreduce_fraction or 0) for e in line], "o-", label=label)
+    left.set(xlabel="replicas", ylabel="images/s", xscale="log", yscale="log")
+    right.set(xlabel="replicas", ylabel="% of the step in collectives", xscale="log", ylim=(0, None))
+    left.legend(fontsize="small")
+    return _svg(figure)
+
+
+def _pyplot():
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def _svg(figure) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg")
+    _pyplot().close(figure)
+    return buffer.getvalue().split("?>", 1)[1]
