@@ -89,21 +89,15 @@ def traced_loop(config, replica, num_classes: int):
     return step
 
 
-def captured_loop(plan, replica):
+def captured_loop(run, replica):
     """xlatrain's step, as `xlatrain train` builds it; returns a function that runs one and says its host seconds."""
-    from xlatrain.engine.build import build_host_model, build_train_step, train_tables
-    from xlatrain.engine.state import first_seed, initial_state
-    from xlatrain.optim import build_optimizer
+    from xlatrain.engine.build import TrainProgram, build_phase_model
     from xlatrain.xla.capture import CapturedStep
     from xlatrain.xla.runtime import to_device
 
-    model = build_host_model(plan, replica)
-    state = to_device(
-        initial_state(model.module, model.layout, build_optimizer(plan.config.optimizer).slots, True, first_seed(0, 0)),
-        replica.device,
-    )
-    tables = to_device(train_tables(plan, model), replica.device)
-    captured = CapturedStep(build_train_step(plan.config, model), replica, "train step")
+    program = TrainProgram(run, build_phase_model(run, run.phases[0], replica))
+    state, tables = to_device(program.carry(0), replica.device), to_device(program.tables(), replica.device)
+    captured = CapturedStep(program.step, replica, "train step")
 
     def step(batch) -> float:
         nonlocal state
@@ -114,21 +108,21 @@ def captured_loop(plan, replica):
     return step
 
 
-def measure(replica, plan, steps: int) -> dict[str, list[float]]:
+def measure(replica, run, steps: int) -> dict[str, list[float]]:
     """Milliseconds of host time per step of both loops, in turn. Runs on the replica."""
     from itertools import islice
 
     from xlatrain.data.order import Position
-    from xlatrain.engine.build import place, stages
+    from xlatrain.engine.build import place
     from xlatrain.xla.runtime import to_device
 
     batches = [
         to_device(b, replica.device)
-        for b in islice(plan.dataset.train.train_batches(place(replica), 0, stages(plan, replica), Position()), 4)
+        for b in islice(run.dataset.train.train_batches(place(replica), 0, run.phases, Position()), 4)
     ]
     loops = {
-        "traced": traced_loop(plan.config, replica, plan.dataset.num_classes),
-        "replayed": captured_loop(plan, replica),
+        "traced": traced_loop(run.config, replica, run.dataset.num_classes),
+        "replayed": captured_loop(run, replica),
     }
     times: dict[str, list[float]] = {name: [] for name in loops}
     for block in range(1 + -(-steps // (BLOCK - 1))):
@@ -144,8 +138,7 @@ def measure(replica, plan, steps: int) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    from xlatrain.config import compose
-    from xlatrain.preflight.check import check_train
+    from xlatrain.preflight.check import check
     from xlatrain.xla.launch import launch
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -153,9 +146,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments, more = parser.parse_known_args()
     os.environ["XLA_ALWAYS_ALLREDUCE"] = "1"
-    compose.register_schemas()
-    plan = check_train(compose.compose_config([*SETTING, *more])[0])
-    times = launch("host_overhead:measure", plan, arguments.steps, replicas=1)
+    run = check([*SETTING, *more])
+    times = launch("host_overhead:measure", run, arguments.steps, replicas=1)
     traced, replayed = statistics.median(times["traced"]), statistics.median(times["replayed"])
     result = {"traced_ms": traced, "replayed_ms": replayed, "ratio": traced / replayed}
     print(

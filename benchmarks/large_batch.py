@@ -28,8 +28,8 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from xlatrain.config import compose
 from xlatrain.engine import run as runs
+from xlatrain.preflight.check import check
 
 BASE = 64
 # A rule and its base each. LARS has no scaling rule in its paper; the square root is what LEGW pairs it with.
@@ -48,9 +48,7 @@ def top1(name: str, batch: int, seed: int, epochs: int, more: list[str], root: s
         f"train.global_batch={batch}", f"train.seed={seed}", f"train.duration={epochs}ep",
         f"train.eval_every={epochs}ep", "cluster.replicas=1", "ema=off", f"run.root={root}", *more,
     ]  # fmt: skip
-    return runs.train(compose.compose_config(overrides)[0], overrides, name=f"{name}-{batch}-{seed}".replace(" ", ""))[
-        "top1"
-    ]
+    return runs.train(check(overrides), name=f"{name}-{batch}-{seed}".replace(" ", ""))["top1"]
 
 
 def draw(rows: list[dict], path: Path) -> None:
@@ -83,7 +81,6 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1")
     parser.add_argument("--batches", default="64,256,718,1437")
     arguments, more = parser.parse_known_args()
-    compose.register_schemas()
     seeds, batches = ([int(v) for v in text.split(",")] for text in (arguments.seeds, arguments.batches))
     rows = []
     with tempfile.TemporaryDirectory() as root:

@@ -35,7 +35,7 @@ def ours(config, names, shapes, replica):
     """(step, carry, inputs) of our optimizer over flat tensors."""
     import torch
 
-    from xlatrain.optim import build_optimizer
+    from xlatrain.optim.create import build_optimizer
     from xlatrain.optim.hyper import Hyper
     from xlatrain.optim.layout import Layout
     from xlatrain.optim.segments import Segments

@@ -30,8 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xlatrain.cli import plan as plans
-from xlatrain.config import compose
-from xlatrain.preflight.check import check_train
+from xlatrain.preflight.check import check
 
 
 @dataclass(frozen=True)
@@ -70,15 +69,12 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=["resnet50", "b2", "b5"])
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    compose.register_schemas()
     rows = []
     for p in (p for p in PUBLISHED if p.name in arguments.names):
         overrides = plans.with_defaults(
             [*p.overrides, "precision=bf16", f"cluster=tpu_v3_{p.cores}", f"train.global_batch={p.batch}"]
         )
-        found = plans.estimate_plan(
-            check_train(compose.compose_config(overrides)[0]), lambda text: print(text, file=sys.stderr)
-        )
+        found = plans.estimate_plan(check(overrides), lambda text: print(text, file=sys.stderr))
         rows.append(
             {
                 "model": p.name, "cores": p.cores, "published": p.images_per_second, "mark": p.mark,

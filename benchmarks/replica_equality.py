@@ -25,12 +25,11 @@ import timm
 import torch
 import torch.nn.functional as F
 
-from xlatrain.config import compose
 from xlatrain.data.order import Position
-from xlatrain.data.stage import Place, Stage
+from xlatrain.data.phase import Place
 from xlatrain.engine import run as runs
 from xlatrain.optim.schedule import learning_rate_table
-from xlatrain.preflight.check import check_train
+from xlatrain.preflight.check import check
 
 EXACT = [
     "augment=none",
@@ -48,11 +47,11 @@ RISE = 0.05 / 110  # of the learning rate from step to step, from 0: five epochs
 
 def plain_losses(overrides: list[str]) -> list[float]:
     """The run as anyone would write it in PyTorch, on one CPU."""
-    plan = check_train(compose.compose_config(overrides)[0])
-    config = plan.config
+    run = check(overrides)
+    config = run.config
     torch.manual_seed(config.train.seed)
     model = timm.create_model(
-        config.model.name, num_classes=plan.dataset.num_classes, drop_rate=0.0, drop_path_rate=0.0
+        config.model.name, num_classes=run.dataset.num_classes, drop_rate=0.0, drop_path_rate=0.0
     ).train()
     decayed = [p for p in model.parameters() if p.ndim > 1]
     exempt = [p for p in model.parameters() if p.ndim <= 1]
@@ -63,11 +62,10 @@ def plain_losses(overrides: list[str]) -> list[float]:
         nesterov=config.optimizer.nesterov,
     )
     mean, std = torch.tensor(config.data.mean) * 255, torch.tensor(config.data.std) * 255
-    stages = (Stage(0, config.data.image_size, config.train.global_batch),)
-    batches = plan.dataset.train.train_batches(Place(0, 1), config.train.seed, stages, Position())
+    batches = run.dataset.train.train_batches(Place(0, 1), config.train.seed, run.phases, Position())
     losses = []
     for lr, batch in zip(
-        learning_rate_table(plan.schedule), itertools.islice(batches, plan.lengths.total_steps), strict=True
+        learning_rate_table(run.schedule), itertools.islice(batches, run.lengths.total_steps), strict=True
     ):
         for group in optimizer.param_groups:
             group["lr"] = lr
@@ -83,7 +81,7 @@ def plain_losses(overrides: list[str]) -> list[float]:
 def replica_losses(overrides: list[str], replicas: int, root: str) -> list[float]:
     """The same run by xlatrain."""
     job = [*overrides, f"cluster.replicas={replicas}", f"run.root={root}"]
-    summary = runs.train(compose.compose_config(job)[0], job, name=f"r{replicas}")
+    summary = runs.train(check(job), name=f"r{replicas}")
     lines = map(json.loads, (Path(summary["run"]) / "metrics.jsonl").read_text().splitlines())
     return [line["loss"] for line in lines if line["kind"] == "train"]
 
@@ -101,7 +99,6 @@ def main() -> None:
     parser.add_argument("--replicas", default="1,2,4,8")
     parser.add_argument("--json", type=Path)
     arguments, more = parser.parse_known_args()
-    compose.register_schemas()
     overrides = [
         *EXACT,
         f"train.duration={arguments.steps}step",

@@ -1,6 +1,6 @@
 """xlatrain's worker processes against torch's DataLoader, around one stream of batches; `input_pipeline.py --workers`.
 
-The code that reads, decodes, crops and resizes is the same (TrainStream.fills); only who carries its batches to the
+The code that reads, decodes, crops and resizes is the same (TrainSource.fills); only who carries its batches to the
 training process differs, and that ours fill the rows of each batch together. Methods, interleaved pass by pass, in
 turns that change:
 ours      xlatrain.data.workers: a few blocks of shared memory, used again once their tensors are gone
@@ -45,18 +45,18 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from xlatrain.config.schema import AugmentConfig, ShardsConfig
-from xlatrain.data.batch import Batch, BatchShape, as_tensors
+from xlatrain.data.batch import Batch, BatchShape, BatchSource, Fill, as_tensors
 from xlatrain.data.order import Position
-from xlatrain.data.pipeline import Fill, ShardedSplit, Stream, TrainStream
+from xlatrain.data.phase import Phase, Place
+from xlatrain.data.pipeline import ShardedSplit, TrainSource
 from xlatrain.data.shard_format import write_shards
-from xlatrain.data.stage import Place, Stage
 from xlatrain.data.workers import WorkerBatches, _keep_memory
 
 PREFETCH, WINDOW = 2, 128
 METHODS = ("ours", "loader", "tuned")
 
 
-def whole_batches(stream: TrainStream) -> Iterator[Fill]:
+def whole_batches(stream: TrainSource) -> Iterator[Fill]:
     """What a worker of a DataLoader makes of a stream: whole batches, of its own part of an epoch. Ours fill rows of
     the same batches, which then draw on the windows of all."""
     worker = get_worker_info()
@@ -69,7 +69,7 @@ def whole_batches(stream: TrainStream) -> Iterator[Fill]:
 class Fills(IterableDataset):
     """The batches of a stream that one worker makes, each in memory of its own."""
 
-    def __init__(self, stream: Stream):
+    def __init__(self, stream: BatchSource):
         self.stream = stream
 
     def __iter__(self) -> Iterator[Batch]:
@@ -92,7 +92,7 @@ class SharedFills(Fills):
 class Loader:
     """The DataLoader, with what ours has: close() and the workers' numbers."""
 
-    def __init__(self, stream: Stream, workers: int, tuned: bool):
+    def __init__(self, stream: BatchSource, workers: int, tuned: bool):
         context = torch.multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["xlatrain.data.pipeline"])
         loader = DataLoader(
@@ -123,7 +123,7 @@ def keep_memory(_: int) -> None:
     _keep_memory()
 
 
-def open_pool(method: str, stream: Stream, workers: int) -> WorkerBatches | Loader:
+def open_pool(method: str, stream: BatchSource, workers: int) -> WorkerBatches | Loader:
     return WorkerBatches(stream, workers, PREFETCH) if method == "ours" else Loader(stream, workers, method == "tuned")
 
 
@@ -157,7 +157,7 @@ def pool_megabytes(pool: WorkerBatches | Loader) -> float:
     return sum(int(line.split()[1]) for r in rollups for line in r.splitlines() if line.startswith("Pss:")) / 1e3
 
 
-def time_start(method: str, stream: Stream, workers: int) -> float:
+def time_start(method: str, stream: BatchSource, workers: int) -> float:
     started = time.perf_counter()
     pool = open_pool(method, stream, workers)
     next(pool)
@@ -166,7 +166,7 @@ def time_start(method: str, stream: Stream, workers: int) -> float:
     return seconds
 
 
-def time_death(method: str, stream: Stream, workers: int) -> tuple[float, str]:
+def time_death(method: str, stream: BatchSource, workers: int) -> tuple[float, str]:
     """Seconds from a worker's death to the error, and the error."""
     found = []
 
@@ -200,17 +200,17 @@ def compare_pools(images: list[bytes], size: int, batch: int, workers: int, pass
         return _compare(stream, workers, passes, batches)
 
 
-def write_stream(folder: Path, images: list[bytes], size: int, batch: int, workers: int, seed: int = 0) -> TrainStream:
+def write_stream(folder: Path, images: list[bytes], size: int, batch: int, workers: int, seed: int = 0) -> TrainSource:
     """The images as shards, to be read as training reads them."""
     kinds = {b"\xff\xd8": "jpg", b"\x89P": "png", b"RI": "webp"}
     samples = ((f"{i:06d}", kinds.get(image[:2], "jpg"), image, 0) for i, image in enumerate(images))
     index = write_shards(folder, samples, ["one"], samples_per_shard=100)
     config = ShardsConfig(root="", image_size=size, workers=workers, shuffle_window=min(WINDOW, len(images)))
     split = ShardedSplit(index, config, AugmentConfig(name="benchmark", crop="torchvision"), 1)
-    return TrainStream(split, Place(0, 1), seed, (Stage(0, size, min(batch, len(images))),), Position())
+    return TrainSource(split, Place(0, 1), seed, (Phase(0, min(batch, len(images)), size),), Position())
 
 
-def _compare(stream: Stream, workers: int, passes: int, batches: int) -> dict:
+def _compare(stream: BatchSource, workers: int, passes: int, batches: int) -> dict:
     pools = {method: open_pool(method, stream, workers) for method in METHODS}
     speeds: dict[str, list[Pass]] = {method: [] for method in METHODS}
     for turn in range(passes):

@@ -182,25 +182,22 @@ def raise_on(replica: Replica, ordinal: int) -> None:
         replica.wait()
 
 
-def run_combination_steps(replica: Replica, plans: dict) -> dict:
-    """Three steps of each plan's train step, replayed and then traced: losses, and what was compiled."""
+def run_combination_steps(replica: Replica, runs: dict) -> dict:
+    """Three steps of each run's train step, replayed and then traced: losses, and what was compiled."""
     from xlatrain.data.order import Position
-    from xlatrain.engine.build import build_host_model, build_train_step, place, stages, train_tables
-    from xlatrain.engine.state import first_seed, initial_state
-    from xlatrain.optim import build_optimizer
+    from xlatrain.engine.build import TrainProgram, build_phase_model, place
 
     results = {}
-    for name, plan in plans.items():
-        model = replica.shared(name, lambda plan=plan: build_host_model(plan, replica))
-        slots = build_optimizer(plan.config.optimizer).slots
-        tables = to_device(train_tables(plan, model), replica.device)
+    for name, run in runs.items():
+        model = replica.shared(name, lambda run=run: build_phase_model(run, run.phases[0], replica))
+        program = TrainProgram(run, model)
+        tables = to_device(program.tables(), replica.device)
         losses, compiles = {}, {}
         for replay in (True, False):
             label = f"{name} replay={replay}"
-            step = CapturedStep(build_train_step(plan.config, model), replica, label, replay)
-            state = initial_state(model.module, model.layout, slots, plan.config.ema.enabled, first_seed(0, 0))
-            state = to_device(state, replica.device)
-            batches = plan.dataset.train.train_batches(place(replica), 0, stages(plan, replica), Position())
+            step = CapturedStep(program.step, replica, label, replay)
+            state = to_device(program.carry(0), replica.device)
+            batches = run.dataset.train.train_batches(place(replica), 0, run.phases, Position())
             losses[replay] = []
             for _, batch in zip(range(3), batches, strict=False):
                 state, outputs = step(state, {**to_device(batch, replica.device), **tables})

@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from xlatrain.config.compose import compose_config, groups, register_schemas
-from xlatrain.preflight.check import check_train
+from xlatrain.config.compose import groups, register_schemas
+from xlatrain.preflight.check import check
 from xlatrain.xla.launch import launch
 
 register_schemas()
@@ -21,7 +21,7 @@ COMBINATIONS = [
 @pytest.fixture(scope="module")
 def results():
     common = ["cluster.replicas=1", "train.global_batch=16", "model.drop_rate=0.1", "augment.mixup=0.2"]
-    plans = {" ".join(c): check_train(compose_config([*common, *c])[0]) for c in COMBINATIONS}
+    plans = {" ".join(c): check([*common, *c]) for c in COMBINATIONS}
     return launch("tests.replica_jobs:run_combination_steps", plans, replicas=1)
 
 

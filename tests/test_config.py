@@ -9,12 +9,12 @@ import timm
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from tests.conftest import faults_of
 from xlatrain.cli.sweep import check_sweep, search_points, sweep_jobs
-from xlatrain.config.compose import compose_config, find_faults, groups, option_keys, register_schemas
+from xlatrain.config.compose import compose_config, groups, option_keys, register_schemas
 from xlatrain.config.schema import RMSpropTFConfig
 from xlatrain.errors import ConfigError
-from xlatrain.preflight.check import check_train
-from xlatrain.preflight.evaluation import check_eval
+from xlatrain.preflight.check import check, check_evaluation
 from xlatrain.preflight.resolve import describe_short_warmup
 
 register_schemas()
@@ -31,8 +31,7 @@ def test_every_choice_composes_and_passes_the_checks(group, name, tmp_path):
         overrides += ["data=synthetic"]  # a recipe leaves open where its data lie
     if group == "cluster":
         overrides += ["data=synthetic", "augment=none", "train.global_batch=98304"]  # a slice has up to 6,144 replicas
-    config, _ = compose_config(overrides)
-    assert check_train(config).lengths.total_steps > 0
+    assert check(overrides).lengths.total_steps > 0
 
 
 @pytest.mark.parametrize("name", [n for n in groups()["cluster"] if n.startswith("tpu")])
@@ -132,33 +131,31 @@ def test_choices_have_their_own_options_and_defaults():
     ],
 )
 def test_a_mistake_is_one_clear_fault(overrides, words):
-    faults = find_faults(overrides, check_train)
+    faults = faults_of(check, overrides)
     assert len(faults) == 1, faults
     for word in words:
         assert word in str(faults[0])
 
 
 def test_faults_of_every_kind_are_reported_together():
-    faults = find_faults(
-        ["optimizer=larz", "train.globl_batch=1", "model.sync_bn_group=5", "train.duration=x"], check_train
-    )
+    faults = faults_of(check, ["optimizer=larz", "train.globl_batch=1", "model.sync_bn_group=5", "train.duration=x"])
     assert [f.key for f in faults] == ["optimizer", "train.globl_batch", "model.sync_bn_group", "train.duration"]
 
 
 def test_a_missing_value_does_not_hide_other_faults():
-    faults = find_faults(["data=shards", "train.global_batch=63"], check_train)
+    faults = faults_of(check, ["data=shards", "train.global_batch=63"])
     assert [f.key for f in faults] == ["data.root", "train.global_batch"]
 
 
 def test_evaluation_needs_weights_that_are_there():
-    assert "nothing to evaluate" in str(find_faults([], check_eval)[0])
-    assert "there is no file" in str(find_faults(["weights=/no/such/file"], check_eval)[0])
+    assert "nothing to evaluate" in str(faults_of(check_evaluation, [])[0])
+    assert "there is no file" in str(faults_of(check_evaluation, ["weights=/no/such/file"])[0])
 
 
 def test_environment_that_would_change_the_numbers_is_refused(monkeypatch):
     monkeypatch.setenv("XLA_USE_BF16", "1")
     with pytest.raises(ConfigError, match="precision=bf16"):
-        check_train(compose_config([])[0])
+        check([])
 
 
 @pytest.mark.parametrize(
@@ -166,7 +163,7 @@ def test_environment_that_would_change_the_numbers_is_refused(monkeypatch):
     ["'+model.kwargs.act_layer=relu'", "++train.seed=3", 'optimizer="lars"', "train.seed=int(2.0)", "train={seed: 3}"],
 )
 def test_what_hydra_takes_for_one_run_is_taken(override):
-    assert not find_faults([override.strip("'")], check_train)
+    assert not faults_of(check, [override.strip("'")])
 
 
 def test_a_sweep_is_every_combination():
@@ -221,7 +218,7 @@ def test_an_option_given_twice_counts_once_as_in_hydra():
 )
 def test_a_sweep_that_cannot_be_is_one_clear_fault(override, words):
     with pytest.raises(ConfigError) as error:
-        check_sweep([override, "train.duration=1step"], check_train)
+        check_sweep([override, "train.duration=1step"], check)
     assert len(error.value.faults) == 1
     for word in words:
         assert word in str(error.value)
@@ -229,7 +226,7 @@ def test_a_sweep_that_cannot_be_is_one_clear_fault(override, words):
 
 def test_each_job_of_a_sweep_is_checked():
     with pytest.raises(ConfigError, match="train.seed: -1 is out of range"):
-        check_sweep(["train.seed=0,-1"], check_train)
+        check_sweep(["train.seed=0,-1"], check)
 
 
 def test_the_points_of_a_search_hold_every_end_and_choice():
@@ -254,9 +251,9 @@ def test_a_search_is_refused_only_for_what_no_choice_cures():
         (["optimizer.lr=interval(0,1)", "hydra.sweeper.direction=minimize"], "more is better of sweep.objective=top1"),
     ):
         with pytest.raises(ConfigError, match=words) as error:
-            check_sweep([OPTUNA, *space], check_train)
+            check_sweep([OPTUNA, *space], check)
         assert len(error.value.faults) == 1
-    sweep = check_sweep([OPTUNA, "train.global_batch=choice(64,100)", "sweep.objective=loss"], check_train)
+    sweep = check_sweep([OPTUNA, "train.global_batch=choice(64,100)", "sweep.objective=loss"], check)
     assert not sweep.listed
     assert "hydra.sweeper.direction=minimize" in sweep.settings
 
@@ -306,7 +303,7 @@ def test_names_that_others_rely_on_are_there():
     ids=lambda v: v if isinstance(v, str) else None,
 )
 def test_options_that_mislead_or_cannot_be_are_refused_by_name(overrides, key):
-    assert [f.key for f in find_faults(overrides, check_train)] == [key]
+    assert [f.key for f in faults_of(check, overrides)] == [key]
 
 
 @pytest.mark.parametrize(
@@ -330,7 +327,7 @@ def test_options_that_mislead_or_cannot_be_are_refused_by_name(overrides, key):
 )
 def test_sizes_that_cannot_be_are_named(sizes, words):
     with pytest.raises(ConfigError) as error:
-        check_train(compose_config(f"augment.sizes={sizes}".replace("] ", "]|").split("|"))[0])
+        check(f"augment.sizes={sizes}".replace("] ", "]|").split("|"))
     for word in words:
         assert word in str(error.value)
 
@@ -338,9 +335,9 @@ def test_sizes_that_cannot_be_are_named(sizes, words):
 def test_a_phase_has_its_own_groups_of_batch_norm():
     """128 images a group: 16 replicas of 64 images are groups of two, of 8 all sixteen."""
     sizes = "augment.sizes=[{until: 1ep, size: 16, batch: 1024}, {size: 32}]"
-    plan = check_train(compose_config([sizes, "model.sync_bn_group=auto", "cluster.replicas=16"])[0])
-    assert [(p.config.data.image_size, p.bn_group) for p in plan.parts] == [(16, 2), (32, 16)]
-    assert [(p.first_step, p.global_batch) for p in plan.lengths.phases] == [(0, 1024), (1, 128)]
+    plan = check([sizes, "model.sync_bn_group=auto", "cluster.replicas=16"])
+    assert [(p.image_size, p.bn_group) for p in plan.phases] == [(16, 2), (32, 16)]
+    assert [(p.first_step, p.global_batch) for p in plan.phases] == [(0, 1024), (1, 128)]
 
 
 @pytest.mark.parametrize(
@@ -358,7 +355,7 @@ def test_a_phase_has_its_own_groups_of_batch_norm():
     ],
 )
 def test_the_default_warm_up_gives_way_to_a_short_run_and_says_so(overrides, steps, words):
-    plan = check_train(compose_config(overrides)[0])
+    plan = check(overrides)
     text = describe_short_warmup(plan.config, plan.lengths, plan.schedule)
     assert plan.schedule.warmup_steps == steps
     assert words in text if words else text is None
@@ -378,7 +375,7 @@ def test_the_default_warm_up_gives_way_to_a_short_run_and_says_so(overrides, ste
 )
 def test_a_cure_for_a_small_data_set_is_one(overrides, key, cure):
     small = ["data=synthetic", "data.train_examples=6", "data.image_size=32"]
-    (fault,) = find_faults([*small, *overrides], check_train)
+    (fault,) = faults_of(check, [*small, *overrides])
     assert fault.key == key
     assert cure in fault.cure
     assert "=0" not in fault.cure
@@ -402,7 +399,7 @@ def test_a_cure_for_a_small_data_set_is_one(overrides, key, cure):
     ],
 )
 def test_a_cure_can_be_followed(override, cure):
-    (fault,) = find_faults([override] if "{" in override else override.split(), check_train)
+    (fault,) = faults_of(check, [override] if "{" in override else override.split())
     assert fault.cure.startswith(cure)
 
 
@@ -420,7 +417,7 @@ def test_a_cure_can_be_followed(override, cure):
 def test_initial_weights_that_do_not_fit_are_one_fault_with_its_cause(tmp_path, made, words):
     path = tmp_path / "w.safetensors"
     made(path)
-    (fault,) = find_faults([f"+model.kwargs.checkpoint_path={path}"], check_train)
+    (fault,) = faults_of(check, [f"+model.kwargs.checkpoint_path={path}"])
     assert fault.key == "model.kwargs.checkpoint_path"
     for word in words:
         assert word in str(fault)
@@ -429,7 +426,7 @@ def test_initial_weights_that_do_not_fit_are_one_fault_with_its_cause(tmp_path, 
 @pytest.mark.filterwarnings("error")
 def test_initial_weights_that_fit_pass_without_a_word(tmp_path):
     write_weights(tmp_path / "w.safetensors", "test_efficientnet", 10)
-    assert not find_faults([f"+model.kwargs.checkpoint_path={tmp_path}/w.safetensors"], check_train)
+    assert not faults_of(check, [f"+model.kwargs.checkpoint_path={tmp_path}/w.safetensors"])
 
 
 def write_weights(path, name, classes):
@@ -440,12 +437,12 @@ def test_pretrained_weights_that_cannot_be_reached_are_a_fault_at_once(monkeypat
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
     pretrained = ["+model.kwargs.pretrained=true"]
-    (fault,) = find_faults(pretrained, check_train)
+    (fault,) = faults_of(check, pretrained)
     assert fault.key == "model.kwargs.pretrained"
     assert "http://127.0.0.1:9/timm/test_efficientnet.r160_in1k, which cannot be reached: [Errno 111]" in fault.problem
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    assert "HF_HUB_OFFLINE is set" in str(find_faults(pretrained, check_train)[0])
-    (fault,) = find_faults([*pretrained, "model.name=resnet18.nosuchtag"], check_train)
+    assert "HF_HUB_OFFLINE is set" in str(faults_of(check, pretrained)[0])
+    (fault,) = faults_of(check, [*pretrained, "model.name=resnet18.nosuchtag"])
     assert "Invalid pretrained tag (nosuchtag)" in str(fault)
 
 
@@ -463,6 +460,6 @@ def test_pretrained_weights_that_cannot_be_reached_are_a_fault_at_once(monkeypat
     ],
 )
 def test_images_that_a_model_or_a_memory_cannot_take_are_refused_with_the_reason(overrides, words):
-    (fault,) = find_faults(overrides, check_train)
+    (fault,) = faults_of(check, overrides)
     for word in words:
         assert word in str(fault)

@@ -2,10 +2,9 @@
 
 import pytest
 
-from xlatrain.config.compose import compose_config, register_schemas
-from xlatrain.preflight.check import check_train
-from xlatrain.preflight.duration import Duration, parse_duration
-from xlatrain.preflight.lengths import Lengths, Phase, exact_steps
+from xlatrain.config.compose import register_schemas
+from xlatrain.preflight.check import check
+from xlatrain.preflight.lengths import Duration, Lengths, Phase, exact_steps, parse_duration
 
 register_schemas()
 
@@ -46,7 +45,7 @@ def test_epochs_of_imagenet_are_the_steps_of_the_tpu_code(batch, steps, warmup, 
     """Their steps an epoch are 1,281,167 / batch, not rounded; train_steps (218,949 by default, for 2,048) and the
     warm-up are int() of it times epochs, the staircase goes down every 2.4 times it."""
     overrides = ["data=synthetic", "schedule=exponential", f"train.global_batch={batch}", "train.duration=350ep"]
-    plan = check_train(compose_config(overrides)[0])
+    plan = check(overrides)
     assert plan.schedule.total_steps == plan.lengths.total_steps == steps == int(350 * 1_281_167 / batch)
     assert plan.schedule.warmup_steps == warmup == int(5 * 1_281_167 / batch)
     assert plan.schedule.decay_steps == pytest.approx(2.4 * 1_281_167 / batch, rel=1e-12)
@@ -89,7 +88,7 @@ def test_what_a_phase_leaves_of_an_epoch_is_not_lost():
     next: the run ends with the images of two epochs, but for less than a step."""
     sizes = "augment.sizes=[{until: 1ep, size: 8, batch: 100}, {size: 8}]"
     overrides = ["data=synthetic", "data.train_examples=1350", "cluster.replicas=2", "train.global_batch=54", sizes]
-    lengths = check_train(compose_config([*overrides, "train.duration=2ep"])[0]).lengths
+    lengths = check([*overrides, "train.duration=2ep"]).lengths
     assert [p.first_step for p in lengths.phases] == [0, 13]
     assert lengths.total_steps == 13 + (2 * 1350 - 13 * 100) // 54
     assert lengths.epoch(13) == pytest.approx(1300 / 1350)

@@ -1,14 +1,13 @@
 """What weights know of themselves is what an evaluation takes; what a command says against it is taken, and said."""
 
 import json
-from functools import partial
 
 import pytest
 import timm
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
-from xlatrain.cli.jobs import find_faults
+from tests import conftest
 from xlatrain.config.compose import compose_config, given_keys, register_schemas
 from xlatrain.credentials import masked
 from xlatrain.data.shard_format import write_shards
@@ -16,11 +15,11 @@ from xlatrain.engine import provenance
 from xlatrain.engine import run as runs
 from xlatrain.engine.run_folder import claimed_folder
 from xlatrain.engine.state import initial_state, model_layout
-from xlatrain.engine.weights import WEIGHTS, read_facts, save_weights
+from xlatrain.engine.weights import WEIGHTS, save_weights
 from xlatrain.models.create import build_model, timm_arguments
-from xlatrain.preflight.check import check_train
-from xlatrain.preflight.evaluation import check_eval, check_weights
+from xlatrain.preflight.check import check, check_evaluation
 from xlatrain.preflight.facts import describe_weights
+from xlatrain.preflight.weights_file import read_facts
 
 register_schemas()
 
@@ -44,7 +43,7 @@ def trained(tmp_path, data):
 
     def save(*overrides):
         small = ["data=shards", data, "train.global_batch=1", "cluster.replicas=1", "train.duration=1step"]
-        plan = check_train(compose_config([*small, "schedule.warmup=0step", *overrides])[0])
+        plan = check([*small, "schedule.warmup=0step", *overrides])
         config, dataset = plan.config, plan.dataset
         model = build_model(config.model, dataset.num_classes, config.data.image_size, 0)
         arguments = timm_arguments(config.model, dataset.num_classes, config.data.image_size)
@@ -57,13 +56,11 @@ def trained(tmp_path, data):
 
 
 def evaluation(*overrides):
-    plan = check_eval(compose_config(overrides)[0], given_keys(overrides))
-    check_weights(plan)
-    return plan
+    return check_evaluation(overrides)
 
 
 def faults_of(*overrides):
-    return find_faults(overrides, partial(check_eval, given=given_keys(overrides)))
+    return conftest.faults_of(check_evaluation, overrides)
 
 
 ODD = ["model.name=test_resnet", "data.image_size=64", "data.mean=[0.1,0.2,0.3]", "data.eval_ratio=0.875",

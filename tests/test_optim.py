@@ -11,7 +11,7 @@ from torch.func import functional_call
 from xlatrain.config.compose import compose_config, register_schemas
 from xlatrain.config.schema import AdamWConfig, LAMBConfig, LARSConfig, RMSpropTFConfig, SGDConfig
 from xlatrain.engine.state import model_layout
-from xlatrain.optim import build_optimizer
+from xlatrain.optim.create import build_optimizer
 from xlatrain.optim.hyper import Hyper, bias_correction
 from xlatrain.optim.lamb import lamb_trust
 from xlatrain.optim.lars import trust_ratio

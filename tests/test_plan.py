@@ -24,7 +24,7 @@ from xlatrain.planning.page import write_page
 from xlatrain.planning.program import read_program
 from xlatrain.planning.report import figures, print_estimate
 from xlatrain.planning.search import largest_fitting
-from xlatrain.preflight.check import check_train
+from xlatrain.preflight.check import check
 
 register_schemas()
 
@@ -96,7 +96,7 @@ def test_a_compiled_program_is_read_to_the_cycle_the_flop_and_the_byte():
 
 
 def an_estimate():
-    plan = check_train(compose_config(plans.with_defaults(["model=test_efficientnet", "train.global_batch=64"]))[0])
+    plan = check(plans.with_defaults(["model=test_efficientnet", "train.global_batch=64"]))
     program = read_program(parse_module(MODULE), replicas=8)
     memory = (Memory(2**30, 2**30, 2**30, 2**29, 0), Memory(2**28, 0, 0, 0, 0))
     train, evaluation = (Step(True, m, m.total, program, 1.0) for m in memory)
@@ -233,7 +233,7 @@ def test_the_program_planned_is_the_program_trained(tmp_path):
 
     from xlatrain.xla.launch import launch
 
-    planned = launch("xlatrain.planning.trace:trace_run", check_train(compose_config(overrides)[0]))
+    planned = launch("xlatrain.planning.trace:trace_run", check(overrides))
     assert (Path(summary["run"]) / "train_step.hlo.pb").read_bytes() == planned.train.hlo
     assert {planned.train.parameters[p] for p in planned.train.aliases.values()} >= {"carry.params", "carry.buffers"}
 

@@ -18,15 +18,14 @@ from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_digits
 
 from tests.test_shards import damage_image
-from xlatrain.config.compose import compose_config, register_schemas
 from xlatrain.data.digits import _png, write_digits
 from xlatrain.data.shard_format import write_shards
 from xlatrain.engine import run as runs
-from xlatrain.engine.weights import read_facts
 from xlatrain.errors import ReplicaError
+from xlatrain.preflight.check import check, check_evaluation
+from xlatrain.preflight.weights_file import read_facts
 from xlatrain.xla.launch import launch
 
-register_schemas()
 pytestmark = pytest.mark.replicas
 
 EXACT = [
@@ -65,7 +64,7 @@ RANDOM = [
 
 def train(root, name, *overrides):
     overrides = [*overrides, f"run.root={root}", f"run.name={name}"]
-    return runs.train(compose_config(overrides)[0], overrides)
+    return runs.train(check(overrides))
 
 
 def lines(summary, kind):
@@ -184,7 +183,7 @@ def test_evaluation_of_saved_weights_is_the_same_number_on_any_replicas(root, ra
         f"run.root={root}",
         f"run.name=eval-{replicas}",
     ]
-    summary = runs.evaluate(compose_config(overrides)[0], overrides)
+    summary = runs.evaluate(check_evaluation(overrides))
     assert summary["eval_examples"] == 360
     assert summary["top1"] == random_run["top1"]
     assert summary["top5"] == random_run["top5"]
@@ -204,7 +203,7 @@ def test_bf16_evaluation_ranks_by_float32_logits(root, random_run, tmp_path):
     tensors["classifier.bias"] = 100 + torch.arange(10) / 16
     save_file(tensors, tmp_path / "near.safetensors", metadata)
     overrides = [f"weights={tmp_path}/near.safetensors", "cluster.replicas=1", "precision=bf16", f"run.root={root}"]
-    summary = runs.evaluate(compose_config(overrides)[0], overrides)
+    summary = runs.evaluate(check_evaluation(overrides))
     assert summary["top1"] == pytest.approx(0.1, abs=0.01)
     assert summary["top5"] == pytest.approx(0.5, abs=0.01)
     expected = torch.logsumexp(torch.arange(10) / 16, 0).item() - 4.5 / 16
@@ -223,7 +222,7 @@ def test_five_images_on_eight_replicas_are_five_images(root, random_run, tmp_pat
             f"weights={random_run['run']}/weights.safetensors", f"cluster.replicas={replicas}", "train.global_batch=8",
             f"run.root={root}", f"run.name=five-{replicas}",
         ]  # fmt: skip
-        found[replicas] = runs.evaluate(compose_config(overrides)[0], overrides)
+        found[replicas] = runs.evaluate(check_evaluation(overrides))
     assert found[8]["eval_examples"] == found[1]["eval_examples"] == 5
     assert found[8]["top1"] == found[1]["top1"]
     assert found[8]["loss"] == pytest.approx(found[1]["loss"], rel=1e-5)

@@ -12,11 +12,11 @@ from xlatrain.config.schema import AugmentConfig, DigitsConfig, ShardsConfig
 from xlatrain.data import digits, order
 from xlatrain.data.dataset import open_dataset
 from xlatrain.data.order import Leg, Position
+from xlatrain.data.phase import Phase, Place
 from xlatrain.data.pipeline import ShardedSplit
 from xlatrain.data.pixels.crop import CentreCrop
 from xlatrain.data.pixels.decode import decode_image
 from xlatrain.data.shard_format import Shard, ShardIndex, read_index, read_shard, write_shards
-from xlatrain.data.stage import Place, Stage
 from xlatrain.data.synthetic import SyntheticSplit
 from xlatrain.errors import ConfigError, DataError
 
@@ -41,7 +41,8 @@ def split(root, shift=0, **options):
 
 def train(split, batch, seed=0, start=None, place=None):
     """Training batches of one process."""
-    return split.train_batches(place or Place(0, 1), seed, (Stage(0, 8, batch),), start or Position())
+    place = place or Place(0, 1)
+    return split.train_batches(place, seed, (Phase(0, batch * place.processes, 8),), start or Position())
 
 
 def decoded(encoded):
@@ -242,8 +243,8 @@ def test_sizes_and_batches_change_at_their_step_and_an_epoch_stays_whole(tmp_pat
     """40 images, 10 a step: 4 steps are an epoch; in the second the size changes, then the batch, to 7, with 10 images
     left; in the fourth to 8, with 33 left. Each epoch reads what such a batch can, and no image twice."""
     write(tmp_path, count=40)
-    stages = (Stage(0, 8, 10), Stage(6, 12, 10), Stage(7, 12, 7), Stage(14, 16, 8))
-    batches = split(tmp_path, workers=workers).train_batches(Place(0, 1), 0, stages, Position())
+    phases = (Phase(0, 10, 8), Phase(6, 10, 12), Phase(7, 7, 12), Phase(14, 8, 16))
+    batches = split(tmp_path, workers=workers).train_batches(Place(0, 1), 0, phases, Position())
     found = [next(batches) for _ in range(4 + 3 + 1 + 5 + 1 + 4 + 5)]
     shapes = [tuple(b["images"].shape[:2]) for b in found]
     assert shapes == [(10, 8)] * 6 + [(10, 12)] + [(7, 12)] * 7 + [(8, 16)] * 9
@@ -256,18 +257,18 @@ def test_sizes_and_batches_change_at_their_step_and_an_epoch_stays_whole(tmp_pat
 
 def test_a_start_after_sizes_changed_equals_having_come_to_it(tmp_path):
     write(tmp_path, count=40)
-    stages = (Stage(0, 8, 10), Stage(6, 12, 7))
-    whole = split(tmp_path).train_batches(Place(0, 1), 0, stages, Position())
+    phases = (Phase(0, 10, 8), Phase(6, 7, 12))
+    whole = split(tmp_path).train_batches(Place(0, 1), 0, phases, Position())
     *_, expected = (next(whole) for _ in range(8))
     start = Position(1, step=4).under(Leg(1, 1, 10)).advance(2).under(Leg(1, 1, 7)).advance(1)
     assert start.step == 7
-    found = next(split(tmp_path).train_batches(Place(0, 1), 0, stages, start))
+    found = next(split(tmp_path).train_batches(Place(0, 1), 0, phases, start))
     assert all(torch.equal(found[k], expected[k]) for k in expected)
 
 
 def test_random_images_change_size_at_their_step_too():
-    stages = (Stage(0, 8, 10), Stage(6, 12, 7))
-    batches = SyntheticSplit(25, 8, 10).train_batches(Place(0, 1), 0, stages, Position(step=4))
+    phases = (Phase(0, 10, 8), Phase(6, 7, 12))
+    batches = SyntheticSplit(25, 8, 10).train_batches(Place(0, 1), 0, phases, Position(step=4))
     assert [tuple(next(batches)["images"].shape[:2]) for _ in range(4)] == [(10, 8)] * 2 + [(7, 12)] * 2
 
 

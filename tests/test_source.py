@@ -17,9 +17,9 @@ import pytest
 from tests.test_shards import split, write
 from xlatrain.config.schema import AugmentConfig, ShardsConfig
 from xlatrain.data.order import Position
+from xlatrain.data.phase import Phase, Place
 from xlatrain.data.pipeline import ShardedSplit
 from xlatrain.data.shard_format import read_index
-from xlatrain.data.stage import Place, Stage
 from xlatrain.data.storage import remote, retry
 from xlatrain.data.storage.disk_cache import DiskCache, _lock
 from xlatrain.data.storage.retry import ReadOptions, retries_so_far
@@ -663,7 +663,7 @@ def test_training_on_a_flaky_source_sees_every_image_once_through_a_thousand_bre
     config = ShardsConfig(root=server.url("data"), image_size=8, eval_padding=0, **options)
     remote_split = ShardedSplit(read_index(server.url("data")), config, AugmentConfig(name="none"), 10)
     server.cut = lambda length: k if (k := draw.randint(1, 300)) < length else None
-    batches = remote_split.train_batches(Place(0, 1), 0, (Stage(0, 8, 17),), Position())
+    batches = remote_split.train_batches(Place(0, 1), 0, (Phase(0, 17, 8),), Position())
     seen = [int(i[0, 0, 0]) for _ in range(10) for i in next(batches)["images"]]
     server.cut = lambda length: None
     for batch in remote_split.eval_batches(Place(0, 1), 34):

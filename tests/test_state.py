@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+from dataclasses import replace
 
 import pytest
 import timm
@@ -10,11 +11,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from xlatrain.engine.meter import Meter
-from xlatrain.engine.run_folder import claimed_folder, write_json
+from xlatrain.engine.run_folder import claimed_folder
 from xlatrain.engine.state import first_seed, initial_state, model_layout
-from xlatrain.engine.weights import RAW_WEIGHTS, WEIGHTS, load_weights, read_facts, save_weights
+from xlatrain.engine.weights import RAW_WEIGHTS, WEIGHTS, load_weights, save_weights
 from xlatrain.errors import ConfigError
+from xlatrain.files import write_json
 from xlatrain.preflight.facts import Facts
+from xlatrain.preflight.weights_file import check_fit, read_facts
 
 
 @pytest.fixture(scope="module")
@@ -70,20 +73,20 @@ def test_weights_go_to_disk_and_back_and_load_into_timm(model, tmp_path, ema):
     layout = model_layout(model)
     state = initial_state(model, layout, {"momentum": 0.0}, ema, rng=1)
     if ema:
-        state["ema_params"] = state["ema_params"] + 1.0
+        state = replace(state, ema_params=state.ema_params + 1.0)
     digests = save_weights(tmp_path, state, layout, {}, FACTS)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(digests) == [WEIGHTS, RAW_WEIGHTS][: 1 + ema]
-    params, buffers = load_weights(tmp_path / WEIGHTS, layout)
-    rows = layout.parameters.unpack(params)
-    expected = layout.parameters.unpack(state["ema_params" if ema else "params"])
+    loaded = load_weights(tmp_path / WEIGHTS, layout)
+    rows = layout.parameters.unpack(loaded.params)
+    expected = layout.parameters.unpack(state.ema_params if ema else state.params)
     assert all(torch.equal(rows[n], expected[n]) for n in rows)
-    assert torch.equal(buffers, state["buffers"])
+    assert torch.equal(loaded.buffers, state.buffers)
     assert read_facts(tmp_path / WEIGHTS) == FACTS
     for name in digests:
         timm.create_model("test_efficientnet", num_classes=10).load_state_dict(load_file(tmp_path / name), strict=True)
         timm.create_model("test_efficientnet", num_classes=10, checkpoint_path=str(tmp_path / name))
     if ema:
-        assert torch.equal(load_weights(tmp_path / RAW_WEIGHTS, layout)[0], state["params"])
+        assert torch.equal(load_weights(tmp_path / RAW_WEIGHTS, layout).params, state.params)
         assert not read_facts(tmp_path / RAW_WEIGHTS).averaged
 
 
@@ -98,7 +101,7 @@ def test_the_same_weights_are_the_same_bytes_and_others_are_not(model, tmp_path)
         assert digest == hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
         digests.add(digest)
     assert len(digests) == 1
-    state["params"][0] += 1e-6
+    state.params[0] += 1e-6
     assert save_weights(tmp_path, state, layout, {}, FACTS)[WEIGHTS] not in digests
 
 
@@ -106,13 +109,13 @@ def test_weights_of_another_model_or_a_broken_file_are_refused(model, tmp_path):
     layout = model_layout(model)
     path = tmp_path / WEIGHTS
     save_weights(tmp_path, initial_state(model, layout, {}, False, 0), layout, {}, FACTS)
-    other = model_layout(timm.create_model("test_efficientnet", num_classes=7))
+    other = timm.create_model("test_efficientnet", num_classes=7)
     with pytest.raises(ConfigError, match=r"classifier.weight has shape \[10, 256\] there, \[7, 256\] here"):
-        load_weights(path, other)
+        check_fit(path, other)
     tensors = load_file(path)
     save_file(tensors | {"blocks.9.weight": torch.zeros(1)}, path)
     with pytest.raises(ConfigError, match=r"the model, which has no blocks\.9\.weight"):
-        load_weights(path, layout)
+        check_fit(path, model)
     save_file(tensors, path, {"xlatrain": '{"averaged": true}'})
     with pytest.raises(ConfigError, match="cannot be read"):
         read_facts(path)
@@ -126,7 +129,7 @@ def test_files_that_say_nothing_of_themselves_still_load(model, tmp_path):
     layout = model_layout(model)
     save_file({**model.state_dict(), "raw.classifier.bias": torch.zeros(10)}, tmp_path / WEIGHTS, {"model": "x"})
     assert read_facts(tmp_path / WEIGHTS) is None
-    assert torch.equal(load_weights(tmp_path / WEIGHTS, layout)[0], layout.parameters.pack(model.state_dict()))
+    assert torch.equal(load_weights(tmp_path / WEIGHTS, layout).params, layout.parameters.pack(model.state_dict()))
 
 
 def test_a_run_folder_that_is_there_is_kept_beside_the_new_one(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.test_shards import split, train, write
-from xlatrain.data.stage import Place
+from xlatrain.data.phase import Place
 from xlatrain.errors import DataError
 from xlatrain.xla.feed import HostFan
 

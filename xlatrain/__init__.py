@@ -1,3 +1,70 @@
-"""xlatrain: image classifiers on TPU pods with PyTorch/XLA, rehearsed on a laptop."""
+"""xlatrain: image classifiers on TPU pods with PyTorch/XLA, rehearsed on a laptop.
 
-__version__ = "0.1.0"
+    import xlatrain
+
+    run = xlatrain.check(["model=efficientnet_b0", "data=digits", "train.duration=2ep"])   # no device is touched
+    summary = xlatrain.train(run)                                                           # or train([...]) at once
+    xlatrain.evaluate([f"weights={summary['run']}/weights.safetensors"])["top1"]
+    xlatrain.plan(["model=efficientnet_b2", "cluster=tpu_v3_1024", "train.global_batch=32768"]).step_ms
+
+`launch` runs a function of one's own on N replicas, `CapturedStep` captures and replays a step function there. Each is
+imported when it is first asked for: what touches a device is not, in a process that only checks.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from xlatrain.version import VERSION
+
+if TYPE_CHECKING:
+    from xlatrain.engine.run import evaluate, train
+    from xlatrain.errors import CaptureError, ConfigError, DataError, ReplicaError
+    from xlatrain.planning.plan import plan
+    from xlatrain.preflight.check import check, check_evaluation
+    from xlatrain.xla.capture import CapturedStep
+    from xlatrain.xla.launch import launch
+
+__version__ = VERSION
+
+_FACE = {
+    "check": "xlatrain.preflight.check",
+    "check_evaluation": "xlatrain.preflight.check",
+    "train": "xlatrain.engine.run",
+    "evaluate": "xlatrain.engine.run",
+    "plan": "xlatrain.planning.plan",
+    "CapturedStep": "xlatrain.xla.capture",
+    "launch": "xlatrain.xla.launch",
+    "CaptureError": "xlatrain.errors",
+    "ConfigError": "xlatrain.errors",
+    "DataError": "xlatrain.errors",
+    "ReplicaError": "xlatrain.errors",
+}
+
+__all__ = [
+    "CaptureError",
+    "CapturedStep",
+    "ConfigError",
+    "DataError",
+    "ReplicaError",
+    "__version__",
+    "check",
+    "check_evaluation",
+    "evaluate",
+    "launch",
+    "plan",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FACE:
+        raise AttributeError(f"module 'xlatrain' has no attribute {name!r}")
+    found = getattr(importlib.import_module(_FACE[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__

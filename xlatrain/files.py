@@ -1,11 +1,29 @@
-"""Where files are kept between runs that can be made again."""
+"""Files: written whole or not at all, and where those are kept between runs that can be made again."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file whole or not at all. NaN and infinities, which JSON has not, become null."""
+    draft = path.with_name(path.name + ".part")
+    draft.write_text(json.dumps(finite(content), indent=2) + "\n")
+    draft.replace(path)
+
+
+def finite(value: Any) -> Any:
+    """The same value, NaN and infinities in it as None."""
+    if isinstance(value, dict):
+        return {k: finite(v) for k, v in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def user_cache() -> Path:
@@ -27,7 +45,7 @@ def keep_input_figure(figure: InputFigure) -> None:
     """Remember a figure for `xlatrain plan`."""
     path = user_cache() / "input.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(asdict(figure)))
+    write_json(path, asdict(figure))
 
 
 def last_input_figure() -> InputFigure | None:

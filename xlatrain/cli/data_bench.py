@@ -14,15 +14,15 @@ import torch
 from rich.table import Table
 
 from xlatrain.cli.verbs import take_flags
-from xlatrain.config.compose import compose_config, find_faults, register_schemas
 from xlatrain.console import make_console, print_whole, stamped_lines
 from xlatrain.data.order import Position
-from xlatrain.data.pipeline import ShardedSplit, TrainStream
-from xlatrain.data.stage import Place, Stage
+from xlatrain.data.phase import Phase, Place
+from xlatrain.data.pipeline import ShardedSplit, TrainSource
 from xlatrain.data.workers import WorkerBatches
 from xlatrain.errors import EXIT_DONE, ConfigError, Fault
 from xlatrain.files import InputFigure, keep_input_figure
-from xlatrain.preflight.check import Plan, check_train
+from xlatrain.preflight.check import check
+from xlatrain.preflight.checked import CheckedRun
 from xlatrain.words import counted
 
 if TYPE_CHECKING:
@@ -60,13 +60,10 @@ def data(arguments: Sequence[str]) -> int:
         raise ConfigError(Fault("data", what, "write xlatrain data bench data=imagenet data.root=..."))
     flags, overrides = take_flags("data", arguments[1:])
     seconds, need = _number(flags, "seconds", 5.0), _number(flags, "need", None)
-    register_schemas()
-    if faults := find_faults(overrides, check_train):
-        raise ConfigError(*faults)
-    plan = check_train(compose_config(overrides)[0])
-    if not isinstance(plan.dataset.train, ShardedSplit):
-        raise ConfigError(Fault("data", f"{plan.config.data.name} reads nothing", "take data=shards data.root=..."))
-    found = measure(plan, seconds, need, stamped_lines())
+    run = check(overrides)
+    if not isinstance(run.dataset.train, ShardedSplit):
+        raise ConfigError(Fault("data", f"{run.config.data.name} reads nothing", "take data=shards data.root=..."))
+    found = measure(run, seconds, need, stamped_lines())
     keep_input_figure(
         InputFigure(found.images_per_second_core, found.image_size, found.data, time.strftime("%Y-%m-%d"))
     )
@@ -77,24 +74,24 @@ def data(arguments: Sequence[str]) -> int:
     return EXIT_DONE
 
 
-def measure(plan: Plan, seconds: float, need: float | None, say: Say) -> InputBench:
+def measure(run: CheckedRun, seconds: float, need: float | None, say: Say) -> InputBench:
     """Run the training pipeline of a checked run: on one core, on all, and to a device."""
     from xlatrain.xla.launch import launch
 
-    split, phase, cores = plan.dataset.train, plan.lengths.phases[-1], os.cpu_count() or 1
+    split, last, cores = run.dataset.train, run.phases[-1], os.cpu_count() or 1
     workers = split.config.workers or cores
-    batch = min(MOST_AT_ONCE, phase.global_batch, split.samples)
-    stage = Stage(0, phase.image_size, batch, phase.min_area)
+    batch = min(MOST_AT_ONCE, last.global_batch, split.samples)
+    phase = replace(last, first_step=0, global_batch=batch)
     say(f"one core, {seconds:g} s: batches of {batch}, {phase.image_size} px")
-    core, microseconds, decoder = _one_core(_with(split, 0, batch), plan.config.train.seed, stage, seconds)
+    core, microseconds, decoder = _one_core(_with(split, 0, batch), run.config.train.seed, phase, seconds)
     workers = max(1, min(workers, split.samples // batch))
     say(f"{counted(workers, 'worker')} on {counted(cores, 'core')}, {seconds:g} s")
-    host = _all_cores(_with(split, workers, batch), plan.config.train.seed, stage, seconds)
+    host = _all_cores(_with(split, workers, batch), run.config.train.seed, phase, seconds)
     say("transfer to a CPU device of XLA")
-    microseconds["transfer"] = 1e6 * launch("xlatrain.cli.data_bench:time_transfer", stage)
-    needed = need if need is not None else _needed(plan, say)
+    microseconds["transfer"] = 1e6 * launch("xlatrain.cli.data_bench:time_transfer", phase)
+    needed = need if need is not None else _needed(run, say)
     return InputBench(
-        data=plan.config.data.name,
+        data=run.config.data.name,
         image_size=phase.image_size,
         samples=split.samples,
         decoder=decoder,
@@ -126,18 +123,18 @@ def judge(core: float, host: float, cores: int, needed: float | None) -> str:
     )
 
 
-def time_transfer(replica: Replica, stage: Stage) -> float:
+def time_transfer(replica: Replica, phase: Phase) -> float:
     """Seconds that an image takes from a host batch to a device: median of 20 batches. Runs on a replica."""
     from xlatrain.xla.runtime import to_device
 
-    images, times = torch.zeros(stage.batch, stage.size, stage.size, 3, dtype=torch.uint8), []
+    images, times = torch.zeros(phase.global_batch, phase.image_size, phase.image_size, 3, dtype=torch.uint8), []
     for _ in range(20):
         started = time.perf_counter()
         device = to_device({"images": images}, replica.device)
         replica.wait()
         times.append(time.perf_counter() - started)
         del device
-    return sorted(times)[10] / stage.batch
+    return sorted(times)[10] / phase.global_batch
 
 
 def _with(split: ShardedSplit, workers: int, batch: int) -> ShardedSplit:
@@ -146,12 +143,12 @@ def _with(split: ShardedSplit, workers: int, batch: int) -> ShardedSplit:
     return replace(split, config=replace(split.config, workers=workers, shuffle_window=window))
 
 
-def _one_core(split: ShardedSplit, seed: int, stage: Stage, seconds: float) -> tuple[float, dict[str, float], str]:
+def _one_core(split: ShardedSplit, seed: int, phase: Phase, seconds: float) -> tuple[float, dict[str, float], str]:
     """Images per second of processor time, microseconds an image by step, and which decoder it was."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        stream = TrainStream(split, Place(0, 1), seed, (stage,), Position())
+        stream = TrainSource(split, Place(0, 1), seed, (phase,), Position())
         stream.open()
         fills = stream.fills(0)
         rows = next(fills)[0].new()
@@ -170,9 +167,9 @@ def _one_core(split: ShardedSplit, seed: int, stage: Stage, seconds: float) -> t
     return images / processor, steps, stream.preparer.decoder
 
 
-def _all_cores(split: ShardedSplit, seed: int, stage: Stage, seconds: float) -> float:
+def _all_cores(split: ShardedSplit, seed: int, phase: Phase, seconds: float) -> float:
     """Images per second that workers hand over."""
-    stream = TrainStream(split, Place(0, 1), seed, (stage,), Position())
+    stream = TrainSource(split, Place(0, 1), seed, (phase,), Position())
     batches = WorkerBatches(stream, split.workers, split.config.prefetch)
     try:
         for _ in range(2 * split.workers):  # what was prepared while the processes started is no speed
@@ -185,19 +182,19 @@ def _all_cores(split: ShardedSplit, seed: int, stage: Stage, seconds: float) -> 
         batches.close()
 
 
-def _needed(plan: Plan, say: Say) -> float | None:
+def _needed(run: CheckedRun, say: Say) -> float | None:
     """Images per second that a host of the cluster takes, by `xlatrain plan`; None where it cannot say."""
-    if plan.config.cluster.platform != "tpu":
+    if run.config.cluster.platform != "tpu":
         return None
-    from xlatrain.cli.plan import estimate_plan
     from xlatrain.planning.compile import check_compiler
+    from xlatrain.planning.plan import make_plan
 
     try:
         check_compiler()
     except ConfigError as error:
         say(f"what the cluster takes is not computed: {error.faults[0].cure}")
         return None
-    found = estimate_plan(plan, say).as_dict()["images_per_second_per_host"]
+    found = make_plan(run, say).as_dict()["images_per_second_per_host"]
     return None if found is None else round(found, 1)
 
 

@@ -8,7 +8,7 @@ import shutil
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,48 +19,58 @@ from omegaconf import DictConfig
 from rich.table import Table
 
 from xlatrain.cli.show import show_schedule
-from xlatrain.cli.sweep import LESS_IS_BETTER, check_sweep
+from xlatrain.cli.sweep import LESS_IS_BETTER, Checked, check_sweep
 from xlatrain.cli.verbs import take_flags
-from xlatrain.config.compose import CONF, compose_config, find_faults, given_keys, reason, register_schemas, to_config
+from xlatrain.config.compose import CONF, reason, to_config
 from xlatrain.config.schema import Config
 from xlatrain.console import make_console, print_whole
 from xlatrain.credentials import masked
-from xlatrain.engine import run as runs
-from xlatrain.engine.run_folder import claimed_folder, write_json
+from xlatrain.engine import run as engine
+from xlatrain.engine.run import free_name
+from xlatrain.engine.run_folder import claimed_folder
 from xlatrain.errors import EXIT_DONE, EXIT_FAILED, ConfigError, Fault, ReplicaError
-from xlatrain.preflight.check import Plan, check_train
-from xlatrain.preflight.evaluation import check_eval
+from xlatrain.files import write_json
+from xlatrain.preflight.check import check, check_config, check_evaluation, check_evaluation_config
 
-Check = Callable[[Config], Plan]
-Run = Callable[..., dict[str, Any]]
+
+@dataclass(frozen=True)
+class _Verb:
+    """What is done with the overrides of a job, and with one that Hydra has composed."""
+
+    check: Callable[[Sequence[str]], Checked]
+    check_config: Callable[[Config, Sequence[str]], Checked]
+    run: Callable[[Checked, str | None], dict[str, Any]]
+
+
+_VERBS = {
+    "train": _Verb(check, check_config, engine.train),
+    "eval": _Verb(check_evaluation, check_evaluation_config, engine.evaluate),
+}
 
 
 def run_jobs(verb: str, arguments: Sequence[str]) -> int:
     """Check every job, then run them. Returns the exit code; raises ConfigError before anything is started."""
-    register_schemas()
     flags, overrides = take_flags(verb, arguments)
-    evaluation = runs.evaluate, partial(check_eval, given=given_keys(overrides))
-    run, check = {"train": (runs.train, check_train), "eval": evaluation}[verb]
-    if "--multirun" not in flags:
-        if faults := find_faults(overrides, check):
-            raise ConfigError(*faults)
-        config, _ = compose_config(overrides)
-        summary = run(config, overrides)
-        print_summary(summary)
-        return EXIT_DONE
-    return _sweep(run, check, overrides)
+    if "--multirun" in flags:
+        return _sweep(verb, overrides)
+    print_summary(_VERBS[verb].run(_VERBS[verb].check(overrides), None))
+    return EXIT_DONE
 
 
 def show(arguments: Sequence[str]) -> int:
     """`xlatrain show schedule [out=FILE] [overrides]`. Raises ConfigError."""
     if not arguments or arguments[0] != "schedule":
         raise ConfigError(Fault("show", " ".join(arguments[:1]) or "nothing to show", "write xlatrain show schedule"))
-    register_schemas()
     flags, overrides = take_flags("show", arguments[1:])
     out = Path(flags.get("out", "schedule.png"))
-    if faults := _picture(out) + find_faults(overrides, check_train):
+    faults = _picture(out)
+    try:
+        run = check(overrides)
+    except ConfigError as error:
+        faults += error.faults
+    if faults:
         raise ConfigError(*faults)
-    show_schedule(check_train(compose_config(overrides)[0]), out)
+    show_schedule(run, out)
     return EXIT_DONE
 
 
@@ -73,21 +83,21 @@ def _picture(path: Path) -> list[Fault]:
     return []
 
 
-def _sweep(run: Run, check: Check, overrides: list[str]) -> int:
-    """Check a sweep, hand it to Hydra (its sweeper and launcher apply), print a table of results."""
-    sweep = check_sweep(overrides, check)
+def _sweep(verb: str, overrides: list[str]) -> int:
+    """Check a sweep, run its jobs, print a table of results. With options of Hydra's own its sweeper and launcher
+    choose and start the jobs; else they are run here, in turn, as they were checked."""
+    act = _VERBS[verb]
+    sweep = check_sweep(overrides, act.check)
     first, objective = sweep.first, sweep.first.sweep.objective
-    if run is runs.evaluate and objective == "images_per_second":
+    if verb == "eval" and objective == "images_per_second":
         raise ConfigError(Fault("sweep.objective", "an evaluation does not measure images_per_second", "take top1"))
-    name = first.run.name or runs.free_name(first.run.root, "sweep")
+    name = first.run.name or free_name(first.run.root, "sweep")
 
-    def job(composed: DictConfig) -> float | None:
+    def run(number: int, job_overrides: list[str], checked: Callable[[], Checked]) -> float | None:
         """Returns the objective. A failure is told to a sweeper that learns from it; the basic one it would end."""
-        job_overrides = list(HydraConfig.get().overrides.task)
-        number = HydraConfig.get().job.num
         sys.stderr.write(f"\njob {number}: {' '.join(job_overrides)}\n")
         try:
-            return run(to_config(composed), job_overrides, f"{name}/{number}")[objective]
+            return act.run(checked(), f"{name}/{number}")[objective]
         except Exception as error:
             _tell(error, folder / str(number), job_overrides)
             if isinstance(error, ReplicaError) and error.exit_code > 128:
@@ -96,8 +106,18 @@ def _sweep(run: Run, check: Check, overrides: list[str]) -> int:
                 return None
             raise
 
+    def job(composed: DictConfig) -> float | None:
+        job_overrides = list(HydraConfig.get().overrides.task)
+        return run(
+            HydraConfig.get().job.num, job_overrides, lambda: act.check_config(to_config(composed), job_overrides)
+        )
+
     with claimed_folder(first.run.root, name) as folder:
-        failed = _run_hydra(job, [f"hydra.sweep.dir={_quoted(folder)}", *overrides, *sweep.settings])
+        failed = ""
+        if sweep.settings:
+            failed = _run_hydra(job, [f"hydra.sweep.dir={_quoted(folder)}", *overrides, *sweep.settings])
+        for number, checked in enumerate([] if sweep.settings else sweep.jobs):
+            run(number, list(checked.overrides), lambda checked=checked: checked)
         if not any(folder.glob("*/")):
             shutil.rmtree(folder)
             raise ConfigError(Fault("hydra", failed or "the sweeper chose no job", "correct hydra.sweeper or launcher"))

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
 from xlatrain.cli.sweep import sweep_jobs
-from xlatrain.cli.verbs import VERBS, take_flags
-from xlatrain.config.compose import compose_config, groups, register_schemas
+from xlatrain.cli.verbs import take_flags
+from xlatrain.config.compose import groups, register_schemas
 from xlatrain.config.schema import Config
 from xlatrain.console import stamped_lines
 from xlatrain.credentials import masked
@@ -24,21 +23,26 @@ from xlatrain.engine.run import free_name
 from xlatrain.engine.run_folder import claimed_folder
 from xlatrain.errors import EXIT_DONE, EXIT_FAILED, ConfigError, Fault, ReplicaError
 from xlatrain.files import user_cache
-from xlatrain.planning.compile import CHIPS, check_compiler, compile_step
-from xlatrain.planning.estimate import Estimate, Step, estimate
+from xlatrain.planning.compile import check_compiler
+from xlatrain.planning.estimate import Estimate
 from xlatrain.planning.page import write_page
+from xlatrain.planning.plan import (
+    Say,
+    check_plan,
+    compile_traced,
+    make_plan,
+    plan_faults,
+    trace,
+    with_defaults,
+)
 from xlatrain.planning.report import print_estimate
 from xlatrain.planning.search import largest_fitting
 from xlatrain.planning.table import print_comparison
-from xlatrain.preflight.check import Plan, check_train
+from xlatrain.preflight.check import check
+from xlatrain.preflight.checked import CheckedRun
 from xlatrain.words import counted
 
-if TYPE_CHECKING:
-    from xlatrain.planning.trace import TracedRun
-    from xlatrain.xla.capture import ExportedStep
-
-Say = Callable[[str], None]
-Report = Callable[..., int]  # told jobs and their estimates, prints and keeps them; returns the exit code
+Report = Callable[..., int]  # told estimates, prints and keeps them; returns the exit code
 
 
 def plan(arguments: Sequence[str]) -> int:
@@ -48,81 +52,49 @@ def plan(arguments: Sequence[str]) -> int:
     register_schemas()
     check_compiler()
     say = stamped_lines()
-    if "--check" in flags:
-        jobs = _small(overrides) if "--small" in flags else _recipes(overrides)
+    if "--check" in flags and "--small" not in flags:
+        runs = _recipes(overrides)
+    elif "--check" in flags:
+        runs = _checked(_small(overrides), check_plan)
     else:
-        jobs = sweep_jobs(with_defaults(overrides)) if "--multirun" in flags else [with_defaults(overrides)]
-    plans = _checked(jobs)
-    _see_writable(plans[0].config)
+        wanted = with_defaults(overrides)
+        runs = _checked(sweep_jobs(wanted) if "--multirun" in flags else [wanted], check_plan)
+    _see_writable(runs[0].config)
     report = partial(_report, masked(provenance(["xlatrain", "plan", *arguments])), "--json" in flags, say)
-    if len(jobs) > 1:
-        return _compare(jobs, plans, report, say)
-    found = estimate_plan(plans[0], say)
-    return report(jobs, [found]) if found.fits else _does_not_fit(jobs[0], found, report, say)
+    if len(runs) > 1:
+        return _compare(runs, report, say)
+    found = make_plan(runs[0], say)
+    return report([found]) if found.fits else _does_not_fit(found, report, say)
 
 
-def _compare(jobs: list[list[str]], plans: list[Plan], report: Report, say: Say) -> int:
+def _compare(runs: list[CheckedRun], report: Report, say: Say) -> int:
     """Estimate one after the other; one that does not compile is told and left out, and the exit code is 1."""
-    done: list[tuple[list[str], Estimate]] = []
-    for number, (job, checked) in enumerate(zip(jobs, plans, strict=True)):
-        say(f"plan {number + 1} of {len(jobs)}: {' '.join(job)}")
+    done: list[Estimate] = []
+    for number, run in enumerate(runs, 1):
+        say(f"plan {number} of {len(runs)}: {' '.join(run.overrides)}")
         try:
-            done.append((job, estimate_plan(checked, say)))
+            done.append(make_plan(run, say))
         except ReplicaError as error:
             if error.exit_code > 128:
                 raise
-            say(f"plan {number + 1} failed: {error.report.strip().splitlines()[-1]}")
+            say(f"plan {number} failed: {error.report.strip().splitlines()[-1]}")
     if not done:
         return EXIT_FAILED
-    code = report([job for job, _ in done], [found for _, found in done])
-    return code if len(done) == len(jobs) else EXIT_FAILED
+    code = report(done)
+    return code if len(done) == len(runs) else EXIT_FAILED
 
 
-def estimate_plan(checked: Plan, say: Say) -> Estimate:
-    """Trace both steps of a checked run in a child process, compile them, put the figures together."""
-    traced = _trace(checked, say)
-    train, evaluation = (_compile(step, checked, name, say) for name, step in traced.steps.items())
-    return estimate(checked, train, evaluation, traced.parameters, traced.flops, traced.depthwise)
-
-
-def _trace(checked: Plan, say: Say) -> TracedRun:
-    from xlatrain.xla.launch import launch
-
-    config = checked.config
-    say(f"tracing {config.model.name} as one of {counted(config.cluster.replicas, 'replica')}")
-    # Ops carry the names of their modules.
-    return launch("xlatrain.planning.trace:trace_run", checked, environment={"XLA_HLO_DEBUG": "1"})
-
-
-def _compile(step: ExportedStep, checked: Plan, name: str, say: Say) -> Step:
-    return compile_step(step.hlo, step.aliases, checked.config.cluster, f"{name} step", say)
-
-
-def with_defaults(overrides: Sequence[str]) -> list[str]:
-    """The overrides, before them what a plan is for where they leave it open."""
-    named = {o.lstrip("+~").partition("=")[0].partition("@")[0] for o in overrides}
-    recipe = any(o.startswith("recipe=") and o != "recipe=none" for o in overrides)
-    # A recipe says all but where its data lie, which a plan need not know.
-    wanted = {k: v for k, v in VERBS["plan"].defaults.items() if k not in named and (not recipe or k == "data")}
-    return [f"{k}={v}" for k, v in wanted.items()] + list(overrides)
-
-
-def _checked(jobs: list[list[str]]) -> list[Plan]:
+def _checked(jobs: list[list[str]], check_one: Callable[[list[str]], CheckedRun]) -> list[CheckedRun]:
     """Every job composed and checked. Raises ConfigError with all faults."""
-    plans, faults = [], []
+    runs, faults = [], []
     for job in jobs:
         try:
-            config, _ = compose_config(job)
-            faults += _cluster(config)
-            if config.augment.sizes:
-                cure = "plan each: data.image_size=128 train.global_batch=8192 augment.sizes=[]"
-                faults.append(Fault("augment.sizes", "a plan is for images of one size", cure))
-            plans.append(check_train(config))
+            runs.append(check_one(job))
         except ConfigError as error:
             faults += [f for f in error.faults if f not in faults]
     if faults:
         raise ConfigError(*faults)
-    return plans
+    return runs
 
 
 def _see_writable(config: Config) -> None:
@@ -136,26 +108,13 @@ def _see_writable(config: Config) -> None:
             ) from None
 
 
-def _cluster(config: Config) -> list[Fault]:
-    cluster = config.cluster
-    if cluster.platform != "tpu" or cluster.chip is None or not cluster.topology:
-        return [Fault("cluster", f"{cluster.name} is no TPU slice", "take one, as in cluster=tpu_v3_8")]
-    if cluster.chip.name not in CHIPS:
-        problem = f"{cluster.chip.name!r} is no chip that the compiler knows"
-        return [Fault("cluster.chip.name", problem, f"take one of {', '.join(CHIPS)}")]
-    devices = cluster.chip.devices * math.prod(cluster.topology)
-    if devices != cluster.replicas:
-        problem = (
-            f"{counted(cluster.replicas, 'replica')} on a topology of {cluster.topology} chips, which has {devices}"
-        )
-        return [Fault("cluster.replicas", problem, f"take cluster.replicas={devices} or another cluster")]
-    return []
-
-
-def _recipes(overrides: Sequence[str]) -> list[list[str]]:
-    """The jobs of --check: every recipe for a TPU, for its own cluster. A recipe leaves open where its data lie."""
+def _recipes(overrides: Sequence[str]) -> list[CheckedRun]:
+    """What --check compiles: every recipe for a TPU, for its own cluster. A recipe leaves open where its data lie."""
     jobs = [["data=synthetic", f"recipe={recipe}", *overrides] for recipe in groups()["recipe"] if recipe != "none"]
-    return [job for job in jobs if compose_config(job)[0].cluster.platform == "tpu"]
+    runs = [run for run in _checked(jobs, check) if run.config.cluster.platform == "tpu"]
+    if faults := [fault for run in runs for fault in plan_faults(run)]:
+        raise ConfigError(*faults)
+    return runs
 
 
 def _small(overrides: Sequence[str]) -> list[list[str]]:
@@ -164,24 +123,22 @@ def _small(overrides: Sequence[str]) -> list[list[str]]:
     return [with_defaults([*small, f"cluster={c}", *overrides]) for c in ("tpu_v3_8", "tpu_v5e_8")]
 
 
-def _does_not_fit(job: list[str], found: Estimate, report: Report, say: Say) -> int:
+def _does_not_fit(found: Estimate, report: Report, say: Say) -> int:
     """Say by how much, find what would fit, and report."""
-    config = found.plan.config
+    run, config = found.run, found.run.config
     replicas, parts = config.cluster.replicas, config.gradient.accumulate
     over = max(found.train.needed, found.eval.needed) - found.capacity
     say(f"does not fit: {max(0, over):,} bytes over")
     if found.holds(found.train):
         advice = "the train step fits, the evaluation step does not: take a smaller eval.global_batch"
-        return report([job], [_warned(found, advice)])
+        return report([_warned(found, advice)])
 
     def needed(micro_batch: int) -> int:
-        images = micro_batch * parts * replicas
-        smaller = dataclasses.replace(config, train=dataclasses.replace(config.train, global_batch=images))
-        attempt = check_train(smaller)
-        traced = _trace(attempt, say)
+        attempt = check([*run.overrides, f"train.global_batch={micro_batch * parts * replicas}"])
+        traced = trace(attempt, say)
         # A step that fits a larger batch fits a smaller: it need not be compiled again.
         names = ["train"] + ([] if found.holds(found.eval) else ["eval"])
-        steps = [_compile(traced.steps[name], attempt, name, say) for name in names]
+        steps = [compile_traced(traced, name, attempt, say) for name in names]
         size = max(step.needed for step in steps)
         # The compiler keeps some memory back: its verdict counts, not the sum.
         return size if all(step.fits for step in steps) else max(size, found.capacity + 1)
@@ -191,7 +148,7 @@ def _does_not_fit(job: list[str], found: Estimate, report: Report, say: Say) -> 
     advice = f"the largest local batch that fits is {largest} ({largest * replicas:,} in all)"
     if not largest:
         advice = f"not even {counted(parts, 'image')} a replica fit{'' if parts > 1 else 's'}"
-    return report([job], [_warned(found, advice)], {"largest_local_batch": largest})
+    return report([_warned(found, advice)], {"largest_local_batch": largest})
 
 
 def _warned(found: Estimate, text: str) -> Estimate:
@@ -202,13 +159,12 @@ def _report(
     origin: Mapping[str, Any],
     as_json: bool,
     say: Say,
-    jobs: list[list[str]],
     estimates: list[Estimate],
     more: Mapping[str, Any] | None = None,
 ) -> int:
     """Print, and leave plan.json and report.html in a folder. origin: where the plans come from; more: further figures
     of a single plan."""
-    jobs = masked(jobs)
+    jobs = masked([list(e.run.overrides) for e in estimates])
     rows: list[dict[str, Any]] = [
         {"overrides": j, **e.as_dict(), **(more or {}), **origin} for j, e in zip(jobs, estimates, strict=True)
     ]
@@ -218,7 +174,7 @@ def _report(
         print_estimate(estimates[0], _console())
     else:
         print_comparison(jobs, estimates, _console())
-    config = estimates[0].plan.config
+    config = estimates[0].run.config
     name = config.run.name or free_name(config.run.root, f"plan-{config.model.name}-{config.cluster.name}")
     with claimed_folder(config.run.root, name) as folder:
         (folder / "plan.json").write_text(json.dumps(rows if len(rows) > 1 else rows[0], indent=1))

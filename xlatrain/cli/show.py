@@ -7,17 +7,17 @@ from pathlib import Path
 
 from xlatrain.console import make_console
 from xlatrain.optim.schedule import learning_rate_table, momentum_table
-from xlatrain.preflight.check import Plan
+from xlatrain.preflight.checked import CheckedRun
 from xlatrain.preflight.resolve import describe_short_warmup
 from xlatrain.words import counted
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
-def show_schedule(plan: Plan, path: Path) -> None:
+def show_schedule(run: CheckedRun, path: Path) -> None:
     """Print a sparkline of the schedule and what it comes to; draw it to a PNG."""
-    rates, momenta = learning_rate_table(plan.schedule), momentum_table(plan.schedule)
-    spec, lengths, console = plan.schedule, plan.lengths, make_console()
+    rates, momenta = learning_rate_table(run.schedule), momentum_table(run.schedule)
+    spec, lengths, console = run.schedule, run.lengths, make_console()
     per_epoch = " then ".join(f"{lengths.steps_per_epoch(p):.1f}" for p in lengths.phases)
     console.print(f"{spec.name}, {counted(spec.total_steps, 'step')}, {per_epoch} an epoch")
     curves = [("learning rate", rates, f"peak {max(rates):.6g} at step {rates.index(max(rates)):,}")]
@@ -30,7 +30,7 @@ def show_schedule(plan: Plan, path: Path) -> None:
         console.print(f"{name:13}  {curve}" + (f"  {words}" if room >= 16 else f"\n{'':15}{words}"))
     warmup = f"warm-up {counted(spec.warmup_steps, 'step')} from {spec.warmup_lr:g}"
     console.print(f"{warmup}; first {rates[0]:.6g}, last {rates[-1]:.6g}")
-    if text := describe_short_warmup(plan.config, lengths, spec):
+    if text := describe_short_warmup(run.config, lengths, spec):
         console.print(text, soft_wrap=True)
     draw_schedule([lengths.epoch(step) for step in range(spec.total_steps)], rates, momenta, spec.name, path)
     console.print(f"drawn to {path}")

@@ -11,9 +11,10 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 
-from xlatrain.config.compose import compose_config, compose_hydra, find_faults, groups, parse_override, reason
+from xlatrain.config.compose import compose_config, compose_hydra, groups, parse_override, reason
 from xlatrain.config.schema import Config, SweepConfig
 from xlatrain.errors import ConfigError, Fault
+from xlatrain.preflight.checked import CheckedEvaluation, CheckedRun
 
 # What installs the plugins that people know; Hydra says only that they are not there.
 _PACKAGES = {
@@ -30,34 +31,67 @@ _PACKAGES = {
 LESS_IS_BETTER = ("loss", "wall_seconds")  # of sweep.objective
 
 
+Checked = CheckedRun | CheckedEvaluation
+Check = Callable[[Sequence[str]], Checked]
+
+
 @dataclass(frozen=True)
 class Sweep:
-    """listed: all jobs are known; else a sweeper chooses them as it goes. first: the configuration of one of them, from
-    which what is common to all is taken. settings: overrides of Hydra's own."""
+    """listed: all jobs are known, and `jobs` are they; else a sweeper chooses them as it goes, and `jobs` are some
+    points of what it chooses from. settings: overrides of Hydra's own, empty where Hydra's sweepers and launchers have
+    no part in it."""
 
     listed: bool
-    first: Config
+    jobs: list[Checked]
     settings: list[str]
 
+    @property
+    def first(self) -> Config:
+        """The configuration of one of the jobs, from which what is common to all is taken."""
+        return self.jobs[0].config
 
-def check_sweep(overrides: Sequence[str], check: Callable[[Config], object]) -> Sweep:
+
+def check_sweep(overrides: Sequence[str], check: Check) -> Sweep:
     """Check a multirun before any of it is started. Where all jobs are known each is checked. Of a search every value
     that it lists must compose, and only what is wrong with all points tried is a fault, which no choice would cure: the
     rest is found job by job. Raises ConfigError."""
     hydra = [text for text in overrides if parse_override(text).is_hydra_override()]
-    sweeper = _settings(hydra).sweeper
     own = [text for text in overrides if text not in hydra]
-    listed = str(sweeper.get("_target_")).endswith(".BasicSweeper")
-    jobs = sweep_jobs(own) if listed else search_points(own)
-    found = [find_faults(job, check) for job in jobs]
-    faults = list(dict.fromkeys(itertools.chain(*found)))
-    if not listed:
-        certain = set.intersection(*({fault.key for fault in of_job} for of_job in found))
-        faults = _unsound(jobs) or [fault for fault in found[0] if fault.key in certain]
+    if not hydra:
+        return Sweep(True, _check_all(sweep_jobs(own), check), [])
+    sweeper = _settings(hydra).sweeper
+    if str(sweeper.get("_target_")).endswith(".BasicSweeper"):
+        jobs = _check_all(sweep_jobs(own), check)
+        return Sweep(True, jobs, hydra + _goal(sweeper, jobs[0].config.sweep, hydra))
+    points = search_points(own)
+    sound, faults = [], []
+    for point in points:
+        try:
+            sound.append(check(point))
+        except ConfigError as error:
+            faults.append(error.faults)
+    if len(faults) == len(points):
+        certain = set.intersection(*({fault.key for fault in of_point} for of_point in faults))
+        if shared := [fault for fault in faults[0] if fault.key in certain]:
+            raise ConfigError(*shared)
+    if unsound := _unsound(points):
+        raise ConfigError(*unsound)
+    if not sound:
+        raise ConfigError(*faults[0])
+    return Sweep(False, sound, hydra + _goal(sweeper, sound[0].config.sweep, hydra))
+
+
+def _check_all(jobs: Sequence[Sequence[str]], check: Check) -> list[Checked]:
+    """Every job checked. Raises ConfigError with the faults of all."""
+    checked, faults = [], {}
+    for job in jobs:
+        try:
+            checked.append(check(job))
+        except ConfigError as error:
+            faults |= dict.fromkeys(error.faults)
     if faults:
         raise ConfigError(*faults)
-    first, _ = compose_config(jobs[0])
-    return Sweep(listed, first, hydra + _goal(sweeper, first.sweep, hydra))
+    return checked
 
 
 def _unsound(jobs: Sequence[Sequence[str]]) -> list[Fault]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,25 +61,6 @@ def compose_config(overrides: Sequence[str], fill: bool = False) -> tuple[Config
         if not faults:
             faults = list(error.faults) if isinstance(error, ConfigError) else [_together(overrides, error)]
         raise ConfigError(*faults, usable=usable) from None
-
-
-def find_faults(overrides: Sequence[str], check: Callable[[Config], object]) -> list[Fault]:
-    """All that is wrong with a job: with its overrides, and with what the sound ones of them come to."""
-    faults: list[Fault] = []
-    try:
-        config, _ = compose_config(overrides)
-    except ConfigError as error:
-        faults += error.faults
-        try:
-            config, _ = compose_config(error.usable, fill=True)
-        except ConfigError:
-            return faults
-    try:
-        check(config)
-    except ConfigError as error:
-        known = {f.key for f in faults}
-        faults += [f for f in error.faults if f.key not in known]
-    return faults
 
 
 def to_config(composed: DictConfig) -> Config:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -50,3 +52,35 @@ class BatchShape:
 def as_tensors(parts: dict[str, np.ndarray]) -> Batch:
     """The same memory as tensors, which keep it alive."""
     return {name: torch.from_numpy(part) for name, part in parts.items()}
+
+
+Rows = dict[str, np.ndarray]
+Bad = tuple[str, str]  # the shard and key of a sample that cannot be decoded
+Fill = tuple[BatchShape, Callable[[Rows], Bad | None]]
+
+
+class BatchSource(Protocol):
+    """The batches of one process, each made by all of its workers, who fill its rows in turns. Picklable; opens nothing
+    until it is read."""
+
+    @property
+    def largest(self) -> int:
+        """Bytes that hold any batch."""
+        ...
+
+    def open(self) -> None:
+        """Make what only the reading process has."""
+        ...
+
+    def shapes(self) -> Iterator[BatchShape]:
+        """Every batch in turn."""
+        ...
+
+    def fills(self, worker: int) -> Iterator[Fill]:
+        """Batch after batch: its shape, and a function that fills a worker's rows in memory of it and returns the first
+        sample that cannot be decoded, where that is no error."""
+        ...
+
+    def finish(self, rows: Rows, bad: Bad | None) -> None:
+        """Complete a batch whose rows are all filled. bad: one of its samples that could not be decoded."""
+        ...

@@ -11,9 +11,9 @@ from xlatrain.config.schema import AugmentConfig, DataConfig, DigitsConfig, Shar
 from xlatrain.data import digits
 from xlatrain.data.batch import Batch
 from xlatrain.data.order import Position
+from xlatrain.data.phase import Phase, Place
 from xlatrain.data.pipeline import ShardedSplit, read_options
 from xlatrain.data.shard_format import ShardIndex, read_index
-from xlatrain.data.stage import Place, Stage
 from xlatrain.data.storage.streams import check_url, expand_braces, join_url
 from xlatrain.data.synthetic import SyntheticSplit
 from xlatrain.errors import ConfigError, Fault
@@ -25,10 +25,10 @@ class Split(Protocol):
 
     samples: int
 
-    def train_batches(self, place: Place, seed: int, stages: tuple[Stage, ...], start: Position) -> Iterator[Batch]:
+    def train_batches(self, place: Place, seed: int, phases: tuple[Phase, ...], start: Position) -> Iterator[Batch]:
         """Endless batches from a position on: images uint8 [batch, H, W, 3], labels int64 [batch], skipped float32
         [batch], 1 where an image could not be decoded and another stands in. An epoch has samples // global batch of
-        them, unless its batch changes on the way, each of the size of its stage."""
+        them, unless its batch changes on the way, each of the size of its phase."""
         ...
 
     def eval_batches(self, place: Place, batch: int) -> Iterator[Batch]:

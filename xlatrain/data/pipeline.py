@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -14,19 +14,15 @@ import numpy as np
 
 from xlatrain.config.schema import AugmentConfig, ShardsConfig
 from xlatrain.data import order
-from xlatrain.data.batch import Batch, BatchShape
+from xlatrain.data.batch import Bad, Batch, BatchShape, Fill, Rows
 from xlatrain.data.mixing import Reading
 from xlatrain.data.order import Leg, Line, Position
+from xlatrain.data.phase import Phase, Place, phase_at, phase_end
 from xlatrain.data.prepare import Preparer
 from xlatrain.data.shard_format import Sample, ShardIndex, read_shard
-from xlatrain.data.stage import Place, Stage, stage_at, stage_end
 from xlatrain.data.storage.retry import ReadOptions
 from xlatrain.data.workers import make_batches
 from xlatrain.errors import bad_sample
-
-Rows = dict[str, np.ndarray]
-Bad = tuple[str, str]  # the shard and key of a sample that cannot be decoded
-Fill = tuple[BatchShape, Callable[[Rows], Bad | None]]
 
 
 @dataclass(frozen=True)
@@ -42,11 +38,11 @@ class ShardedSplit:
     def samples(self) -> int:
         return self.index.samples
 
-    def train_batches(self, place: Place, seed: int, stages: tuple[Stage, ...], start: Position) -> Iterator[Batch]:
-        return make_batches(TrainStream(self, place, seed, stages, start), self.workers, self.config.prefetch)
+    def train_batches(self, place: Place, seed: int, phases: tuple[Phase, ...], start: Position) -> Iterator[Batch]:
+        return make_batches(TrainSource(self, place, seed, phases, start), self.workers, self.config.prefetch)
 
     def eval_batches(self, place: Place, batch: int) -> Iterator[Batch]:
-        return make_batches(EvalStream(self, place, batch), self.workers, self.config.prefetch)
+        return make_batches(EvalSource(self, place, batch), self.workers, self.config.prefetch)
 
     @property
     def workers(self) -> int:
@@ -91,7 +87,7 @@ class Stretch:
     """Batches of one size that are read one after the other: from a position, in the last leg of it, up to batch
     `last` of the leg. line: what the leg is cut from; steps: the batches of the leg to the end of the line."""
 
-    stage: Stage
+    phase: Phase
     position: Position
     line: Line
     steps: int
@@ -102,75 +98,60 @@ class Stretch:
         return self.position.legs[-1]
 
 
-class Stream:
-    """The batches of one process, each made by all of its workers, who fill its rows in turns. Picklable; opens nothing
-    until it is read. seconds: where a worker's time went, once it reads."""
+class ShardSource:
+    """What training and evaluation have in common of a BatchSource over shards."""
 
     def __init__(self, split: ShardedSplit, place: Place):
         self.split, self.place = split, place
         self.streams = max(1, split.workers)
 
     def open(self) -> None:
-        """Make what only the reading process has."""
+        """Make what only the reading process has. seconds: where its time goes."""
         self.preparer = Preparer(self.split.config, self.split.augment, self.split.classes)
         self.seconds: Counter[str] = self.preparer.seconds
 
-    def shapes(self) -> Iterator[BatchShape]:
-        """Every batch in turn."""
-        raise NotImplementedError
-
-    def fills(self, worker: int) -> Iterator[Fill]:
-        """Batch after batch: its shape, and a function that fills a worker's rows in memory of it and returns the first
-        sample that cannot be decoded, where that is no error."""
-        raise NotImplementedError
-
     def finish(self, rows: Rows, bad: Bad | None) -> None:
-        """Complete a batch whose rows are all filled. bad: one of its samples that could not be decoded."""
-
-    @property
-    def largest(self) -> int:
-        """Bytes that hold any batch."""
-        raise NotImplementedError
+        """A batch is complete when its rows are."""
 
 
-class TrainStream(Stream):
-    """Batches of training for ever, from a position on. An epoch has samples // global batch of them; where a stage
-    ends within one, what is left of it is cut anew for the next stage's batch."""
+class TrainSource(ShardSource):
+    """Batches of training for ever, from a position on. An epoch has samples // global batch of them; where a phase
+    ends within one, what is left of it is cut anew for the next phase's batch."""
 
-    def __init__(self, split: ShardedSplit, place: Place, seed: int, stages: tuple[Stage, ...], start: Position):
+    def __init__(self, split: ShardedSplit, place: Place, seed: int, phases: tuple[Phase, ...], start: Position):
         super().__init__(split, place)
-        self.seed, self.stages, self.start = seed, stages, start
+        self.seed, self.phases, self.start = seed, phases, start
 
     @property
     def largest(self) -> int:
-        return max(BatchShape(s.batch, s.size).bytes for s in self.stages)
+        return max(BatchShape(p.batch(self.place.processes), p.image_size).bytes for p in self.phases)
 
     def shapes(self) -> Iterator[BatchShape]:
         for stretch in self._stretches():
-            shape = BatchShape(stretch.leg.batch, stretch.stage.size)
+            shape = BatchShape(stretch.leg.batch, stretch.phase.image_size)
             yield from itertools.repeat(shape, stretch.last - stretch.leg.steps)
 
     def fills(self, worker: int) -> Iterator[Fill]:
         for stretch in self._stretches():
-            leg, stage, position = stretch.leg, stretch.stage, stretch.position
+            leg, phase, position = stretch.leg, stretch.phase, stretch.position
             first, last = order.worker_range(stretch.steps, leg, self.place.process, worker)
             samples = self._shuffled(stretch.line, first, last, order.rows_before(leg, worker), position)
             for n in range(leg.steps, stretch.last):
                 places = range(leg.batch)[order.worker_rows(leg.batch, leg.workers, worker, n)]
                 mine = list(zip(places, itertools.islice(samples, len(places)), strict=True))
-                yield BatchShape(leg.batch, stage.size), partial(self._fill, position.epoch, stage, mine)
+                yield BatchShape(leg.batch, phase.image_size), partial(self._fill, position.epoch, phase, mine)
 
     def _stretches(self) -> Iterator[Stretch]:
         """What is read one after the other: what is left of the epoch that the start is in, then whole epochs, each in
-        parts where a stage ends in it."""
+        parts where a phase ends in it."""
         position, window = self.start, self.split.config.shuffle_window
         while True:
-            stage = stage_at(self.stages, position.step)
-            position = position.under(Leg(self.place.processes, self.streams, stage.batch))
+            phase = phase_at(self.phases, position.step)
+            position = position.under(Leg(self.place.processes, self.streams, phase.batch(self.place.processes)))
             line, done = order.line_at(self.split.sizes, self.seed, position, window), position.legs[-1].steps
             steps = order.leg_steps(line.samples, position.legs[-1])
-            last = int(min(steps, done + stage_end(self.stages, position.step) - position.step))
-            yield Stretch(stage, position, line, steps, last)
+            last = int(min(steps, done + phase_end(self.phases, position.step) - position.step))
+            yield Stretch(phase, position, line, steps, last)
             position = position.advance(last - done)
             if last == steps:
                 position = Position(position.epoch + 1, step=position.step)
@@ -198,11 +179,11 @@ class TrainStream(Stream):
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _fill(self, epoch: int, stage: Stage, samples: list[tuple[int, Sample]], rows: Rows) -> Bad | None:
+    def _fill(self, epoch: int, phase: Phase, samples: list[tuple[int, Sample]], rows: Rows) -> Bad | None:
         bad = None
         for row, sample in samples:
             random = order.sample_generator(self.seed, epoch, sample.number)
-            label = self.preparer.train(sample, rows["images"][row], random, stage.min_area)
+            label = self.preparer.train(sample, rows["images"][row], random, phase.min_area)
             rows["labels"][row], rows["skipped"][row] = (-1, 1) if label is None else (label, 0)
             if label is None:
                 bad = bad or (sample.shard, sample.key)
@@ -219,7 +200,7 @@ class TrainStream(Stream):
         rows["images"][skipped], rows["labels"][skipped] = rows["images"][source], rows["labels"][source]
 
 
-class EvalStream(Stream):
+class EvalSource(ShardSource):
     """Each sample once, in batches of one shape: what is missing at the end is padded and masked."""
 
     def __init__(self, split: ShardedSplit, place: Place, batch: int):

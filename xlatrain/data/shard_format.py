@@ -23,8 +23,8 @@ import webdataset
 from xlatrain.data.storage.retry import DEFAULTS, ReadOptions
 from xlatrain.data.storage.streams import join_url, open_stream, read_all
 from xlatrain.data.storage.tar import Member, TarError, read_members
-from xlatrain.engine.run_folder import write_json
 from xlatrain.errors import ConfigError, DataError, Fault, bad_sample
+from xlatrain.files import write_json
 from xlatrain.words import counted
 
 INDEX = "index.json"

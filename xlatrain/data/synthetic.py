@@ -11,7 +11,7 @@ import torch
 from xlatrain.data import order
 from xlatrain.data.batch import Batch
 from xlatrain.data.order import Position
-from xlatrain.data.stage import Place, Stage, stage_at
+from xlatrain.data.phase import Phase, Place, phase_at
 
 _PREPARED = 4  # distinct batches, made once and handed out in turn, so that making them costs a run nothing
 
@@ -24,12 +24,15 @@ class SyntheticSplit:
     image_size: int
     num_classes: int
 
-    def train_batches(self, place: Place, seed: int, stages: tuple[Stage, ...], start: Position) -> Iterator[Batch]:
-        stage = None
+    def train_batches(self, place: Place, seed: int, phases: tuple[Phase, ...], start: Position) -> Iterator[Batch]:
+        phase = None
         for step in itertools.count(start.step):
-            if stage != stage_at(stages, step):
-                stage = stage_at(stages, step)
-                prepared = [self._batch(place, stage.batch, stage.size, seed + i) for i in range(_PREPARED)]
+            if phase != phase_at(phases, step):
+                phase = phase_at(phases, step)
+                prepared = [
+                    self._batch(place, phase.batch(place.processes), phase.image_size, seed + i)
+                    for i in range(_PREPARED)
+                ]
             yield prepared[step % _PREPARED]
 
     def eval_batches(self, place: Place, batch: int) -> Iterator[Batch]:

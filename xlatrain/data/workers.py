@@ -20,16 +20,12 @@ from collections import deque
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle, send_handle
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xlatrain.data.batch import Batch, BatchShape, as_tensors
+from xlatrain.data.batch import Bad, Batch, BatchShape, BatchSource, Fill, as_tensors
 from xlatrain.data.storage.retry import count_retries, retries_so_far
 from xlatrain.errors import DataError
-
-if TYPE_CHECKING:
-    from xlatrain.data.pipeline import Bad, Fill, Stream
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 _log = logging.getLogger("xlatrain")
@@ -38,34 +34,34 @@ _MADE, _FAULT, _BUG = "made", "fault", "bug"
 _LEAST_ROWS = 128
 
 
-def make_batches(stream: Stream, workers: int, prefetch: int) -> Iterator[Batch]:
-    """The batches of a stream, in its order. workers: processes that make them; 0 = the calling thread.
+def make_batches(source: BatchSource, workers: int, prefetch: int) -> Iterator[Batch]:
+    """The batches of a source, in its order. workers: processes that make them; 0 = the calling thread.
 
-    Raises DataError as the stream does, also when a worker dies. The iterator's close() ends the workers."""
-    return WorkerBatches(stream, workers, prefetch) if workers else _own_batches(stream)
+    Raises DataError as the source does, also when a worker dies. The iterator's close() ends the workers."""
+    return WorkerBatches(source, workers, prefetch) if workers else _own_batches(source)
 
 
-def _own_batches(stream: Stream) -> Iterator[Batch]:
-    stream.open()
-    for shape, fill in stream.fills(0):
+def _own_batches(source: BatchSource) -> Iterator[Batch]:
+    source.open()
+    for shape, fill in source.fills(0):
         rows = shape.new()
-        stream.finish(rows, fill(rows))
+        source.finish(rows, fill(rows))
         yield as_tensors(rows)
 
 
 class WorkerBatches:
     """An iterator over batches that workers make. close() may be called from any thread, and more than once."""
 
-    def __init__(self, stream: Stream, workers: int, prefetch: int):
-        self._stream, self._shapes = stream, stream.shapes()
-        self._memory = _SharedMemory(stream.largest)
+    def __init__(self, source: BatchSource, workers: int, prefetch: int):
+        self._source, self._shapes = source, source.shapes()
+        self._memory = _SharedMemory(source.largest)
         self._most = max(1, prefetch * workers // 2)  # batches in one request: two are under way at least
         self._asked: deque[list[tuple[BatchShape, int]]] = deque()
         self._ready: deque[Batch] = deque()
         self._closed = threading.Event()
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["xlatrain.data.pipeline"])  # torch is imported once, not by each worker
-        self._workers = [_Worker(context, stream, i, self._memory) for i in range(workers)]
+        self._workers = [_Worker(context, source, i, self._memory) for i in range(workers)]
         self._close = weakref.finalize(self, _end_workers, self._workers)
         ahead = 0
         while ahead < prefetch * workers and (asked := self._ask()):
@@ -95,7 +91,7 @@ class WorkerBatches:
         made = [worker.take() for worker in self._workers]
         for i, (shape, slot) in enumerate(self._asked.popleft()):
             rows = shape.views(self._memory.hand_out(slot))
-            self._stream.finish(rows, next((bad[i] for bad in made if bad[i]), None))
+            self._source.finish(rows, next((bad[i] for bad in made if bad[i]), None))
             self._ready.append(as_tensors(rows))
         if self._ready:
             self._ask()
@@ -129,12 +125,12 @@ class _Worker:
     """A worker as the training process sees it."""
 
     def __init__(
-        self, context: multiprocessing.context.BaseContext, stream: Stream, number: int, memory: _SharedMemory
+        self, context: multiprocessing.context.BaseContext, source: BatchSource, number: int, memory: _SharedMemory
     ):
         self.number = number
         self.connection, theirs = context.Pipe()
         self.process = context.Process(
-            target=_work, args=(stream, number, memory.size, theirs), daemon=True, name=f"data-worker-{number}"
+            target=_work, args=(source, number, memory.size, theirs), daemon=True, name=f"data-worker-{number}"
         )
         self.process.start()
         theirs.close()
@@ -209,7 +205,7 @@ def _map_block(descriptor: int, slot: int, size: int) -> mmap.mmap:
     return mmap.mmap(descriptor, size, offset=slot * size)
 
 
-def _work(stream: Stream, number: int, size: int, connection: Connection) -> None:
+def _work(source: BatchSource, number: int, size: int, connection: Connection) -> None:
     """A worker's life: fill its rows of batches whenever they are asked for, until nobody asks."""
     import torch
 
@@ -227,8 +223,8 @@ def _work(stream: Stream, number: int, size: int, connection: Connection) -> Non
                     blocks[slot] = np.frombuffer(_map_block(descriptor, slot, size), np.uint8)
             try:
                 if fills is None:
-                    stream.open()
-                    fills = stream.fills(number)
+                    source.open()
+                    fills = source.fills(number)
                 made = _MADE, _make(fills, [blocks[slot] for slot in slots])
             except DataError as error:
                 made = _FAULT, str(error)

@@ -19,17 +19,18 @@ class Mix:
     mixup: bool
     cutmix: bool
 
-    def __call__(self, images: torch.Tensor, tables: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """images [N, C, H, W] to blended images, and the share of each image's own label: float32 [N].
-
-        tables: `mixup_quantiles` and `cutmix_quantiles`, Beta(alpha, alpha) at QUANTILES even steps of probability."""
+    def __call__(
+        self, images: torch.Tensor, mixup_quantiles: torch.Tensor | None, cutmix_quantiles: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """images [N, C, H, W] to blended images, and the share of each image's own label: float32 [N]. Quantiles of
+        Beta(alpha, alpha) at QUANTILES even steps of probability, of each kind that is on."""
         partner = images.flip(0)
         if not self.cutmix:
-            return mixup(images, partner, draw_beta(len(images), tables["mixup_quantiles"]))
-        pasted, kept = cutmix(images, partner, draw_beta(len(images), tables["cutmix_quantiles"]))
+            return mixup(images, partner, draw_beta(len(images), mixup_quantiles))
+        pasted, kept = cutmix(images, partner, draw_beta(len(images), cutmix_quantiles))
         if not self.mixup:
             return pasted, kept
-        blended, share = mixup(images, partner, draw_beta(len(images), tables["mixup_quantiles"]))
+        blended, share = mixup(images, partner, draw_beta(len(images), mixup_quantiles))
         coin = torch.rand(1, device=images.device) < 0.5
         return torch.where(coin, blended, pasted), torch.where(coin, share, kept)
 

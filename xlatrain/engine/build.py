@@ -1,4 +1,4 @@
-"""From a checked plan to the parts of a run on one replica."""
+"""From a checked run to its programs on one replica: model, steps, and what they are fed."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from xlatrain.config.schema import Config, ModelConfig
+from xlatrain.config.schema import Config
 from xlatrain.data.batch import BatchShape, as_tensors
-from xlatrain.data.stage import Place, Stage
+from xlatrain.data.phase import Phase, Place
 from xlatrain.engine.augment import Mix, beta_quantiles
+from xlatrain.engine.contract import EvalSums, EvalTables, Tensors, TrainTables
 from xlatrain.engine.state import ModelLayout, first_seed, initial_state, model_layout
-from xlatrain.engine.step import Clip, EvalStep, Loss, Network, Tensors, TrainStep
+from xlatrain.engine.step import Clip, EvalStep, Loss, Network, TrainStep
 from xlatrain.models.batch_norm import convert_batch_norm
 from xlatrain.models.bn_groups import replica_groups
 from xlatrain.models.classifier import convert_classifier, last_layer
 from xlatrain.models.create import build_model
 from xlatrain.models.depthwise import DenseDepthwiseConv2d, ShiftDepthwiseConv2d, convert_depthwise
-from xlatrain.models.tiles import tile_first_layers
-from xlatrain.optim import build_optimizer
+from xlatrain.models.tiles import Grid, tile_first_layers
+from xlatrain.optim.create import build_optimizer
 from xlatrain.optim.reduce import build_gradient_mean
 from xlatrain.optim.schedule import learning_rate_table, momentum_table
-from xlatrain.preflight.check import Plan
+from xlatrain.preflight.checked import CheckedEvaluation, CheckedRun
 from xlatrain.xla.runtime import Replica
 
 
@@ -44,97 +45,120 @@ class HostModel:
         return {name: tensor for name, tensor in self.frozen().items() if name in names}
 
 
-def build_host_model(plan: Plan, replica: Replica) -> HostModel:
-    """Build, convert for XLA, lay out."""
-    config = plan.config
-    module = build_model(config.model, plan.dataset.num_classes, config.data.image_size, config.train.seed)
-    if plan.tiles.tiles > 1:
-        tile_first_layers(module, plan.tiles, config.data.image_size, config.model.depthwise_dense_channels)
-    groups = replica_groups(replica.world_size, plan.bn_group, config.cluster.torus_width)
-    convert_batch_norm(module, groups, plan.bn_group, config.model.bn_momentum, config.model.bn_eps)
-    _choose_depthwise(module, config.model, replica.platform)
+def build_host_model(
+    config: Config,
+    num_classes: int,
+    replica: Replica,
+    image_size: int,
+    bn_group: int = 1,
+    tiles: tuple[int, int] = (1, 1),
+) -> HostModel:
+    """Build, convert for XLA, lay out. bn_group: replicas that share statistics. tiles: (rows, columns) into which the
+    first layers cut an image."""
+    options, grid = config.model, Grid(*tiles)
+    module = build_model(options, num_classes, image_size, config.train.seed)
+    if grid.tiles > 1:
+        tile_first_layers(module, grid, image_size, options.depthwise_dense_channels)
+    groups = replica_groups(replica.world_size, bn_group, config.cluster.torus_width)
+    convert_batch_norm(module, groups, bn_group, options.bn_momentum, options.bn_eps)
+    if options.depthwise == "shift":
+        convert_depthwise(module, ShiftDepthwiseConv2d)
+    elif options.depthwise == "dense":
+        convert_depthwise(module, DenseDepthwiseConv2d, options.depthwise_dense_channels)
     convert_classifier(module)
     return HostModel(module, model_layout(module, config.optimizer.decayed))
 
 
-def _choose_depthwise(module: nn.Module, config: ModelConfig, platform: str) -> None:
-    """The form of each depthwise convolution: asked for, or the platform's fastest."""
-    form = config.depthwise
-    if form == "shift" or (form == "auto" and platform == "CPU"):
-        convert_depthwise(module, ShiftDepthwiseConv2d)
-    elif form == "dense" or (form == "auto" and platform == "TPU"):
-        convert_depthwise(module, DenseDepthwiseConv2d, config.depthwise_dense_channels)
+def build_phase_model(run: CheckedRun, phase: Phase, replica: Replica) -> HostModel:
+    """The model as a phase of a run trains it."""
+    classes = run.dataset.num_classes
+    return build_host_model(run.config, classes, replica, phase.image_size, phase.bn_group, phase.tiles)
 
 
-def build_train_step(config: Config, model: HostModel) -> TrainStep:
-    mix = Mix(config.augment.mixup > 0, config.augment.cutmix > 0)
-    loss = Loss(
-        network(config, model),
-        config.train.label_smoothing,
-        config.augment.flip,
-        mix if mix.mixup or mix.cutmix else None,
-        config.augment.erase,
-    )
-    gradient = config.gradient
-    return TrainStep(
-        loss=loss,
-        optimizer=build_optimizer(config.optimizer),
-        mean=build_gradient_mean(gradient, model.layout.parameters, last_layer(model.module)),
-        clip=Clip(gradient.clip, gradient.clip_limit),
-        ema_decay=config.ema.decay if config.ema.enabled else None,
-        accumulate=gradient.accumulate,
-        average_buffers=config.model.sync_bn_statistics == "step" and bool(model.layout.buffers.names),
-    )
+@dataclass(frozen=True)
+class TrainProgram:
+    """A train step, its carry and its tables. On the host; to be put on a device and captured."""
+
+    run: CheckedRun
+    model: HostModel
+
+    @property
+    def step(self) -> TrainStep:
+        config, layout = self.run.config, self.model.layout
+        augment, gradient = config.augment, config.gradient
+        mix = Mix(augment.mixup > 0, augment.cutmix > 0)
+        loss = Loss(
+            _network(config, self.model),
+            config.train.label_smoothing,
+            augment.flip,
+            mix if mix.mixup or mix.cutmix else None,
+            augment.erase,
+        )
+        return TrainStep(
+            loss=loss,
+            optimizer=build_optimizer(config.optimizer),
+            mean=build_gradient_mean(gradient, layout.parameters, last_layer(self.model.module)),
+            clip=Clip(gradient.clip, gradient.clip_limit),
+            ema_decay=config.ema.decay if config.ema.enabled else None,
+            accumulate=gradient.accumulate,
+            average_buffers=config.model.sync_bn_statistics == "step" and bool(layout.buffers.names),
+        )
+
+    def carry(self, ordinal: int) -> Tensors:
+        """Before step 0. Replicas differ in nothing but the seed of their random masks."""
+        config = self.run.config
+        slots, seed = build_optimizer(config.optimizer).slots, first_seed(config.train.seed, ordinal)
+        return initial_state(self.model.module, self.model.layout, slots, config.ema.enabled, seed).tensors()
+
+    def tables(self) -> Tensors:
+        """What no step changes: the schedule among it, one learning rate a step."""
+        augment = self.run.config.augment
+        return TrainTables(
+            **vars(_eval_tables(self.run.config, self.model)),
+            lr=torch.tensor(learning_rate_table(self.run.schedule)),
+            momentum=torch.tensor(momentum_table(self.run.schedule)),
+            segments=self.model.layout.parameters.segments(),
+            mixup_quantiles=beta_quantiles(augment.mixup) if augment.mixup > 0 else None,
+            cutmix_quantiles=beta_quantiles(augment.cutmix) if augment.cutmix > 0 else None,
+        ).tensors()
+
+    def blank_batch(self, phase: Phase) -> Tensors:
+        """A replica's batch of a phase without content: the shapes that the feed hands to the step."""
+        return as_tensors(BatchShape(phase.batch(self.run.config.cluster.replicas), phase.image_size).new())
 
 
-def build_eval_step(config: Config, model: HostModel) -> EvalStep:
-    return EvalStep(network(config, model))
+@dataclass(frozen=True)
+class EvalProgram:
+    """An evaluation step, its carry and its tables. On the host. Flat parameters and buffers come in beside them."""
+
+    evaluation: CheckedEvaluation
+    model: HostModel
+
+    @property
+    def step(self) -> EvalStep:
+        return EvalStep(_network(self.evaluation.config, self.model))
+
+    def carry(self) -> Tensors:
+        return EvalSums.zero()
+
+    def tables(self) -> Tensors:
+        return _eval_tables(self.evaluation.config, self.model).tensors()
+
+    def blank_batch(self) -> Tensors:
+        """A replica's batch without content."""
+        config = self.evaluation.config
+        share = self.evaluation.batch // config.cluster.replicas
+        return as_tensors(BatchShape(share, config.data.image_size, masked=True).new())
 
 
-def network(config: Config, model: HostModel) -> Network:
+def _network(config: Config, model: HostModel) -> Network:
     return Network(model.module, model.layout, config.precision.name == "bf16")
 
 
-def eval_tables(config: Config, model: HostModel) -> Tensors:
-    """What evaluation reads and nothing changes: host tensors."""
-    tables = {"mean": torch.tensor(config.data.mean), "std": torch.tensor(config.data.std)}
-    return tables | {f"frozen/{name}": tensor for name, tensor in model.frozen().items()}
-
-
-def train_tables(plan: Plan, model: HostModel) -> Tensors:
-    """What training reads and nothing changes: the schedule among it, one learning rate a step. Host tensors."""
-    return eval_tables(plan.config, model) | {
-        "lr": torch.tensor(learning_rate_table(plan.schedule)),
-        "momentum": torch.tensor(momentum_table(plan.schedule)),
-        "segments": model.layout.parameters.segments(),
-        **{
-            f"{name}_quantiles": beta_quantiles(alpha)
-            for name, alpha in (("mixup", plan.config.augment.mixup), ("cutmix", plan.config.augment.cutmix))
-            if alpha > 0
-        },
-    }
-
-
-def train_carry(plan: Plan, model: HostModel, ordinal: int) -> Tensors:
-    """The carry before step 0, on the host. Replicas differ in nothing but the seed of their random masks."""
-    config = plan.config
-    slots = build_optimizer(config.optimizer).slots
-    seed = first_seed(config.train.seed, ordinal)
-    return initial_state(model.module, model.layout, slots, config.ema.enabled, seed)
+def _eval_tables(config: Config, model: HostModel) -> EvalTables:
+    return EvalTables(torch.tensor(config.data.mean), torch.tensor(config.data.std), model.frozen())
 
 
 def place(replica: Replica) -> Place:
     """This process's part in reading data."""
     return Place(replica.process, replica.processes)
-
-
-def stages(plan: Plan, replica: Replica) -> tuple[Stage, ...]:
-    """The sizes of images that this process reads in turn."""
-    return tuple(
-        Stage(p.first_step, p.image_size, p.global_batch // replica.processes, p.min_area) for p in plan.lengths.phases
-    )
-
-
-def blank_batch(images: int, size: int, masked: bool = False) -> Tensors:
-    """A batch of one replica without content, on the host: the shapes that the feed hands to a step."""
-    return as_tensors(BatchShape(images, size, masked).new())

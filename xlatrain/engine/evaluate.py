@@ -8,14 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from xlatrain.engine.build import HostModel, build_eval_step, build_host_model, eval_tables, place
+from xlatrain.engine.build import EvalProgram, HostModel, build_host_model, place
+from xlatrain.engine.contract import EvalSums, Tensors, Weights
 from xlatrain.engine.progress import ProgressLine
 from xlatrain.engine.run_folder import log_to
-from xlatrain.engine.step import Tensors
 from xlatrain.engine.weights import load_weights, sha256
-from xlatrain.preflight.check import Plan
+from xlatrain.preflight.checked import CheckedEvaluation
 from xlatrain.words import counted
 from xlatrain.xla import watch
 from xlatrain.xla.capture import CapturedStep
@@ -41,52 +39,53 @@ class EvalResult:
 class Evaluator:
     """Evaluates flat weights on the validation set; captures its step at the first use."""
 
-    def __init__(self, plan: Plan, model: HostModel, replica: Replica, report: Callable[[str], None]):
-        self.plan, self.replica = plan, replica
-        self.step = CapturedStep(
-            build_eval_step(plan.config, model), replica, "eval step", plan.config.engine.replay, report
-        )
-        self._tables = to_device(eval_tables(plan.config, model), replica.device)
+    def __init__(
+        self, evaluation: CheckedEvaluation, model: HostModel, replica: Replica, report: Callable[[str], None]
+    ):
+        self.evaluation, self.replica = evaluation, replica
+        self.program = EvalProgram(evaluation, model)
+        self.step = CapturedStep(self.program.step, replica, "eval step", evaluation.config.engine.replay, report)
+        self._tables = to_device(self.program.tables(), replica.device)
         self._count = 0
 
-    def __call__(self, params: torch.Tensor, buffers: torch.Tensor) -> EvalResult:
-        """params, buffers: flat, on the device. The same result on every replica."""
+    def __call__(self, weights: Weights) -> EvalResult:
+        """weights: on the device. The same result on every replica."""
         self._count += 1
-        where, batch = place(self.replica), self.plan.eval_batch // self.replica.processes
-        fan = self.replica.shared(
-            f"eval-loader-{self._count}",
-            lambda: HostFan(self.plan.dataset.val.eval_batches(where, batch), self.replica.local_count),
-        )
-        feed = DeviceFeed(fan, self.replica)
-        constant: Tensors = {**self._tables, "params": params, "buffers": buffers}
-        carry = to_device({"sums": torch.zeros(5)}, self.replica.device)
+        name = f"eval-loader-{self._count}"
+        feed = DeviceFeed(self.replica.shared(name, self._open_loader), self.replica)
+        constant: Tensors = {**self._tables, **weights.tensors()}
+        carry = to_device(self.program.carry(), self.replica.device)
         try:
             for batch in feed:
                 carry, _ = self.step(carry, {**batch, **constant})
                 self.replica.wait()
-            loss, top1, top5, examples, skipped = carry["sums"].cpu().tolist()
+            sums = EvalSums.read(carry)
         finally:
             feed.close()
-            self.replica.unshare(f"eval-loader-{self._count}")
-        seen = max(examples, 1.0)
-        return EvalResult(loss / seen, top1 / seen, top5 / seen, round(examples), round(skipped))
+            self.replica.unshare(name)
+        seen = max(sums["examples"], 1.0)
+        means = {name: sums[name] / seen for name in ("loss", "top1", "top5")}
+        return EvalResult(**means, eval_examples=round(sums["examples"]), eval_skipped_samples=round(sums["skipped"]))
+
+    def _open_loader(self) -> HostFan:
+        batch = self.evaluation.batch // self.replica.processes
+        batches = self.evaluation.dataset.val.eval_batches(place(self.replica), batch)
+        return HostFan(batches, self.replica.local_count)
 
 
-def evaluate_replica(replica: Replica, plan: Plan, folder: Path) -> dict[str, Any]:
+def evaluate_replica(replica: Replica, evaluation: CheckedEvaluation, folder: Path) -> dict[str, Any]:
     """Evaluate saved weights; returns the summary. Runs on every replica."""
-    config = plan.config
+    config = evaluation.config
     started = time.perf_counter()
     if replica.is_first:
         log_to(folder)
     with ProgressLine(0, silent=not replica.is_first) as progress:
-        for note in plan.notes:
+        for note in evaluation.notes:
             progress.keep(note)
         progress.say(f"evaluating {config.weights} on {counted(replica.world_size, 'replica')}")
-        model = replica.shared("model", lambda: build_host_model(plan, replica))
-        params, buffers = load_weights(Path(config.weights), model.layout)
-        result = Evaluator(plan, model, replica, progress.say)(
-            **to_device({"params": params, "buffers": buffers}, replica.device)
-        )
+        model = replica.shared("model", lambda: build_eval_model(evaluation, replica))
+        weights = Weights.of(to_device(load_weights(Path(config.weights), model.layout).tensors(), replica.device))
+        result = Evaluator(evaluation, model, replica, progress.say)(weights)
     return {
         "status": "done",
         **result.as_dict(),
@@ -96,3 +95,10 @@ def evaluate_replica(replica: Replica, plan: Plan, folder: Path) -> dict[str, An
         "compiles": {"train": 0, "eval": watch.compiles("eval step")},
         "wall_seconds": round(time.perf_counter() - started, 3),
     }
+
+
+def build_eval_model(evaluation: CheckedEvaluation, replica: Replica) -> HostModel:
+    """The model as it is evaluated; its batch norm takes running statistics, so no replicas share any."""
+    config = evaluation.config
+    size = config.data.image_size
+    return build_host_model(config, evaluation.dataset.num_classes, replica, size, tiles=evaluation.tiles)

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from xlatrain import __version__
+from xlatrain.version import VERSION
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _DISTRIBUTIONS = ("torch", "torch_xla", "timm")
@@ -27,7 +27,7 @@ def provenance(command: Sequence[str]) -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """Of xlatrain, Python and what computes. torch_xla is not imported for it."""
     return {
-        "xlatrain": __version__,
+        "xlatrain": VERSION,
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in _DISTRIBUTIONS},
     }

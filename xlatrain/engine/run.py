@@ -1,61 +1,65 @@
-"""One job of the command line, in the parent process: check, claim a folder, launch the replicas, write the summary."""
+"""One job of the command line, in the parent process: claim a folder, launch the replicas, write the summary."""
 
 from __future__ import annotations
 
 import itertools
 import logging
 import math
-import sys
 import textwrap
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from omegaconf import OmegaConf
 
-from xlatrain.config.compose import given_keys
 from xlatrain.config.schema import Config
 from xlatrain.credentials import masked
 from xlatrain.engine.provenance import provenance
-from xlatrain.engine.run_folder import claimed_folder, write_json
+from xlatrain.engine.run_folder import claimed_folder
 from xlatrain.errors import ReplicaError
-from xlatrain.preflight.check import Plan, check_train
-from xlatrain.preflight.evaluation import check_eval, check_weights
+from xlatrain.files import write_json
+from xlatrain.preflight.check import check, check_evaluation
+from xlatrain.preflight.checked import CheckedEvaluation, CheckedRun
 
 _TARGETS = {"train": "xlatrain.engine.train:train_replica", "eval": "xlatrain.engine.evaluate:evaluate_replica"}
 
 logger = logging.getLogger("xlatrain")
 
 
-def train(config: Config, overrides: list[str], name: str | None = None) -> dict[str, Any]:
-    """Train. name: the folder under run.root, if not run.name. Returns the summary, which is also in summary.json."""
-    plan = check_train(config)
-    for warning in plan.warnings:
-        sys.stderr.write(f"warning: {warning}\n")
-    default = free_name(config.run.root, f"{config.model.name}-{config.data.name}")
-    return _run(plan, overrides, name or config.run.name or default, "train")
+def train(run: CheckedRun | Sequence[str] = (), name: str | None = None) -> dict[str, Any]:
+    """Train a checked run, or one of these overrides, and return the summary, which is also in summary.json.
+
+    name: the folder under run.root, if not run.name. Raises ConfigError before any device is touched, and ReplicaError
+    with the traceback of the replica that failed first. A script that calls this needs the usual guard, if __name__ ==
+    "__main__", since replicas live in child processes."""
+    run = run if isinstance(run, CheckedRun) else check(run)
+    return _launch("train", run, name or _default_name(run.config, ""))
 
 
-def evaluate(config: Config, overrides: list[str], name: str | None = None) -> dict[str, Any]:
+def evaluate(evaluation: CheckedEvaluation | Sequence[str], name: str | None = None) -> dict[str, Any]:
     """Evaluate saved weights. As train."""
-    plan = check_eval(config, given_keys(overrides))
-    check_weights(plan)
-    default = free_name(config.run.root, f"eval-{plan.config.model.name}-{config.data.name}")
-    return _run(plan, overrides, name or config.run.name or default, "eval")
+    evaluation = evaluation if isinstance(evaluation, CheckedEvaluation) else check_evaluation(evaluation)
+    return _launch("eval", evaluation, name or _default_name(evaluation.config, "eval-"))
 
 
-def _run(plan: Plan, overrides: list[str], name: str, verb: str) -> dict[str, Any]:
+def _default_name(config: Config, prefix: str) -> str:
+    return config.run.name or free_name(config.run.root, f"{prefix}{config.model.name}-{config.data.name}")
+
+
+def _launch(verb: str, checked: CheckedRun | CheckedEvaluation, name: str) -> dict[str, Any]:
     from xlatrain.xla.launch import launch
 
     started = time.perf_counter()
-    cluster = plan.config.cluster
-    with claimed_folder(plan.config.run.root, name) as folder:
+    config, overrides = checked.config, list(checked.overrides)
+    with claimed_folder(config.run.root, name) as folder:
         origin = masked(provenance(["xlatrain", verb, *overrides]))
-        write_config(folder / "config.yaml", plan.config, origin)
+        write_config(folder / "config.yaml", config, origin)
         about = {"run": str(folder), "overrides": overrides, "provenance": origin}
+        where = {"platform": config.cluster.platform, "replicas": config.cluster.replicas}
         try:
-            summary = launch(_TARGETS[verb], plan, folder, platform=cluster.platform, replicas=cluster.replicas)
+            summary = launch(_TARGETS[verb], checked, folder, **where)
         except ReplicaError as error:
             last = error.report.strip().splitlines()[-1]
             write_json(folder / "summary.json", masked({"status": "failed", "error": last, **about}))

@@ -6,13 +6,13 @@ import contextlib
 import fcntl
 import json
 import logging
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from xlatrain.credentials import masked
 from xlatrain.errors import ConfigError, Fault
+from xlatrain.files import finite
 
 logger = logging.getLogger("xlatrain")
 
@@ -82,13 +82,6 @@ class _Masked(logging.Formatter):
         return masked(super().format(record))
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file whole or not at all. NaN and infinities, which JSON has not, become null."""
-    draft = path.with_name(path.name + ".part")
-    draft.write_text(json.dumps(_finite(content), indent=2) + "\n")
-    draft.replace(path)
-
-
 class MetricsWriter:
     """Appends to metrics.jsonl, one object a line, and to TensorBoard events."""
 
@@ -101,7 +94,7 @@ class MetricsWriter:
     def write(self, kind: str, step: int, epoch: float, **values: Any) -> None:
         """kind: train, eval or event. step: optimizer steps done; epoch: the same in epochs."""
         line = {"kind": kind, "step": step, "epoch": round(epoch, 6), **values}
-        self._lines.write(json.dumps(_finite(line)) + "\n")
+        self._lines.write(json.dumps(finite(line)) + "\n")
         for name, value in values.items():
             if isinstance(value, (int, float)) and not isinstance(value, bool):
                 self._board.add_scalar(f"{kind}/{name}", value, step)
@@ -109,11 +102,3 @@ class MetricsWriter:
     def close(self) -> None:
         self._lines.close()
         self._board.close()
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from xlatrain.engine.contract import TrainState
 from xlatrain.optim.layout import Layout
-
-Tensors = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -59,26 +58,22 @@ def model_layout(model: nn.Module, decayed: str = "weights") -> ModelLayout:
     )
 
 
-def initial_state(model: nn.Module, layout: ModelLayout, slots: Mapping[str, float], ema: bool, rng: int) -> Tensors:
-    """The carry before step 0, on the host.
-
-    params, buffers and each `slot/<name>` are flat float32; ema_params and ema_buffers too when the average is kept;
-    step, rng, skipped (updates skipped so far) and skipped_in_a_row are int64 scalars.
-    """
+def initial_state(model: nn.Module, layout: ModelLayout, slots: Mapping[str, float], ema: bool, rng: int) -> TrainState:
+    """The state before step 0, on the host. slots: the first value of each; rng: the seed of random masks."""
     params = layout.parameters.pack(dict(model.named_parameters()))
     buffers = layout.buffers.pack(dict(model.named_buffers()))
-    state = {"params": params, "buffers": buffers}
-    state |= {f"slot/{name}": torch.full_like(params, value) for name, value in slots.items()}
-    if ema:
-        state |= {"ema_params": params.clone(), "ema_buffers": buffers.clone()}
-    scalars = {"step": 0, "rng": rng, "skipped": 0, "skipped_in_a_row": 0}
-    return state | {name: torch.tensor(value, dtype=torch.int64) for name, value in scalars.items()}
-
-
-def weights_in_use(state: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """The flat parameters and buffers meant for use: the moving average's where one is kept."""
-    ema = "ema_params" in state
-    return (state["ema_params"], state["ema_buffers"]) if ema else (state["params"], state["buffers"])
+    zero = torch.tensor(0, dtype=torch.int64)
+    return TrainState(
+        params=params,
+        buffers=buffers,
+        slots={name: torch.full_like(params, value) for name, value in slots.items()},
+        ema_params=params.clone() if ema else None,
+        ema_buffers=buffers.clone() if ema else None,
+        step=zero,
+        skipped=zero.clone(),
+        skipped_in_a_row=zero.clone(),
+        rng=torch.tensor(rng, dtype=torch.int64),
+    )
 
 
 def first_seed(seed: int, ordinal: int) -> int:

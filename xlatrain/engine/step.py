@@ -1,12 +1,13 @@
 """What happens inside the compiled programs: the train step, the evaluation step, and two small ones.
 
-Each is a pure function over dicts of device tensors, captured by xla.capture. Whatever changes from step to step comes
-in through the carry; tables hold what is constant for the run but too large, or too important, to bake in.
+Each is a pure function over dicts of device tensors (engine.contract), captured by xla.capture. Whatever changes from
+step to step comes in through the carry; tables hold what is constant for the run but too large, or too important, to
+bake in.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -14,20 +15,16 @@ from torch import nn
 from torch.func import functional_call
 
 from xlatrain.engine.augment import Mix, mixed_cross_entropy, normalise, random_erase, random_flip
+from xlatrain.engine.contract import EvalSums, EvalTables, Tensors, TrainMetrics, TrainState, TrainTables, Weights
 from xlatrain.engine.state import ModelLayout
-from xlatrain.optim import Optimizer
 from xlatrain.optim.clip import clip_adaptive, clip_norm, clip_value, norm
 from xlatrain.optim.hyper import Hyper
 from xlatrain.optim.layout import LANES, Layout
+from xlatrain.optim.optimizer import Optimizer
 from xlatrain.optim.reduce import GradientMean
 from xlatrain.optim.segments import Segments
 from xlatrain.xla.collectives import all_reduce, in_order, mean_over_replicas
 from xlatrain.xla.scopes import named, named_call
-
-Tensors = dict[str, torch.Tensor]
-
-# What a train step reports, in this order, as one float32 vector: one small transfer a step.
-TRAIN_METRICS = ("loss", "top1", "skipped_samples", "lr", "grad_norm", "skipped_steps", "skipped_in_a_row")
 
 
 @dataclass(frozen=True)
@@ -38,11 +35,10 @@ class Network:
     layout: ModelLayout
     bf16: bool
 
-    def logits(self, images: torch.Tensor, params: Tensors, buffers: Tensors, tables: Tensors) -> torch.Tensor:
+    def logits(self, images: torch.Tensor, params: Tensors, buffers: Tensors, frozen: Tensors) -> torch.Tensor:
         """Forward pass: float32 [N, 3, H, W] to float32 [N, classes]; running statistics in `buffers` are updated in
         place when the module is in training mode. Convolutions and matrix products run in bf16 if asked for, but for
         the classifier in evaluation."""
-        frozen = {name: tables[f"frozen/{name}"] for name in self.layout.frozen}
         with torch.autocast("xla", dtype=torch.bfloat16, enabled=self.bf16):
             return functional_call(self.module, {**params, **buffers, **frozen}, (images,)).float()
 
@@ -58,17 +54,19 @@ class Loss:
     erase: float
 
     def __call__(
-        self, images: torch.Tensor, labels: torch.Tensor, params: Tensors, buffers: Tensors, tables: Tensors
+        self, images: torch.Tensor, labels: torch.Tensor, params: Tensors, buffers: Tensors, tables: TrainTables
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """images uint8 [N, H, W, 3], labels int64 [N]. Returns the mean loss and the share of right answers."""
         with named("images"):
-            images = normalise(images, tables["mean"], tables["std"])
+            images = normalise(images, tables.mean, tables.std)
             if self.flip:
                 images = random_flip(images)
             if self.erase:
                 images = random_erase(images, self.erase)
-            images, share = self.mix(images, tables) if self.mix else (images, None)
-        logits = self.network.logits(images, params, buffers, tables)
+            share = None
+            if self.mix:
+                images, share = self.mix(images, tables.mixup_quantiles, tables.cutmix_quantiles)
+        logits = self.network.logits(images, params, buffers, tables.frozen)
         with named("metrics"):
             top1 = (logits.detach().argmax(1) == labels).float().mean()
         return named_call("loss", mixed_cross_entropy, logits, labels, share, self.label_smoothing), top1
@@ -96,9 +94,8 @@ class Clip:
 class TrainStep:
     """One optimizer step: images to new state. Reduce, then clip, then update.
 
-    Inputs: images uint8 [local batch, H, W, 3], labels int64 and skipped float32 [local batch], and the tables.
-    Carry: state.initial_state. Output: `metrics` float32 [len(metrics)], equal on all replicas; loss and top1 are means
-    over the global batch, skipped_samples is the share of its samples that could not be decoded.
+    Carry: TrainState. Inputs: images uint8 [local batch, H, W, 3], labels int64 and skipped float32 [local batch], and
+    TrainTables. Outputs: TrainMetrics.
 
     accumulate: micro-batches that the local batch is cut into. Their mean gradient is that of the whole batch, but for
     batch norm, whose statistics are those of a micro-batch. average_buffers: make running statistics equal every step.
@@ -112,15 +109,12 @@ class TrainStep:
     accumulate: int
     average_buffers: bool
 
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        return (*TRAIN_METRICS, "gradient_error") if self.mean.report_error else TRAIN_METRICS
-
     def __call__(self, carry: Tensors, inputs: Tensors) -> tuple[Tensors, Tensors]:
-        layout = self.loss.network.layout
+        old, tables = TrainState.of(carry), TrainTables.of(inputs)
+        layout = self.loss.network.layout.parameters
         self.loss.network.module.train()
-        segments = Segments(layout.parameters, inputs["segments"])
-        flat, buffers, local = self._gradient(carry, inputs)
+        segments = Segments(layout, tables.segments)
+        flat, buffers, local = self._gradient(old, inputs, tables)
         with torch.no_grad():
             # Metrics, and buffers averaged each step, travel with the gradient: one all-reduce of one buffer.
             with named("gradient.mean"):
@@ -131,44 +125,42 @@ class TrainStep:
             with named("gradient.norm"):
                 grad_norm = norm(gradient)
             with named("gradient.clip"):
-                gradient = self.clip(carry["params"], gradient, layout.parameters)
+                gradient = self.clip(old.params, gradient, layout)
             with named(f"optimizer.{type(self.optimizer).__name__}"):
-                hyper = self._hyper(carry, inputs)
-                slots = {k.removeprefix("slot/"): t for k, t in carry.items() if k.startswith("slot/")}
-                new_params, new_slots = self.optimizer.update(carry["params"], gradient, slots, hyper, segments)
-            new = {"params": new_params, "buffers": buffers}
-            new |= {f"slot/{name}": tensor for name, tensor in new_slots.items()}
+                hyper = self._hyper(old, tables)
+                params, slots = self.optimizer.update(old.params, gradient, old.slots, hyper, segments)
+            new = TrainState(params, buffers, slots)
             if self.ema_decay is not None:
                 with named("ema"):
-                    new |= averaged(carry, new, self.ema_decay)
+                    new = averaged(old, new, self.ema_decay)
 
             # The guard: one sum that any inf or nan poisons, alike on all replicas since it is of reduced values. Of
             # the new parameters too: an update may overflow where the gradient does not.
             with named("guard"):
-                healthy = torch.isfinite(grad_norm + loss + new_params.abs().max())
-                new = {name: torch.where(healthy, tensor, carry[name]) for name, tensor in new.items()}
+                healthy = torch.isfinite(grad_norm + loss + params.abs().max())
+                kept = {name: torch.where(healthy, t, carry[name]) for name, t in new.tensors().items()}
                 bad = torch.logical_not(healthy).long()
-                new["step"] = carry["step"] + 1
-                new["skipped"] = carry["skipped"] + bad
-                new["skipped_in_a_row"] = (carry["skipped_in_a_row"] + 1) * bad
+                skipped, in_a_row = old.skipped + bad, (old.skipped_in_a_row + 1) * bad
+                counts = TrainState.counts(old.step + 1, skipped, in_a_row, old.rng)
             with named("metrics"):
-                values = [loss, top1, skipped_samples, hyper.lr, grad_norm, new["skipped"], new["skipped_in_a_row"]]
-                values += [] if error is None else [error]
-                return {**new, "rng": carry["rng"]}, {"metrics": torch.stack([v.float() for v in values])}
+                metrics = TrainMetrics(loss, top1, skipped_samples, hyper.lr, grad_norm, skipped, in_a_row, error)
+                return {**kept, **counts}, metrics.stacked()
 
-    def _gradient(self, carry: Tensors, inputs: Tensors) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _gradient(
+        self, state: TrainState, inputs: Tensors, tables: TrainTables
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """This replica's flat gradient, its buffers after the step, and its loss, top-1 and skipped share."""
         layout = self.loss.network.layout
         with named("buffers"):
-            buffers = {k: t.clone() for k, t in layout.buffers.unpack(carry["buffers"]).items()}
+            buffers = {k: t.clone() for k, t in layout.buffers.unpack(state.buffers).items()}
         images, labels = inputs["images"].chunk(self.accumulate), inputs["labels"].chunk(self.accumulate)
         total, seen = None, None
         for part, answers in zip(images, labels, strict=True):
             if total is not None:
                 total, part = in_order(total, part)
             with named("parameters"):
-                params = {k: t.clone().requires_grad_() for k, t in layout.parameters.unpack(carry["params"]).items()}
-            loss, top1 = self.loss(part, answers, params, buffers, inputs)
+                params = {k: t.clone().requires_grad_() for k, t in layout.parameters.unpack(state.params).items()}
+            loss, top1 = self.loss(part, answers, params, buffers, tables)
             grads = torch.autograd.grad(loss, list(params.values()), allow_unused=True)
             with named("gradient.pack"):
                 known = [torch.zeros_like(p) if g is None else g for g, p in zip(grads, params.values(), strict=True)]
@@ -178,13 +170,13 @@ class TrainStep:
             local = torch.cat([seen / self.accumulate, inputs["skipped"].mean().reshape(1)])
             total = total / self.accumulate
         with named("buffers"):
-            return total, layout.buffers.pack(buffers) if buffers else carry["buffers"], local
+            return total, layout.buffers.pack(buffers) if buffers else state.buffers, local
 
     @staticmethod
-    def _hyper(carry: Tensors, inputs: Tensors) -> Hyper:
+    def _hyper(state: TrainState, tables: TrainTables) -> Hyper:
         """This step's hyper-parameters, from the tables of the run."""
-        lr, momentum = (inputs[n].index_select(0, carry["step"].reshape(1)).reshape(()) for n in ("lr", "momentum"))
-        return Hyper(lr, momentum, (carry["step"] - carry["skipped"] + 1).float())
+        lr, momentum = (t.index_select(0, state.step.reshape(1)).reshape(()) for t in (tables.lr, tables.momentum))
+        return Hyper(lr, momentum, (state.step - state.skipped + 1).float())
 
 
 @dataclass(frozen=True)
@@ -192,21 +184,20 @@ class EvalStep:
     """One evaluation step: adds what a batch says to sums that are carried on the device.
 
     Inputs: images uint8 [local batch, H, W, 3]; labels int64; mask float32, 1 for an image and 0 for padding; skipped
-    float32, 1 for an image that could not be decoded; params and buffers, flat; the tables. Carry: `sums` float32 [5] =
-    loss, top-1 hits, top-5 hits, images, skipped images, over all replicas; exact in float32 up to 2^24 images.
+    float32, 1 for an image that could not be decoded; params and buffers, flat; EvalTables. Carry: `sums`, EvalSums.
     """
 
     network: Network
 
     def __call__(self, carry: Tensors, inputs: Tensors) -> tuple[Tensors, Tensors]:
         self.network.module.eval()
-        layout = self.network.layout
+        layout, tables, weights = self.network.layout, EvalTables.of(inputs), Weights.of(inputs)
         with torch.no_grad():
             with named("images"):
-                images = normalise(inputs["images"], inputs["mean"], inputs["std"])
+                images = normalise(inputs["images"], tables.mean, tables.std)
             with named("parameters"):
-                params, buffers = layout.parameters.unpack(inputs["params"]), layout.buffers.unpack(inputs["buffers"])
-            logits = self.network.logits(images, params, buffers, inputs)
+                params, buffers = layout.parameters.unpack(weights.params), layout.buffers.unpack(weights.buffers)
+            logits = self.network.logits(images, params, buffers, tables.frozen)
             with named("metrics"):
                 labels, mask = inputs["labels"], inputs["mask"]
                 loss = F.cross_entropy(logits, labels, reduction="none")
@@ -216,8 +207,7 @@ class EvalStep:
                 others = torch.arange(logits.shape[1], device=logits.device)[None, :] != labels[:, None]
                 rank = (torch.logical_not(logits < mine) & others).sum(1)
                 hits = [loss * mask, (rank < 1).float() * mask, (rank < 5).float() * mask, mask, inputs["skipped"]]
-                sums = all_reduce(torch.stack([h.sum() for h in hits]))
-                return {"sums": carry["sums"] + sums}, {}
+                return {"sums": carry["sums"] + all_reduce(EvalSums(*(h.sum() for h in hits)).stacked())}, {}
 
 
 def average_buffers(carry: Tensors, inputs: Tensors) -> tuple[Tensors, Tensors]:
@@ -232,9 +222,10 @@ def compare_replicas(carry: Tensors, inputs: Tensors) -> tuple[Tensors, Tensors]
     return {}, {"spread": torch.stack(gaps).max().reshape(1)}
 
 
-def averaged(carry: Tensors, new: Tensors, decay: float) -> Tensors:
-    """The moving averages after a step: e + (1 - d)(x - e), d = min(decay, (1 + t) / (10 + t)) at step t, which is
-    TensorFlow's ExponentialMovingAverage with num_updates. The difference form leaves equal values equal."""
-    t = carry["step"].float()
+def averaged(old: TrainState, new: TrainState, decay: float) -> TrainState:
+    """`new` with the moving averages after a step: e + (1 - d)(x - e), d = min(decay, (1 + t) / (10 + t)) at step t,
+    which is TensorFlow's ExponentialMovingAverage with num_updates. The difference form leaves equal values equal."""
+    t = old.step.float()
     share = 1.0 - torch.clamp((1.0 + t) / (10.0 + t), max=decay)
-    return {f"ema_{name}": torch.lerp(carry[f"ema_{name}"], new[name], share) for name in ("params", "buffers")}
+    params = torch.lerp(old.ema_params, new.params, share)
+    return replace(new, ema_params=params, ema_buffers=torch.lerp(old.ema_buffers, new.buffers, share))

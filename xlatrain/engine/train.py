@@ -4,38 +4,30 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from xlatrain.data.order import Position
+from xlatrain.data.phase import Phase
 from xlatrain.data.storage.retry import retries_so_far
-from xlatrain.engine.build import (
-    HostModel,
-    blank_batch,
-    build_host_model,
-    build_train_step,
-    place,
-    stages,
-    train_carry,
-    train_tables,
-)
-from xlatrain.engine.evaluate import Evaluator
+from xlatrain.engine.build import HostModel, TrainProgram, build_phase_model, place
+from xlatrain.engine.contract import Tensors, TrainMetrics, TrainState
+from xlatrain.engine.evaluate import Evaluator, build_eval_model
 from xlatrain.engine.meter import Meter
 from xlatrain.engine.progress import ProgressLine
 from xlatrain.engine.provenance import versions
 from xlatrain.engine.run_folder import MetricsWriter, log_to
-from xlatrain.engine.state import weights_in_use
-from xlatrain.engine.step import Tensors, average_buffers, compare_replicas
+from xlatrain.engine.step import average_buffers, compare_replicas
 from xlatrain.engine.weights import save_weights
 from xlatrain.errors import DivergenceError
 from xlatrain.models.create import timm_arguments
+from xlatrain.optim.create import describe_optimizer
 from xlatrain.optim.reduce import describe_gradient
-from xlatrain.preflight.check import Plan
+from xlatrain.preflight.checked import CheckedRun
 from xlatrain.preflight.facts import describe_weights
-from xlatrain.preflight.lengths import Lengths, Phase
-from xlatrain.preflight.resolve import describe_learning_rate, describe_short_warmup
+from xlatrain.preflight.lengths import Lengths
+from xlatrain.preflight.resolve import describe_learning_rate
 from xlatrain.words import counted
 from xlatrain.xla import watch
 from xlatrain.xla.capture import CapturedStep
@@ -43,74 +35,78 @@ from xlatrain.xla.feed import DeviceFeed, HostFan
 from xlatrain.xla.runtime import Replica, to_device
 
 
-def train_replica(replica: Replica, plan: Plan, folder: Path) -> dict[str, Any]:
-    """Train as planned; returns the summary. Runs on every replica; the first one writes."""
+def train_replica(replica: Replica, run: CheckedRun, folder: Path) -> dict[str, Any]:
+    """Train; returns the summary. Runs on every replica; the first one writes."""
     if replica.is_first:
         log_to(folder)
-    with ProgressLine(plan.lengths.total_steps, silent=not replica.is_first) as progress:
-        return Trainer(replica, plan, folder, progress).run()
+    with ProgressLine(run.lengths.total_steps, silent=not replica.is_first) as progress:
+        return Trainer(replica, run, folder, progress).train()
 
 
 class Trainer:
-    """The parts of a run. `run` reads top to bottom: build, compare, loop, evaluate, save."""
+    """The parts of a run. `train` reads top to bottom: build, compare, loop, evaluate, save."""
 
-    def __init__(self, replica: Replica, plan: Plan, folder: Path, progress: ProgressLine):
-        config = plan.config
-        self.replica, self.plan, self.folder, self.progress = replica, plan, folder, progress
+    def __init__(self, replica: Replica, run: CheckedRun, folder: Path, progress: ProgressLine):
+        self.replica, self.run, self.folder, self.progress = replica, run, folder, progress
         self.started = time.perf_counter()
+        config, engine = run.config, run.config.engine
         progress.say(f"building {config.model.name} for {counted(replica.world_size, 'replica')}")
-        self.model: HostModel = replica.shared("model", lambda: build_host_model(plan, replica))
-        progress.say(self.model.layout.parameters.describe_groups())
-        if second := getattr(config.optimizer, "loss_l2", 0.0):
-            progress.say(f"decayed twice: an L2 of {second:g} in the loss, on all but norms, comes first")
-        progress.say(describe_learning_rate(config, plan.schedule))
-        if text := describe_short_warmup(config, plan.lengths, plan.schedule):
-            progress.keep(text)
-        if text := describe_gradient(config.gradient):
-            progress.say(text)
-        engine = config.engine
-        self.steps: list[CapturedStep] = []
-        for i, part in enumerate(plan.parts):
-            # Groups of batch norm and tiles depend on batch and size: each phase has a module of its own.
-            model = self.model
-            if plan.phases:
-                model = replica.shared(f"model-{i}", lambda part=part: build_host_model(part, replica))
-            train_step = build_train_step(part.config, model)
-            self.steps.append(
-                CapturedStep(train_step, replica, "train step", engine.replay, progress.say, engine.save_hlo)
-            )
-        self.metrics = train_step.metrics
-        self.evaluator = Evaluator(plan, self.model, replica, progress.say)
-        self.synchronise = CapturedStep(average_buffers, replica, "statistics step", config.engine.replay)
+        models = self._build_models()
+        self.model: HostModel = models[-1]
+        self.programs = [TrainProgram(run, model) for model in models[: len(run.phases)]]
+        self._describe()
+        self.steps = [
+            CapturedStep(program.step, replica, "train step", engine.replay, progress.say, engine.save_hlo)
+            for program in self.programs
+        ]
+        self.evaluator = Evaluator(run.evaluation, self.model, replica, progress.say)
+        self.synchronise = CapturedStep(average_buffers, replica, "statistics step", engine.replay)
         self.writer = MetricsWriter(folder) if replica.is_first else None
         self.meter = Meter()
-        self.in_flight = config.engine.in_flight or (1 if replica.platform == "CPU" else 2)
         self.last_eval: dict[str, Any] = {}
 
-    def run(self) -> dict[str, Any]:
-        lengths, replica = self.plan.lengths, self.replica
-        state = to_device(train_carry(self.plan, self.model, replica.ordinal), replica.device)
-        self._check_replicas_equal(state)
-        tables = to_device(train_tables(self.plan, self.model), replica.device)
-        self._compile_ahead(state, tables)
-        fan = replica.shared("train-loader", self._open_loader)
-        feed = DeviceFeed(fan, replica)
-        batches = iter(feed)
-        running: deque[tuple[int, torch.Tensor]] = deque()
+    def _build_models(self) -> list[HostModel]:
+        """One for each phase, since groups of batch norm and tiles depend on batch and size, and last the one that is
+        evaluated, which is that of a run's only phase."""
+        run, replica = self.run, self.replica
+        models = [
+            replica.shared(f"model-{i}", lambda phase=phase: build_phase_model(run, phase, replica))
+            for i, phase in enumerate(run.phases)
+        ]
+        if len(models) == 1:
+            return models
+        return [*models, replica.shared("model", lambda: build_eval_model(run.evaluation, replica))]
 
-        for step in range(lengths.total_steps):
-            self._rehearse_failure(step)
-            number = lengths.phase_number(step)
-            if number and lengths.phases[number].first_step == step:
-                self.progress.say(f"phase {number + 1}: {_describe(lengths, lengths.phases[number])}")
+    def _describe(self) -> None:
+        """What was made of the options, in words."""
+        run, config = self.run, self.run.config
+        self.progress.say(self.model.layout.parameters.describe_groups())
+        self.progress.say(describe_learning_rate(config, run.schedule))
+        for note in run.notes:
+            self.progress.keep(note)
+        for text in (describe_optimizer(config.optimizer), describe_gradient(config.gradient)):
+            if text:
+                self.progress.say(text)
+
+    def train(self) -> dict[str, Any]:
+        lengths, replica, in_flight = self.run.lengths, self.replica, self.run.config.engine.in_flight
+        state = to_device(self.programs[0].carry(replica.ordinal), replica.device)
+        self._check_replicas_equal(state)
+        tables = to_device(self.programs[0].tables(), replica.device)
+        self._compile_ahead(state, tables)
+        feed = DeviceFeed(replica.shared("train-loader", self._open_loader), replica)
+        batches = self._rehearsed(iter(feed))
+        running: deque[tuple[int, Tensors]] = deque()
+
+        for done in range(1, lengths.total_steps + 1):
+            number = self._phase_of(done)
             batch = next(batches)
             self.meter.waited(feed.waited)
-            while len(running) >= self.in_flight:
+            while len(running) >= in_flight:
                 self._read(*running.popleft())
             with self.meter.host():
                 state, outputs = self.steps[number](state, {**batch, **tables})
-            running.append((step, outputs["metrics"]))
-            done = step + 1
+            running.append((done, outputs))
             if lengths.due(lengths.eval_every, done):
                 while running:
                     self._read(*running.popleft())
@@ -119,43 +115,53 @@ class Trainer:
         return self._finish(state)
 
     def _open_loader(self) -> HostFan:
-        read = self.plan.dataset.train.train_batches
-        batches = read(place(self.replica), self.plan.config.train.seed, stages(self.plan, self.replica), Position())
-        return HostFan(batches, self.replica.local_count)
+        run, replica = self.run, self.replica
+        batches = run.dataset.train.train_batches(place(replica), run.config.train.seed, run.phases, Position())
+        return HostFan(batches, replica.local_count)
+
+    def _phase_of(self, done: int) -> int:
+        """The number of the phase that ends with or after so many steps; says so where one begins."""
+        number = self.run.lengths.phase_number(done - 1)
+        phase = self.run.phases[number]
+        if number and phase.first_step == done - 1:
+            self.progress.say(f"phase {number + 1}: {_describe_phase(self.run.lengths, phase)}")
+        return number
 
     def _compile_ahead(self, state: Tensors, tables: Tensors) -> None:
         """Compile the steps of all phases before the first: a phase then begins without a pause."""
-        lengths, count = self.plan.lengths, len(self.steps)
+        lengths, count = self.run.lengths, len(self.steps)
         if count == 1:
             return
-        for i, (step, phase) in enumerate(zip(self.steps, lengths.phases, strict=True)):
+        for i, (step, program, phase) in enumerate(zip(self.steps, self.programs, self.run.phases, strict=True)):
             start = f"from step {phase.first_step:,}, epoch {lengths.epoch(phase.first_step):.1f}"
-            self.progress.say(f"phase {i + 1} of {count}, {start}: {_describe(lengths, phase)}")
-            batch = blank_batch(phase.global_batch // self.replica.world_size, phase.image_size)
-            step.prepare(state, {**to_device(batch, self.replica.device), **tables})
+            self.progress.say(f"phase {i + 1} of {count}, {start}: {_describe_phase(lengths, phase)}")
+            step.prepare(state, {**to_device(program.blank_batch(phase), self.replica.device), **tables})
 
     def _check_replicas_equal(self, state: Tensors) -> None:
         """Compare weights over all replicas, on the devices themselves."""
         if self.replica.world_size == 1:
             return
         compare = CapturedStep(compare_replicas, self.replica, "comparison step")
-        _, outputs = compare({}, {"params": state["params"], "buffers": state["buffers"]})
+        _, outputs = compare({}, TrainState.of(state).raw_weights.tensors())
         if spread := float(outputs["spread"].cpu()):
             raise DivergenceError(f"replicas start with different weights, up to {spread:g} apart")
         self.progress.say(f"{counted(self.replica.world_size, 'replica')} hold equal weights")
 
-    def _rehearse_failure(self, step: int) -> None:
-        engine = self.plan.config.engine
-        if engine.fail_replica == self.replica.ordinal and engine.fail_step == step:
-            raise RuntimeError(f"rehearsed failure: engine.fail_replica={engine.fail_replica} engine.fail_step={step}")
+    def _rehearsed(self, batches: Iterator[Tensors]) -> Iterator[Tensors]:
+        """The batches; where a failure is rehearsed, that of its step raises instead."""
+        engine = self.run.config.engine
+        for step, batch in enumerate(batches):
+            if (engine.fail_replica, engine.fail_step) == (self.replica.ordinal, step):
+                what = f"engine.fail_replica={engine.fail_replica} engine.fail_step={engine.fail_step}"
+                raise RuntimeError(f"rehearsed failure: {what}")
+            yield batch
 
-    def _read(self, step: int, metrics: torch.Tensor) -> None:
+    def _read(self, done: int, outputs: Tensors) -> None:
         """Read what a step reported, once it has run; log, and end a run that diverges."""
-        values = dict(zip(self.metrics, metrics.cpu().tolist(), strict=True))
-        done, lengths = step + 1, self.plan.lengths
-        self.meter.step(values, lengths.phases[lengths.phase_number(step)].global_batch)
+        values, lengths = TrainMetrics.read(outputs), self.run.lengths
+        self.meter.step(values, self.run.phases[lengths.phase_number(done - 1)].global_batch)
         in_a_row = int(values["skipped_in_a_row"])
-        if in_a_row >= self.plan.config.train.max_skipped_steps:
+        if in_a_row >= self.run.config.train.max_skipped_steps:
             steps = f"{counted(in_a_row, 'step')} in a row, {done - in_a_row + 1} to {done}"
             cure = "Lower optimizer.lr or lengthen schedule.warmup"
             raise DivergenceError(f"the gradient was not finite in {steps}; none was applied. {cure}")
@@ -176,28 +182,27 @@ class Trainer:
         """Make the running statistics equal, evaluate the weights meant for use, report."""
         state = self._synchronised(state)
         with self.meter.pause():
-            result = self.evaluator(*weights_in_use(state))
+            result = self.evaluator(TrainState.of(state).weights)
         self.last_eval = result.as_dict()
-        epoch = self.plan.lengths.epoch(done)
+        epoch = self.run.lengths.epoch(done)
         if self.writer:
             self.writer.write("eval", done, epoch, **self.last_eval)
         self.progress.keep(
             f"epoch {epoch:.1f}: top-1 {result.top1:.4f}, top-5 {result.top5:.4f}, loss {result.loss:.4f} "
-            f"on {counted(result.eval_examples, 'image')}"
+            f"on {result.eval_examples} images"
         )
         return state
 
     def _synchronised(self, state: Tensors) -> Tensors:
-        if all(p.bn_group == self.replica.world_size for p in self.plan.parts) or not self.model.layout.buffers.names:
+        if all(p.bn_group == self.replica.world_size for p in self.run.phases) or not self.model.layout.buffers.names:
             return state
-        names = [n for n in ("buffers", "ema_buffers") if n in state]
-        equal, _ = self.synchronise({n: state[n] for n in names}, {})
+        equal, _ = self.synchronise(TrainState.of(state).statistics(), {})
         return {**state, **equal}
 
     def _finish(self, state: Tensors) -> dict[str, Any]:
         """Save the weights and say how it went."""
         self.replica.wait()
-        config, lengths = self.plan.config, self.plan.lengths
+        config, lengths = self.run.config, self.run.lengths
         host = {name: tensor.cpu() for name, tensor in state.items()} if self.replica.is_first else {}
         steps = ("train step", "eval step")
         summary = {
@@ -217,7 +222,7 @@ class Trainer:
             "wall_seconds": round(time.perf_counter() - self.started, 3),
         }
         if self.writer:
-            summary["sha256"] = self._save_weights(host)
+            summary["sha256"] = self._save_weights(TrainState.of(host))
             for i, step in enumerate(self.steps):
                 if step.hlo:
                     name = "train_step.hlo.pb" if len(self.steps) == 1 else f"train_step_{i + 1}.hlo.pb"
@@ -226,9 +231,9 @@ class Trainer:
             self.writer.close()
         return summary
 
-    def _save_weights(self, state: Tensors) -> dict[str, str]:
+    def _save_weights(self, state: TrainState) -> dict[str, str]:
         """Save the weights of a state on the host; returns the checksum of each file by its name."""
-        config, data = self.plan.config, self.plan.dataset
+        config, data = self.run.config, self.run.dataset
         arguments = timm_arguments(config.model, data.num_classes, config.data.image_size)
         facts = describe_weights(config, data.num_classes, data.class_names, arguments, versions())
         digests = save_weights(self.folder, state, self.model.layout, self.model.persistent(), facts)
@@ -237,6 +242,6 @@ class Trainer:
         return digests
 
 
-def _describe(lengths: Lengths, phase: Phase) -> str:
+def _describe_phase(lengths: Lengths, phase: Phase) -> str:
     steps = lengths.steps_per_epoch(phase)
     return f"{phase.image_size} px, batch {phase.global_batch:,}, {steps:,.1f} steps an epoch"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from xlatrain.config.schema import AdamWConfig
 from xlatrain.optim.hyper import Hyper, bias_correction
 from xlatrain.optim.segments import Segments
 from xlatrain.optim.sgd import decay_weights
@@ -22,9 +23,8 @@ class AdamW:
     beta1 is a constant of the run: its bias correction is a power of it, which a cycled momentum has not.
     """
 
-    def __init__(self, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.01):
-        self.beta1, self.beta2, self.eps, self.weight_decay = beta1, beta2, eps, weight_decay
-        self.slots = {"mean": 0.0, "mean_square": 0.0}
+    def __init__(self, config: AdamWConfig):
+        self.config, self.slots = config, {"mean": 0.0, "mean_square": 0.0}
 
     def update(
         self,
@@ -34,8 +34,9 @@ class AdamW:
         hyper: Hyper,
         segments: Segments,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        params = decay_weights(params, self.weight_decay, hyper.lr, segments)
-        mean, mean_square = adam_moments(grads, slots["mean"], slots["mean_square"], self.beta1, self.beta2)
-        root = torch.sqrt(mean_square) / torch.sqrt(bias_correction(self.beta2, hyper.updates))
-        step = hyper.lr / bias_correction(self.beta1, hyper.updates)
-        return params - step * mean / (root + self.eps), {"mean": mean, "mean_square": mean_square}
+        c = self.config
+        params = decay_weights(params, c.weight_decay, hyper.lr, segments)
+        mean, mean_square = adam_moments(grads, slots["mean"], slots["mean_square"], c.momentum, c.beta2)
+        root = torch.sqrt(mean_square) / torch.sqrt(bias_correction(c.beta2, hyper.updates))
+        step = hyper.lr / bias_correction(c.momentum, hyper.updates)
+        return params - step * mean / (root + c.eps), {"mean": mean, "mean_square": mean_square}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import torch
 
+from xlatrain.config.schema import LAMBConfig
 from xlatrain.optim.adamw import adam_moments
 from xlatrain.optim.clip import norm
 from xlatrain.optim.hyper import Hyper, bias_correction
@@ -29,21 +30,8 @@ def lamb_trust(param_norm: torch.Tensor, update_norm: torch.Tensor, max_weight_n
 class LAMB:
     """LAMB over flat parameters. trust_clip limits the trust ratio to 1; max_grad_norm clips the whole gradient."""
 
-    def __init__(
-        self,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        eps: float = 1e-6,
-        weight_decay: float = 0.01,
-        correct_bias: bool = True,
-        max_weight_norm: float | None = None,
-        trust_clip: bool = False,
-        max_grad_norm: float | None = None,
-    ):
-        self.beta1, self.beta2, self.eps, self.weight_decay = beta1, beta2, eps, weight_decay
-        self.correct_bias, self.max_weight_norm = correct_bias, max_weight_norm
-        self.trust_clip, self.max_grad_norm = trust_clip, max_grad_norm
-        self.slots = {"mean": 0.0, "mean_square": 0.0}
+    def __init__(self, config: LAMBConfig):
+        self.config, self.slots = config, {"mean": 0.0, "mean_square": 0.0}
 
     def update(
         self,
@@ -53,18 +41,19 @@ class LAMB:
         hyper: Hyper,
         segments: Segments,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        if self.max_grad_norm is not None:
+        c = self.config
+        if c.max_grad_norm is not None:
             length = norm(grads)
-            grads = grads / torch.clamp(length / self.max_grad_norm, min=1.0)
-        mean, mean_square = adam_moments(grads, slots["mean"], slots["mean_square"], self.beta1, self.beta2)
+            grads = grads / torch.clamp(length / c.max_grad_norm, min=1.0)
+        mean, mean_square = adam_moments(grads, slots["mean"], slots["mean_square"], c.momentum, c.beta2)
         numerator, root = mean, torch.sqrt(mean_square)
-        if self.correct_bias:
-            numerator = mean / bias_correction(self.beta1, hyper.updates)
-            root = root / torch.sqrt(bias_correction(self.beta2, hyper.updates))
-        decay = torch.where(segments.decayed(), self.weight_decay * params, torch.zeros_like(params))
-        update = numerator / (root + self.eps) + decay
-        trust = lamb_trust(segments.norms(params), segments.norms(update), self.max_weight_norm)
-        if self.trust_clip:
+        if c.correct_bias:
+            numerator = mean / bias_correction(c.momentum, hyper.updates)
+            root = root / torch.sqrt(bias_correction(c.beta2, hyper.updates))
+        decay = torch.where(segments.decayed(), c.weight_decay * params, torch.zeros_like(params))
+        update = numerator / (root + c.eps) + decay
+        trust = lamb_trust(segments.norms(params), segments.norms(update), c.max_weight_norm)
+        if c.trust_clip:
             trust = trust.clamp(max=1.0)
         trust = torch.where(segments.is_decayed(), trust, torch.ones_like(trust))
         return params - hyper.lr * segments.spread(trust) * update, {"mean": mean, "mean_square": mean_square}

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import torch
 
+from xlatrain.config.schema import LARSConfig
 from xlatrain.optim.hyper import Hyper
 from xlatrain.optim.segments import Segments
 
@@ -36,20 +37,8 @@ def trust_ratio(
 class LARS:
     """LARS over flat parameters."""
 
-    def __init__(
-        self,
-        weight_decay: float = 1e-5,
-        trust_coefficient: float = 1e-3,
-        eps: float = 0.0,
-        nesterov: bool = False,
-        scaled_momentum: bool = False,
-        trust_clip: bool = False,
-        loss_l2: float = 0.0,
-    ):
-        self.weight_decay, self.trust_coefficient, self.eps = weight_decay, trust_coefficient, eps
-        self.nesterov, self.scaled_momentum, self.trust_clip = nesterov, scaled_momentum, trust_clip
-        self.loss_l2 = loss_l2
-        self.slots = {"momentum": 0.0}
+    def __init__(self, config: LARSConfig):
+        self.config, self.slots = config, {"momentum": 0.0}
 
     def update(
         self,
@@ -59,18 +48,24 @@ class LARS:
         hyper: Hyper,
         segments: Segments,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        if self.loss_l2:
-            grads = torch.where(segments.not_norm(), grads + self.loss_l2 * params, grads)
+        c = self.config
+        if c.loss_l2:
+            grads = torch.where(segments.not_norm(), grads + c.loss_l2 * params, grads)
         rate = segments.spread(self._rates(params, grads, hyper.lr, segments))
-        decay = torch.where(segments.decayed(), self.weight_decay * params, torch.zeros_like(params))
-        inside, outside = (grads + decay, rate) if self.scaled_momentum else (rate * (grads + decay), 1.0)
+        decay = torch.where(segments.decayed(), c.weight_decay * params, torch.zeros_like(params))
+        inside, outside = (grads + decay, rate) if c.scaled_momentum else (rate * (grads + decay), 1.0)
         buffer = hyper.momentum * slots["momentum"] + inside
-        return params - outside * (inside + hyper.momentum * buffer if self.nesterov else buffer), {"momentum": buffer}
+        return params - outside * (inside + hyper.momentum * buffer if c.nesterov else buffer), {"momentum": buffer}
 
     def _rates(self, params: torch.Tensor, grads: torch.Tensor, lr: torch.Tensor, segments: Segments) -> torch.Tensor:
         """The learning rate of each tensor."""
+        c = self.config
         trust = trust_ratio(
-            segments.norms(params), segments.norms(grads), self.trust_coefficient, self.weight_decay, self.eps
+            segments.norms(params),
+            segments.norms(grads),
+            c.trust_coefficient,
+            c.weight_decay,
+            c.eps,
         )
-        adapted = torch.minimum(trust, lr) if self.trust_clip else lr * trust
+        adapted = torch.minimum(trust, lr) if c.trust_clip else lr * trust
         return torch.where(segments.is_decayed(), adapted, lr)

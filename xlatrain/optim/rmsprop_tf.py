@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 
+from xlatrain.config.schema import RMSpropTFConfig
 from xlatrain.optim.hyper import Hyper
 from xlatrain.optim.segments import Segments
 from xlatrain.optim.sgd import add_weight_decay, decay_weights
@@ -32,9 +33,8 @@ def rmsprop_tf_update(
 class RMSpropTF:
     """TensorFlow's RMSProp with momentum. Weight decay is L2 or decoupled, of what the segments say."""
 
-    def __init__(self, rho: float = 0.9, eps: float = 1e-3, weight_decay: float = 0.0, decoupled_decay: bool = False):
-        self.rho, self.eps, self.weight_decay, self.decoupled_decay = rho, eps, weight_decay, decoupled_decay
-        self.slots = {"mean_square": 1.0, "momentum": 0.0}
+    def __init__(self, config: RMSpropTFConfig):
+        self.config, self.slots = config, {"mean_square": 1.0, "momentum": 0.0}
 
     def update(
         self,
@@ -44,11 +44,19 @@ class RMSpropTF:
         hyper: Hyper,
         segments: Segments,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        if self.decoupled_decay:
-            params = decay_weights(params, self.weight_decay, hyper.lr, segments)
+        c = self.config
+        if c.decoupled_decay:
+            params = decay_weights(params, c.weight_decay, hyper.lr, segments)
         else:
-            grads = add_weight_decay(params, grads, self.weight_decay, segments)
+            grads = add_weight_decay(params, grads, c.weight_decay, segments)
         params, mean_square, buffer = rmsprop_tf_update(
-            params, grads, slots["mean_square"], slots["momentum"], hyper.lr, self.rho, hyper.momentum, self.eps
+            params,
+            grads,
+            slots["mean_square"],
+            slots["momentum"],
+            hyper.lr,
+            c.rho,
+            hyper.momentum,
+            c.eps,
         )
         return params, {"mean_square": mean_square, "momentum": buffer}

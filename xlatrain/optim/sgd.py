@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from xlatrain.config.schema import SGDConfig
 from xlatrain.optim.hyper import Hyper
 from xlatrain.optim.segments import Segments
 
@@ -24,9 +25,8 @@ def sgd_update(
 class SGD:
     """Momentum SGD. Weight decay is L2 in the gradient or decoupled (w <- w - lr·wd·w), of what the segments say."""
 
-    def __init__(self, weight_decay: float = 0.0, nesterov: bool = True, decoupled_decay: bool = False):
-        self.weight_decay, self.nesterov, self.decoupled_decay = weight_decay, nesterov, decoupled_decay
-        self.slots = {"momentum": 0.0}
+    def __init__(self, config: SGDConfig):
+        self.config, self.slots = config, {"momentum": 0.0}
 
     def update(
         self,
@@ -36,11 +36,12 @@ class SGD:
         hyper: Hyper,
         segments: Segments,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        if self.decoupled_decay:
-            params = decay_weights(params, self.weight_decay, hyper.lr, segments)
+        c = self.config
+        if c.decoupled_decay:
+            params = decay_weights(params, c.weight_decay, hyper.lr, segments)
         else:
-            grads = add_weight_decay(params, grads, self.weight_decay, segments)
-        params, buffer = sgd_update(params, grads, slots["momentum"], hyper.lr, hyper.momentum, self.nesterov)
+            grads = add_weight_decay(params, grads, c.weight_decay, segments)
+        params, buffer = sgd_update(params, grads, slots["momentum"], hyper.lr, hyper.momentum, c.nesterov)
         return params, {"momentum": buffer}
 
 

@@ -10,7 +10,7 @@ from xlatrain.config.cluster import ClusterConfig
 from xlatrain.planning.bounds import Product
 from xlatrain.planning.network import Collective, collective_ms
 from xlatrain.planning.program import LANES, Op, Program
-from xlatrain.preflight.check import Plan
+from xlatrain.preflight.checked import CheckedRun
 
 GIB = 2**30
 
@@ -51,7 +51,7 @@ class Estimate:
     overlapped; step_ms_overlapped: the gradient's all-reduce hidden behind the device's work as far as it goes.
     """
 
-    plan: Plan
+    run: CheckedRun
     train: Step
     eval: Step
     parameters: int
@@ -68,7 +68,7 @@ class Estimate:
 
     @property
     def cluster(self) -> ClusterConfig:
-        return self.plan.config.cluster
+        return self.run.config.cluster
 
     @property
     def capacity(self) -> int:
@@ -87,7 +87,7 @@ class Estimate:
 
     @property
     def images_per_second(self) -> float | None:
-        return self.plan.config.train.global_batch / self.step_ms * 1e3 if self.step_ms else None
+        return self.run.config.train.global_batch / self.step_ms * 1e3 if self.step_ms else None
 
     @property
     def allreduce_fraction(self) -> float | None:
@@ -103,7 +103,7 @@ class Estimate:
 
     @property
     def epochs_per_hour(self) -> float | None:
-        return self.images_per_second * 3600 / self.plan.lengths.samples if self.images_per_second else None
+        return self.images_per_second * 3600 / self.run.lengths.samples if self.images_per_second else None
 
     @property
     def chips(self) -> int:
@@ -117,7 +117,7 @@ class Estimate:
 
     def as_dict(self) -> dict[str, Any]:
         """The figures as JSON has them."""
-        config, program = self.plan.config, self.train.program
+        config, program = self.run.config, self.train.program
         return {
             "model": config.model.name,
             "cluster": self.cluster.name,
@@ -125,7 +125,7 @@ class Estimate:
             "global_batch": config.train.global_batch,
             "local_batch": config.train.global_batch // self.cluster.replicas,
             "image_size": config.data.image_size,
-            "bn_group": self.plan.bn_group,
+            "bn_group": self.run.phases[0].bn_group,
             "parameters": self.parameters,
             "fits": self.fits,
             "hbm_bytes": max(self.train.needed, self.eval.needed),
@@ -147,8 +147,8 @@ class Estimate:
             "ms_by_kind": {kind: self.ms(cycles) for kind, cycles in program.by_kind().items()} if program else {},
             "ms_by_part": {part: self.ms(cycles) for part, cycles in program.by_part().items()} if program else {},
             "epochs_per_hour": self.epochs_per_hour,
-            "steps": self.plan.lengths.total_steps,
-            "epochs": self.plan.lengths.epoch(self.plan.lengths.total_steps),
+            "steps": self.run.lengths.total_steps,
+            "epochs": self.run.lengths.epoch(self.run.lengths.total_steps),
             "hours": self.hours,
             "cost_usd": self.cost(),
             "cost_usd_spot": self.cost(spot=True),
@@ -168,13 +168,13 @@ class Estimate:
 
 
 def estimate(
-    plan: Plan, train: Step, evaluation: Step, parameters: int, flops: float, depthwise: frozenset[str]
+    run: CheckedRun, train: Step, evaluation: Step, parameters: int, flops: float, depthwise: frozenset[str]
 ) -> Estimate:
     """Put the figures together. depthwise: modules whose convolutions are depthwise, also where they are compiled as
     dense ones."""
     if train.program:
         train = replace(train, program=train.program.with_depthwise(depthwise))
-    cluster, lengths = plan.config.cluster, plan.lengths
+    cluster, lengths = run.config.cluster, run.lengths
     chip = cluster.chip
     device_ms, eval_ms = (_ms(s.program.cycles, cluster) if s.program else None for s in (train, evaluation))
     collectives = tuple((c, collective_ms(c, cluster)) for c in (train.program.collectives if train.program else ()))
@@ -188,7 +188,7 @@ def estimate(
         )
         overlapped = max(device_ms, hidden) + network_ms - hidden
         evaluations = lengths.evaluations()
-        eval_steps = math.ceil(plan.dataset.val.samples / plan.eval_batch)
+        eval_steps = math.ceil(run.dataset.val.samples / run.evaluation.batch)
         hours = (lengths.total_steps * step_ms + evaluations * eval_steps * (eval_ms or 0.0)) / 3.6e6
     missing = [
         what
@@ -204,8 +204,8 @@ def estimate(
         if not fact
     ]
     return Estimate(
-        plan, train, evaluation, parameters, flops, device_ms, eval_ms, collectives, network_ms, step_ms, overlapped,
-        hours, tuple(_warnings(plan, train)), tuple(missing),
+        run, train, evaluation, parameters, flops, device_ms, eval_ms, collectives, network_ms, step_ms, overlapped,
+        hours, tuple(_warnings(run, train)), tuple(missing),
     )  # fmt: skip
 
 
@@ -233,13 +233,13 @@ def idle_lanes(program: Program) -> float:
     return sum(op.cycles * (1.0 - op.lanes / LANES) for op in tiled) / total if total else 0.0
 
 
-def _warnings(plan: Plan, train: Step) -> list[str]:
+def _warnings(run: CheckedRun, train: Step) -> list[str]:
     """What is worth a word."""
     found: list[str] = []
     program = train.program
     if program is None:
         return found
-    local = plan.config.train.global_batch // plan.config.cluster.replicas
+    local = run.config.train.global_batch // run.config.cluster.replicas
     total = max(1, program.cycles)
     narrow = [op for op in program.ops if op.lanes is not None and op.lanes <= 64 and op.cycles > 0.002 * total]
     for lanes in sorted({op.lanes for op in narrow}):
@@ -256,7 +256,7 @@ def _warnings(plan: Plan, train: Step) -> list[str]:
     copies = program.by_kind().get("copy", 0) / total
     if copies > 0.1:
         found.append(f"{copies:.0%} of the device's time goes into copies")
-    if plan.config.precision.name == "fp32":
+    if run.config.precision.name == "fp32":
         found.append(
             "precision=fp32: convolutions run at a fraction of the bf16 peak; precision=bf16 is the usual choice"
         )

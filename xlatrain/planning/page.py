@@ -119,7 +119,7 @@ def _cores_chart(estimates: Sequence[Estimate]) -> str:
     figure, (left, right) = _pyplot().subplots(1, 2, figsize=(9, 3.5), layout="constrained")
     lines: dict[str, list[Estimate]] = defaultdict(list)
     for e in known:
-        lines[f"{e.plan.config.model.name}, {e.cluster.chip.name}"].append(e)
+        lines[f"{e.run.config.model.name}, {e.cluster.chip.name}"].append(e)
     for label, line in lines.items():
         replicas = [e.cluster.replicas for e in line]
         left.plot(replicas, [e.images_per_second for e in line], "o-", label=label)

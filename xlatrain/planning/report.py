@@ -33,7 +33,7 @@ def print_estimate(estimate: Estimate, console: Console) -> None:
 
 def title(estimate: Estimate) -> str:
     """What was planned, in a line."""
-    config, cluster = estimate.plan.config, estimate.cluster
+    config, cluster = estimate.run.config, estimate.cluster
     images = counted(config.train.global_batch // cluster.replicas, "image")
     return (
         f"{config.model.name}, {config.data.image_size} px, {config.precision.name}, {config.optimizer.name}, "
@@ -75,7 +75,7 @@ def figures(estimate: Estimate) -> list[tuple[str, str]]:
                 )
             )
     if e.hours is not None:
-        lengths = e.plan.lengths
+        lengths = e.run.lengths
         rows.append(("epochs an hour", f"{e.epochs_per_hour:.1f}"))
         length = (
             f"{counted(round(lengths.epoch(lengths.total_steps)), 'epoch')}, {counted(lengths.total_steps, 'step')}"

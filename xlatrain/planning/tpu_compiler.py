@@ -1,7 +1,7 @@
 """A program to an executable of a real TPU slice, by the TPU's own compiler, without a TPU.
 
-Runs as a process of its own, since jax and torch_xla each bring a runtime: python -m xlatrain.plan.tpu_compiler FOLDER
-reads FOLDER/request.json and program.pb, writes FOLDER/result.json and optimised.hlo.
+Runs as a process of its own, since jax and torch_xla each bring a runtime: python -m xlatrain.planning.tpu_compiler
+FOLDER reads FOLDER/request.json and program.pb, writes FOLDER/result.json and optimised.hlo.
 """
 
 from __future__ import annotations

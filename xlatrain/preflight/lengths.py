@@ -1,4 +1,5 @@
-"""A run in steps and epochs: both ways, also where images, batches and so the steps of an epoch change on the way.
+"""Durations with a unit ("90ep", "1000step", "5%", "1.28Mexample"), and a run in steps and epochs: both ways, also
+where images, batches and so the steps of an epoch change on the way.
 
 An epoch is as many images as the training set has, so images / global batch steps: a real number. What is asked for in
 epochs becomes steps once, at the end, rounded down, as the reference TPU code does it (train_steps, warmup_steps). The
@@ -8,22 +9,32 @@ order of the data counts its own epochs, of whole batches; training does not loo
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
-from xlatrain.preflight.duration import Duration
+from xlatrain.data.phase import Phase
 
+_FORM = re.compile(r"(?P<value>\d+(?:\.\d*)?|\.\d+)\s*(?P<scale>[kM]?)(?P<unit>ep|step|%|example)")
+_SCALE = {"": 1, "k": 1_000, "M": 1_000_000}
 _HAIR = 1e-9  # so that 2.4 epochs of 5 steps are 12 whole ones in floating point too
 
 
 @dataclass(frozen=True)
-class Phase:
-    """Steps with images of one size, from first_step on. lr: factor on the schedule; min_area: of random crops."""
+class Duration:
+    """An amount and its unit: ep, step, % or example."""
 
-    first_step: int
-    global_batch: int
-    image_size: int
-    min_area: float = 0.08
-    lr: float = 1.0
+    amount: float
+    unit: str
+
+
+def parse_duration(text: str) -> Duration:
+    """Read a duration. Raises ValueError, saying what is allowed."""
+    match = _FORM.fullmatch(str(text).strip())
+    if not match:
+        raise ValueError("write a number with a unit: 20ep, 300step, 1.28Mexample, or 5% of the run")
+    if match["scale"] and match["unit"] == "%":
+        raise ValueError("a percentage takes no k or M")
+    return Duration(float(match["value"]) * _SCALE[match["scale"]], match["unit"])
 
 
 @dataclass(frozen=True)

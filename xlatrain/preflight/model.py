@@ -8,46 +8,45 @@ from dataclasses import replace
 from pathlib import Path
 
 import timm
+from torch import nn
 
 from xlatrain.config.schema import Config
 from xlatrain.errors import Fault
 from xlatrain.models.create import check_model, nearest_names
 from xlatrain.models.pretrained import unreachable_weights
-from xlatrain.models.tiles import Grid, choose_grid, stem_size
 
 _GIB = 2**30
 # Bytes that a step holds of each pixel at the very least: three channels as uint8 and, normalised, as float32.
 _PIXEL_BYTES = 3 * (1 + 4)
 
 
-def find_model_faults(config: Config, num_classes: int) -> tuple[Grid, list[Fault]]:
-    """Whether timm can build the model, start it from the weights asked for and give it images of this size; how its
-    first layers are tiled. num_classes: of the data."""
-    whole = Grid(1, 1)
+def build_blank(config: Config, num_classes: int) -> tuple[nn.Module | None, list[Fault]]:
+    """The model without memory or numbers; whether timm can build it, start it from the weights asked for and give it
+    images of this size. num_classes: of the data."""
     if config.data.image_size < 1:
-        return whole, []
+        return None, []
     if fault := _image_memory(config):
-        return whole, [fault]
+        return None, [fault]
     if config.model.name.partition(".")[0] not in timm.list_models():
         near = nearest_names(config.model.name)
         cure = f"did you mean {', '.join(near)}?" if near else "see timm.list_models()"
-        return whole, [Fault("model.name", f"timm has no model {config.model.name!r}", cure)]
+        return None, [Fault("model.name", f"timm has no model {config.model.name!r}", cure)]
     if fault := _initial_weights(config):
-        return whole, [fault]
+        return None, [fault]
     try:
         # Without the weights first: what is wrong then is not theirs.
         plain = {k: v for k, v in config.model.kwargs.items() if k != "checkpoint_path"}
         model = check_model(replace(config.model, kwargs=plain), num_classes, config.data.image_size)
     except ValueError as error:
         cure = "correct model.name, model.kwargs, or data.image_size"
-        return whole, [Fault("model", f"{config.model.name} cannot be used: {error}", cure)]
+        return None, [Fault("model", f"{config.model.name} cannot be used: {error}", cure)]
     if path := config.model.kwargs.get("checkpoint_path"):
         try:
             check_model(config.model, num_classes, config.data.image_size)
         except ValueError as error:
             cure = f"give weights of {config.model.name} with {num_classes} classes, or leave it out"
-            return whole, [Fault("model.kwargs.checkpoint_path", f"{path} cannot be used: {error}", cure)]
-    return _tiles(config, stem_size(model, config.data.image_size))
+            return None, [Fault("model.kwargs.checkpoint_path", f"{path} cannot be used: {error}", cure)]
+    return model, []
 
 
 def _initial_weights(config: Config) -> Fault | None:
@@ -60,22 +59,6 @@ def _initial_weights(config: Config) -> Fault | None:
         return None
     cure = "fetch them where there is a network, and give the file: +model.kwargs.checkpoint_path=FILE"
     return Fault("model.kwargs.pretrained", problem, f"{cure}, or leave it out")
-
-
-def _tiles(config: Config, size: int | None) -> tuple[Grid, list[Fault]]:
-    """How the first layers are tiled; size: of the images after the stem, None where tiles are not possible."""
-    tiles, whole = config.model.tiles, Grid(1, 1)
-    if tiles == 1 or (tiles is None and (size is None or config.cluster.platform == "cpu")):
-        return whole, []
-    if size is None:
-        problem = f"the first layers of {config.model.name} at {config.data.image_size} pixels cannot be tiled"
-        return whole, [Fault("model.tiles", problem, "take model.tiles=1 or leave it out")]
-    images = config.train.global_batch // max(1, config.cluster.replicas * config.gradient.accumulate)
-    try:
-        return choose_grid(max(1, images), size, tiles), []
-    except ValueError as error:
-        problem, _, cure = str(error).partition("; ")
-        return whole, [Fault("model.tiles", problem, cure)]
 
 
 def _image_memory(config: Config) -> Fault | None:

@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 from xlatrain.config.schema import Config
+from xlatrain.data.phase import Phase
 from xlatrain.errors import ConfigError, Fault
 from xlatrain.optim.scaling import scale
 from xlatrain.optim.schedule import ScheduleSpec
-from xlatrain.preflight.duration import parse_duration
-from xlatrain.preflight.lengths import Lengths, Phase, exact_steps, whole_steps
+from xlatrain.preflight.lengths import Lengths, exact_steps, parse_duration, whole_steps
 from xlatrain.words import counted
 
 _PHASE_KEYS = ("until", "size", "batch", "lr", "min_area")

@@ -29,7 +29,7 @@ class Replica:
     """One training replica: one device, one thread.
 
     ordinal: 0 … world_size - 1 over the whole run. local_ordinal: 0 … local_count - 1 among the replicas (threads) of
-    this process. process: 0 … processes - 1 over all hosts. platform: "CPU" or "TPU".
+    this process. process: 0 … processes - 1 over all hosts. platform: "cpu" or "tpu", as in the configuration.
     """
 
     ordinal: int
@@ -103,7 +103,7 @@ def this_replica() -> Replica:
         process=ordinal // local_count,
         processes=world_size // local_count,
         device=torch_xla.device(),
-        platform=xr.device_type(),
+        platform=xr.device_type().lower(),
     )
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TextIO
 
 from xlatrain.data.shard_format import INDEX, Shard, read_index, write_index
-from xlatrain.engine.run_folder import write_json
 from xlatrain.errors import ConfigError, Fault
+from xlatrain.files import write_json
 
 PROGRESS, BAD_FILES = ".progress", "bad_files.txt"
 

@@ -1,0 +1,80 @@
+"""The floors of the house: imports go down only, nowhere in a circle, and torch_xla is imported in one folder."""
+
+import subprocess
+import sys
+
+from tests import floors
+
+GRAPH = floors.import_graph()
+
+
+def test_every_room_stands_on_a_floor():
+    assert not floors.unknown_rooms()
+    assert len(floors.FLOORS) <= 8
+
+
+def test_imports_go_down_only():
+    assert not floors.upward(GRAPH)
+
+
+def test_no_files_import_each_other():
+    assert not floors.circles(GRAPH)
+
+
+def test_only_the_seam_imports_torch_xla():
+    """The TPU's compiler, which runs as a process of its own, is the other library's."""
+    outside = {"torch_xla": ["xla"], "_XLAC": ["xla"], "jax": ["planning"], "jaxlib": ["planning"]}
+    for path in floors.files():
+        room = floors.room_of(floors.name_of(path))
+        found = {name.split(".")[0] for name in floors.imported_names(path)} & set(outside)
+        assert all(room in outside[name] for name in found), f"{path} imports {found}"
+
+
+def test_no_file_of_the_package_is_two_things():
+    long = {floors.name_of(p): n for p in floors.files() if (n := len(p.read_text().splitlines())) > 300}
+    assert not long
+
+
+def test_the_graph_sees_what_it_is_there_to_see(tmp_path, monkeypatch):
+    """An import inside a function, a relative one, a target of launch; a circle, an arrow up, and one within data/."""
+    package = tmp_path / "xlatrain"
+    for name, text in {
+        "__init__.py": "",
+        "errors.py": "def f():\n    from xlatrain.config import schema\n",
+        "config/__init__.py": "",
+        "config/schema.py": "from . import option\n",
+        "config/option.py": "from xlatrain.config.schema import x\n",
+        "xla/__init__.py": "RUN = 'xlatrain.cli.main:run'\n",
+        "cli/__init__.py": "",
+        "cli/main.py": "",
+        "data/__init__.py": "",
+        "data/order.py": "from xlatrain.data.make_shards import make\n",
+        "data/make_shards/__init__.py": "",
+        "data/make_shards/make.py": "",
+    }.items():
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_text(text)
+    monkeypatch.setattr(floors, "PACKAGE", package)
+    graph = floors.import_graph()
+    assert graph["errors"] == {"config.schema"}
+    assert graph["xla"] == {"cli.main"}
+    assert floors.circles(graph) == [["config.option", "config.schema"]]
+    assert floors.upward(graph) == [
+        "data.order imports data.make_shards.make, which is above it in data/",
+        "errors imports config.schema, which is no floor below it",
+        "xla imports cli.main, which is no floor below it",
+    ]
+
+
+def test_the_parent_process_does_not_import_torch_xla_to_check_a_run():
+    """Checking is what a user waits for, and a parent that has touched a device cannot spawn."""
+    code = "import sys, xlatrain; xlatrain.check([]); sys.exit('torch_xla' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_face_names_what_it_has_and_imports_it_when_asked():
+    code = "import sys, xlatrain; xlatrain.CapturedStep; xlatrain.launch; sys.exit('torch_xla' not in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    import xlatrain
+
+    assert all(getattr(xlatrain, name) for name in dir(xlatrain))

@@ -1,0 +1,47 @@
+"""Where a process stands among all, and the stretches of a run in which batches are of one shape."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Place:
+    """A process among all."""
+
+    process: int
+    processes: int
+
+
+@dataclass(frozen=True)
+class Phase:
+    """The steps from first_step on, until the next phase's: `global_batch` images of image_size pixels a step, cut from
+    at least min_area of a picture. A phase may begin and end within an epoch of the data.
+
+    lr: factor on the schedule. bn_group: replicas that share batch norm statistics. tiles: (rows, columns) into which
+    the first layers cut an image. What reads data looks at none of these three.
+    """
+
+    first_step: int
+    global_batch: int
+    image_size: int
+    min_area: float = 0.08
+    lr: float = 1.0
+    bn_group: int = 1
+    tiles: tuple[int, int] = (1, 1)
+
+    def batch(self, processes: int) -> int:
+        """Images a step of each of so many processes, or replicas."""
+        return self.global_batch // processes
+
+
+def phase_at(phases: Sequence[Phase], step: int) -> Phase:
+    """The phase that a step belongs to."""
+    return next(p for p in reversed(phases) if p.first_step <= step)
+
+
+def phase_end(phases: Sequence[Phase], step: int) -> float:
+    """The step at which the phase of a step ends; the last one's is infinite."""
+    return min((p.first_step for p in phases if p.first_step > step), default=math.inf)

@@ -1,0 +1,163 @@
+"""What goes into the captured steps and what comes out of them, by name: written here, and nowhere else.
+
+A captured step takes and returns plain dicts of tensors (xla.capture). Each class here is one of these dicts: a field
+is a name in it; a field that holds a dict has its names behind its own, as in `slots/momentum`; one that is None is not
+in it. S: values of the flat parameters, B: of the flat buffers (optim.layout).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+import torch
+
+Tensors = dict[str, torch.Tensor]
+T = TypeVar("T", bound="Named")
+
+
+@dataclass(frozen=True)
+class Named:
+    """Tensors by name."""
+
+    def tensors(self) -> Tensors:
+        """As a captured step takes them."""
+        found: Tensors = {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, dict):
+                found |= {f"{f.name}/{name}": tensor for name, tensor in value.items()}
+            elif value is not None:
+                found[f.name] = value
+        return found
+
+    @classmethod
+    def of(cls: type[T], tensors: Mapping[str, torch.Tensor]) -> T:
+        """From what a captured step is given; names that are not of this kind are left out."""
+        values: dict[str, Any] = {}
+        for f in fields(cls):
+            if f.default_factory is dict:
+                start = f"{f.name}/"
+                values[f.name] = {n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)}
+            else:
+                values[f.name] = tensors.get(f.name)
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Weights(Named):
+    """What a model computes with. params: float32 [S]; buffers: float32 [B]."""
+
+    params: torch.Tensor
+    buffers: torch.Tensor
+
+
+@dataclass(frozen=True)
+class TrainState(Named):
+    """The carry of a train step. params, each slot and ema_params: float32 [S]; buffers, ema_buffers: float32 [B];
+    the ema_ ones where an average is kept. step, skipped (updates so far), skipped_in_a_row, rng: int64 []."""
+
+    params: torch.Tensor
+    buffers: torch.Tensor
+    slots: Tensors = field(default_factory=dict)
+    ema_params: torch.Tensor | None = None
+    ema_buffers: torch.Tensor | None = None
+    step: torch.Tensor | None = None
+    skipped: torch.Tensor | None = None
+    skipped_in_a_row: torch.Tensor | None = None
+    rng: torch.Tensor | None = None
+
+    @staticmethod
+    def counts(step: torch.Tensor, skipped: torch.Tensor, in_a_row: torch.Tensor, rng: torch.Tensor) -> Tensors:
+        """The scalars alone, as they are carried."""
+        return {"step": step, "skipped": skipped, "skipped_in_a_row": in_a_row, "rng": rng}
+
+    def statistics(self) -> Tensors:
+        """The buffers alone, as they are carried."""
+        found = {"buffers": self.buffers, "ema_buffers": self.ema_buffers}
+        return {name: tensor for name, tensor in found.items() if tensor is not None}
+
+    @property
+    def weights(self) -> Weights:
+        """Those meant for use: the moving average's where one is kept."""
+        return self.raw_weights if self.ema_params is None else Weights(self.ema_params, self.ema_buffers)
+
+    @property
+    def raw_weights(self) -> Weights:
+        """Those that are trained."""
+        return Weights(self.params, self.buffers)
+
+
+@dataclass(frozen=True)
+class EvalTables(Named):
+    """What every step reads and nothing changes. mean, std: float32 [3], of images in 0..1. frozen: the model's buffers
+    that stay, by their names in it."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+    frozen: Tensors = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrainTables(EvalTables):
+    """And what a train step reads. lr, momentum: float32 [steps of the run]. segments: int32 [rows], the tensor that a
+    row of the flat parameters belongs to. Quantiles: float32 [augment.QUANTILES], where images are mixed."""
+
+    lr: torch.Tensor | None = None
+    momentum: torch.Tensor | None = None
+    segments: torch.Tensor | None = None
+    mixup_quantiles: torch.Tensor | None = None
+    cutmix_quantiles: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class TrainMetrics:
+    """What a train step reports, equal on all replicas. loss, top1: means over the global batch; skipped_samples: the
+    share of it that could not be decoded; skipped_steps: updates left out so far, as their gradient was not finite."""
+
+    loss: torch.Tensor
+    top1: torch.Tensor
+    skipped_samples: torch.Tensor
+    lr: torch.Tensor
+    grad_norm: torch.Tensor
+    skipped_steps: torch.Tensor
+    skipped_in_a_row: torch.Tensor
+    gradient_error: torch.Tensor | None = None
+
+    def stacked(self) -> Tensors:
+        """As one vector, one small transfer a step: `metrics` float32 [7], or [8] with gradient_error."""
+        values = [getattr(self, f.name) for f in fields(self)]
+        return {"metrics": torch.stack([v.float() for v in values if v is not None])}
+
+    @classmethod
+    def read(cls, outputs: Tensors) -> dict[str, float]:
+        """The values on the host, by name. Waits for the step."""
+        values = outputs["metrics"].cpu().tolist()
+        return {f.name: value for f, value in zip(fields(cls), values, strict=False)}
+
+
+@dataclass(frozen=True)
+class EvalSums:
+    """What an evaluation step adds up over all replicas, in float32, exact up to 2^24 images. loss: of images; top1,
+    top5: right answers; examples: images; skipped: images that could not be decoded."""
+
+    loss: torch.Tensor
+    top1: torch.Tensor
+    top5: torch.Tensor
+    examples: torch.Tensor
+    skipped: torch.Tensor
+
+    def stacked(self) -> torch.Tensor:
+        """float32 [5]."""
+        return torch.stack([getattr(self, f.name) for f in fields(self)])
+
+    @classmethod
+    def zero(cls) -> Tensors:
+        """The carry before the first batch, on the host."""
+        return {"sums": torch.zeros(len(fields(cls)))}
+
+    @classmethod
+    def read(cls, carry: Tensors) -> dict[str, float]:
+        """The values on the host, by name. Waits for the step."""
+        return {f.name: value for f, value in zip(fields(cls), carry["sums"].cpu().tolist(), strict=True)}

@@ -1,0 +1,24 @@
+"""What an optimizer is: a pure update of flat tensors."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+
+from xlatrain.optim.hyper import Hyper
+from xlatrain.optim.segments import Segments
+
+Tensors = dict[str, torch.Tensor]
+
+
+class Optimizer(Protocol):
+    """What a train step asks of an optimizer. All tensors are flat, float32, on the device."""
+
+    slots: dict[str, float]  # name of each slot and its value before the first step
+
+    def update(
+        self, params: torch.Tensor, grads: torch.Tensor, slots: Tensors, hyper: Hyper, segments: Segments
+    ) -> tuple[torch.Tensor, Tensors]:
+        """New parameters and slots; segments tell where each tensor lies."""
+        ...

@@ -1,0 +1,47 @@
+"""What a check hands on: a run, or an evaluation, with nothing left open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xlatrain.config.schema import Config
+from xlatrain.data.dataset import Dataset
+from xlatrain.data.phase import Phase
+from xlatrain.optim.schedule import ScheduleSpec
+from xlatrain.preflight.lengths import Lengths
+
+
+@dataclass(frozen=True)
+class CheckedEvaluation:
+    """An evaluation that can be started. Picklable.
+
+    overrides: what was asked for. config: what it came to, with what was left open decided. batch: images per step over
+    all replicas. tiles: (rows, columns) into which the first layers cut an image. notes: what the run should say first,
+    as what it took from elsewhere than the command.
+    """
+
+    overrides: tuple[str, ...]
+    config: Config
+    dataset: Dataset
+    batch: int
+    tiles: tuple[int, int] = (1, 1)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CheckedRun:
+    """A training run that can be started: the configuration, and what it means for the data set that it names.
+    Picklable. overrides, config, notes: as of CheckedEvaluation. evaluation: of what it trains."""
+
+    overrides: tuple[str, ...]
+    config: Config
+    dataset: Dataset
+    lengths: Lengths
+    schedule: ScheduleSpec
+    evaluation: CheckedEvaluation
+    notes: tuple[str, ...] = ()
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """The stretches of the run, each with images of one size."""
+        return self.lengths.phases

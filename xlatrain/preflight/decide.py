@@ -1,0 +1,73 @@
+"""What the options leave open ("auto", null), decided here and nowhere else, for the platform of the run."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from xlatrain.config.data import DataConfig
+from xlatrain.config.schema import Config, ShardsConfig
+from xlatrain.data.phase import Phase
+from xlatrain.errors import Fault
+from xlatrain.models.bn_groups import group_size, replica_groups
+from xlatrain.models.tiles import choose_grid, stem_size
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def decide(config: Config) -> Config:
+    """The configuration with what follows from its platform alone: workers, the form of depthwise convolutions, steps
+    in flight."""
+    platform, model, engine = config.cluster.platform, config.model, config.engine
+    if model.depthwise == "auto":
+        # XLA:CPU is slow at native depthwise convolutions, a TPU at those of few channels.
+        model = replace(model, depthwise="shift" if platform == "cpu" else "dense")
+    if engine.in_flight is None:
+        engine = replace(engine, in_flight=1 if platform == "cpu" else 2)
+    return replace(config, data=_with_workers(config), model=model, engine=engine)
+
+
+def _with_workers(config: Config) -> DataConfig:
+    """A thread on CPU, whose cores the replicas need; all cores on TPU."""
+    data = config.data
+    if not isinstance(data, ShardsConfig) or data.workers is not None:
+        return data
+    processes = config.cluster.processes_per_host or 1
+    workers = 0 if config.cluster.platform == "cpu" else max(1, (os.cpu_count() or 1) // processes - 1)
+    return replace(data, workers=workers)
+
+
+def decide_phase(config: Config, phase: Phase, model: nn.Module | None) -> tuple[Phase, list[Fault]]:
+    """A phase with its batch norm groups and its tiles. model: as it is built for images of that size, if it can be."""
+    replicas, faults = max(config.cluster.replicas, 1), []
+    images = phase.global_batch // (replicas * max(config.gradient.accumulate, 1))  # of a replica, in a micro-batch
+    try:
+        group = group_size(config.model.sync_bn_group, replicas, images)
+        replica_groups(replicas, group, config.cluster.torus_width)
+        phase = replace(phase, bn_group=group)
+    except ValueError as error:
+        problem, _, cure = str(error).partition("; ")
+        cure = cure or "take another size, or no cluster.torus_width"
+        faults.append(Fault("model.sync_bn_group", problem, cure))
+    if model is None:
+        return phase, faults
+    try:
+        return replace(phase, tiles=_tiles(config, stem_size(model, phase.image_size), max(1, images), phase)), faults
+    except ValueError as error:
+        problem, _, cure = str(error).partition("; ")
+        return phase, [*faults, Fault("model.tiles", problem, cure or "take model.tiles=1 or another number")]
+
+
+def _tiles(config: Config, size: int | None, images: int, phase: Phase) -> tuple[int, int]:
+    """Rows and columns of tiles. size: of the images after the stem, None where tiles are not possible. Raises
+    ValueError."""
+    wanted = config.model.tiles
+    if wanted == 1 or (wanted is None and (size is None or config.cluster.platform == "cpu")):
+        return 1, 1
+    if size is None:
+        where = f"the first layers of {config.model.name} at {phase.image_size} pixels"
+        raise ValueError(f"{where} cannot be tiled; take model.tiles=1 or leave it out")
+    grid = choose_grid(images, size, wanted)
+    return grid.rows, grid.columns
