@@ -36,9 +36,8 @@ def ours(config, names, shapes, replica):
     import torch
 
     from xlatrain.optim.create import build_optimizer
+    from xlatrain.optim.flat import Layout, Segments
     from xlatrain.optim.hyper import Hyper
-    from xlatrain.optim.layout import Layout
-    from xlatrain.optim.segments import Segments
 
     decayed = [i for i, s in enumerate(shapes) if len(s) > 1]
     order = decayed + [i for i in range(len(shapes)) if i not in set(decayed)]

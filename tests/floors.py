@@ -30,7 +30,7 @@ INNER: dict[str, tuple[tuple[str, ...], ...]] = {"data": (("storage", "pixels"),
 
 Graph = dict[str, set[str]]
 
-_TARGET = re.compile(r"xlatrain(\.\w+)+:\w+")  # what `launch` is told to run
+_TARGET = re.compile(r"xlatrain(\.\w+)+:\w+")  # what `launch` and the table of verbs name
 
 
 def files() -> list[Path]:

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from xlatrain.models.bn_groups import group_size, replica_groups, tile_groups
+from xlatrain.models.bn_groups import box_groups, group_size, replica_groups
 
 
 @pytest.mark.parametrize(
@@ -40,14 +40,14 @@ def test_small_groups_are_contiguous_and_one_group_is_none():
     assert replica_groups(64, 32) == [list(range(32)), list(range(32, 64))]
 
 
-def test_a_tile_of_8_on_rows_of_4_is_walked_as_the_published_ring():
-    assert tile_groups(16, 8, 4)[0] == [0, 1, 2, 3, 7, 6, 5, 4]
+def test_a_box_of_8_on_rows_of_4_is_walked_as_the_published_ring():
+    assert box_groups(16, 8, 4)[0] == [0, 1, 2, 3, 7, 6, 5, 4]
 
 
 @pytest.mark.parametrize(
     ("replicas", "size", "width"), [(1024, 32, 32), (1024, 64, 32), (1024, 128, 32), (256, 32, 16)]
 )
-def test_tiles_partition_the_torus_and_every_hop_is_between_neighbours(replicas, size, width):
+def test_boxes_partition_the_torus_and_every_hop_is_between_neighbours(replicas, size, width):
     groups = replica_groups(replicas, size, width)
     assert sorted(m for g in groups for m in g) == list(range(replicas))
     assert {len(g) for g in groups} == {size}
@@ -60,8 +60,8 @@ def test_tiles_partition_the_torus_and_every_hop_is_between_neighbours(replicas,
             assert min(dx, width - dx) + min(dy, height - dy) == 1
 
 
-def test_tiles_that_do_not_fit_are_refused():
+def test_boxes_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="power of two"):
-        tile_groups(96, 24, 16)
+        box_groups(96, 24, 16)
     with pytest.raises(ValueError, match="do not cover"):
-        tile_groups(48, 32, 12)
+        box_groups(48, 32, 12)

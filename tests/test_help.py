@@ -1,11 +1,13 @@
 """Help on a terminal of any width: every name whole, every flag in the list of its verb, words that choose."""
 
+import importlib
 import io
 
 import pytest
 
+import xlatrain
 from xlatrain.cli.help import help_lines
-from xlatrain.cli.main import main
+from xlatrain.cli.main import FUNCTIONS, main
 from xlatrain.cli.verbs import VERBS, take_flags
 from xlatrain.config.compose import option_keys
 from xlatrain.errors import ConfigError
@@ -93,3 +95,16 @@ def test_a_schedule_is_drawn_as_wide_as_the_terminal(width, monkeypatch, tmp_pat
     lines = [line for line in screen.file.getvalue().splitlines() if "█" in line]
     assert [line.split()[0] for line in lines] == ["learning", "momentum"]
     assert all(width // 2 < len(line) <= width for line in lines)
+
+
+def test_version_names_what_computes(capsys):
+    assert main(["--version"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"xlatrain {xlatrain.__version__}, python 3.")
+    assert ", torch_xla 2.9" in said
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_names_a_function(verb):
+    module, _, function = FUNCTIONS[verb].partition(":")
+    assert callable(getattr(importlib.import_module(module), function))

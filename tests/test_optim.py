@@ -12,11 +12,10 @@ from xlatrain.config.compose import compose_config, register_schemas
 from xlatrain.config.schema import AdamWConfig, LAMBConfig, LARSConfig, RMSpropTFConfig, SGDConfig
 from xlatrain.engine.state import model_layout
 from xlatrain.optim.create import build_optimizer
+from xlatrain.optim.flat import ROW, Layout, Segments
 from xlatrain.optim.hyper import Hyper, bias_correction
 from xlatrain.optim.lamb import lamb_trust
 from xlatrain.optim.lars import trust_ratio
-from xlatrain.optim.layout import LANES, Layout
-from xlatrain.optim.segments import Segments
 
 register_schemas()
 
@@ -255,7 +254,7 @@ def test_a_layout_packs_and_unpacks_unchanged_and_starts_each_tensor_on_a_tile()
     where, tensors = layout(), fixed_tensors(1)
     flat = where.pack(tensors)
     assert len(flat) == where.size
-    assert where.size % LANES == 0
+    assert where.size % ROW == 0
     assert all(torch.equal(t, tensors[n]) for n, t in where.unpack(flat).items())
     assert flat.square().sum().item() == pytest.approx(sum(t.square().sum().item() for t in tensors.values()), rel=1e-5)
     decayed = where.unpack(Segments(where, where.segments()).decayed())

@@ -17,8 +17,8 @@ from PIL import Image
 from xlatrain.cli.shards import shards
 from xlatrain.data.make_shards import write
 from xlatrain.data.make_shards.convert import convert
-from xlatrain.data.make_shards.plan import Picture, Split, WriteOptions, split_by_class, unique_keys
-from xlatrain.data.make_shards.state import State
+from xlatrain.data.make_shards.pictures import Picture, PictureSet, WriteOptions, split_by_class, unique_keys
+from xlatrain.data.make_shards.resume import FolderState
 from xlatrain.data.shard_format import Shard, read_index, read_shard, write_index, write_shard
 from xlatrain.errors import ConfigError, DataError
 
@@ -160,9 +160,9 @@ def test_two_runs_do_not_write_one_folder_at_once(folder, target, monkeypatch):
     seen = []
 
     def second(path, samples):
-        other = State(path.parent, "another", {})
+        other = FolderState(path.parent, "another", {})
         with pytest.raises(ConfigError, match="another run"):
-            write.write_split(other, Split("train", ("a",), ()), WriteOptions(), 1, False)
+            write.write_split(other, PictureSet("train", ("a",), ()), WriteOptions(), 1, False)
         seen.append(path)
         return write_shard(path, samples)
 

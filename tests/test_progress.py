@@ -52,11 +52,11 @@ def test_what_is_said_last_is_left_out_first():
 
 @pytest.mark.parametrize("width", [30, 40, 60, 80])
 def test_the_bar_of_shards_does_not_wrap(width, monkeypatch):
-    from xlatrain.data.make_shards import progress as of_shards
+    from xlatrain.data.make_shards import tally as of_shards
 
     console = progress.Console(file=io.StringIO(), force_terminal=True, width=width, highlight=False)
     monkeypatch.setattr(of_shards, "Console", lambda **_: console)
-    with of_shards.Meter("train", 1_281_167) as meter:
+    with of_shards.Tally("train", 1_281_167) as meter:
         meter.advance(1_200_000)
         meter._bar.refresh()
     lines = [r for row in ESCAPE.sub("", console.file.getvalue()).split("\n") for r in row.split("\r") if r.strip()]

@@ -48,6 +48,16 @@ _VERBS = {
 }
 
 
+def train(arguments: Sequence[str]) -> int:
+    """`xlatrain train [-m] [overrides]`."""
+    return run_jobs("train", arguments)
+
+
+def evaluate(arguments: Sequence[str]) -> int:
+    """`xlatrain eval [-m] weights=FILE [overrides]`."""
+    return run_jobs("eval", arguments)
+
+
 def run_jobs(verb: str, arguments: Sequence[str]) -> int:
     """Check every job, then run them. Returns the exit code; raises ConfigError before anything is started."""
     flags, overrides = take_flags(verb, arguments)

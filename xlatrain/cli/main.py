@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Sequence
 
@@ -9,6 +10,16 @@ from xlatrain.cli.verbs import HELP, VERBS, take_flags
 from xlatrain.console import make_console, wrapped
 from xlatrain.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, ConfigError, DataError, ReplicaError
 from xlatrain.temporary import temporary_files
+
+# What runs each verb, given the arguments after it; returns the exit code. Named, so that only one is imported.
+FUNCTIONS = {
+    "train": "xlatrain.cli.jobs:train",
+    "eval": "xlatrain.cli.jobs:evaluate",
+    "plan": "xlatrain.cli.plan:plan",
+    "shards": "xlatrain.cli.shards:shards",
+    "data": "xlatrain.cli.data_bench:data",
+    "show": "xlatrain.cli.jobs:show",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if verb in ("-h", "--help", "help"):
             return _overview()
+        if verb in ("--version", "version"):
+            return _version()
         if verb not in VERBS:
             return _unknown_verb(verb)
         with temporary_files():
@@ -40,25 +53,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(verb: str, rest: list[str]) -> int:
     """A verb with its arguments. What it needs is imported here: `xlatrain --help` needs none of it."""
-    if verb == "shards":
-        from xlatrain.cli.shards import shards
-
-        return shards(rest)
-    if set(rest) & set(HELP.names):
+    if verb != "shards" and set(rest) & set(HELP.names):  # whose sub-commands have arguments, not options
         from xlatrain.cli.help import print_options
 
         return print_options(verb, _words(verb, rest))
-    if verb == "plan":
-        from xlatrain.cli.plan import plan
-
-        return plan(rest)
-    if verb == "data":
-        from xlatrain.cli.data_bench import data
-
-        return data(rest)
-    from xlatrain.cli.jobs import run_jobs, show
-
-    return show(rest) if verb == "show" else run_jobs(verb, rest)
+    module, _, function = FUNCTIONS[verb].partition(":")
+    return getattr(importlib.import_module(module), function)(rest)
 
 
 def _words(verb: str, arguments: Sequence[str]) -> list[str]:
@@ -81,6 +81,13 @@ def _overview() -> int:
     )
     for line in [*lines, "", *wrapped(more, console.width)]:
         console.print(line, soft_wrap=True)
+    return EXIT_DONE
+
+
+def _version() -> int:
+    from xlatrain.engine.provenance import versions
+
+    make_console().print(", ".join(f"{name} {number}" for name, number in versions().items()), soft_wrap=True)
     return EXIT_DONE
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from xlatrain.data.make_shards.index import index
 from xlatrain.data.make_shards.info import info
-from xlatrain.data.make_shards.make import Order, from_folder, from_tar
-from xlatrain.data.make_shards.plan import WriteOptions
-from xlatrain.data.make_shards.progress import say
+from xlatrain.data.make_shards.make import WriteOrder, from_folder, from_tar
+from xlatrain.data.make_shards.pictures import WriteOptions
+from xlatrain.data.make_shards.tally import say
 from xlatrain.data.make_shards.verify import verify
 from xlatrain.errors import EXIT_CONFIG, EXIT_FAILED, DataError
 
@@ -118,9 +118,9 @@ def _index(asked: argparse.Namespace) -> int:
     return index(asked.url, asked.out, asked.class_names, asked.max_classes, asked.processes)
 
 
-def _order(asked: argparse.Namespace) -> Order:
+def _order(asked: argparse.Namespace) -> WriteOrder:
     options = WriteOptions(asked.samples_per_shard, asked.seed, asked.short_side, asked.quality or 90)
-    return Order(asked.dst, options, asked.processes, asked.skip_bad, asked.split)
+    return WriteOrder(asked.dst, options, asked.processes, asked.skip_bad, asked.split)
 
 
 def _count(text: str) -> int:

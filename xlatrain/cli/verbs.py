@@ -37,8 +37,14 @@ class Verb:
 
 
 VERBS = {
-    "train": Verb("train a model: xlatrain train model=efficientnet_b0 data=digits train.duration=5ep", (_SWEEP,)),
-    "eval": Verb("evaluate saved weights: xlatrain eval weights=runs/NAME/weights.safetensors", (_SWEEP,)),
+    "train": Verb(
+        "train a model: xlatrain train model=efficientnet_b0 data=digits train.duration=5ep",
+        (_SWEEP,),
+    ),
+    "eval": Verb(
+        "evaluate saved weights: xlatrain eval weights=runs/NAME/weights.safetensors",
+        (_SWEEP,),
+    ),
     "plan": Verb(
         "compile a run for a TPU pod, without one: xlatrain plan model=efficientnet_b2 cluster=tpu_v3_1024 ...",
         (

@@ -34,7 +34,7 @@ class ClusterConfig:
         MISSING, "replicas of the whole run; on TPU the number of cores that PyTorch/XLA sees", low=1
     )
     torus_width: int | None = option(
-        None, "replicas in a row of the torus, in ordinal order; batch norm groups above 16 become tiles", low=1
+        None, "replicas in a row of the torus, in ordinal order; batch norm groups above 16 become boxes", low=1
     )
     accelerator_type: str | None = option(None, "the slice's name, as in v3-1024")
     topology: list[int] = option([], "chips along each axis of the torus")

@@ -2,7 +2,7 @@
 
 A captured step takes and returns plain dicts of tensors (xla.capture). Each class here is one of these dicts: a field
 is a name in it; a field that holds a dict has its names behind its own, as in `slots/momentum`; one that is None is not
-in it. S: values of the flat parameters, B: of the flat buffers (optim.layout).
+in it. S: values of the flat parameters, B: of the flat buffers (optim.flat).
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""TrainState: all tensors that a step carries on, a few large ones instead of a thousand small.
+"""How a model's tensors are laid out, and the state of a run before its first step: a few large tensors instead of a
+thousand small.
 
 Parameters, optimizer slots and their averages each are ONE flat float32 tensor. A step then has ten arguments, not
 1,200 (EfficientNet-B2: 10 ms a step of host time less), gradients reduce as one buffer, an update is one fused loop,
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 
 from xlatrain.engine.contract import TrainState
-from xlatrain.optim.layout import Layout
+from xlatrain.optim.flat import Layout
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,10 @@ from xlatrain.engine.augment import Mix, mixed_cross_entropy, normalise, random_
 from xlatrain.engine.contract import EvalSums, EvalTables, Tensors, TrainMetrics, TrainState, TrainTables, Weights
 from xlatrain.engine.state import ModelLayout
 from xlatrain.optim.clip import clip_adaptive, clip_norm, clip_value, norm
+from xlatrain.optim.flat import ROW, Layout, Segments
 from xlatrain.optim.hyper import Hyper
-from xlatrain.optim.layout import LANES, Layout
 from xlatrain.optim.optimizer import Optimizer
 from xlatrain.optim.reduce import GradientMean
-from xlatrain.optim.segments import Segments
 from xlatrain.xla.collectives import all_reduce, in_order, mean_over_replicas
 from xlatrain.xla.scopes import named, named_call
 
@@ -118,10 +117,10 @@ class TrainStep:
         with torch.no_grad():
             # Metrics, and buffers averaged each step, travel with the gradient: one all-reduce of one buffer.
             with named("gradient.mean"):
-                extra = [F.pad(local, (0, LANES - len(local)))] + ([buffers] if self.average_buffers else [])
+                extra = [F.pad(local, (0, ROW - len(local)))] + ([buffers] if self.average_buffers else [])
                 gradient, means, error = self.mean(flat, torch.cat(extra), segments)
                 loss, top1, skipped_samples = means[: len(local)]
-                buffers = means[LANES:] if self.average_buffers else buffers
+                buffers = means[ROW:] if self.average_buffers else buffers
             with named("gradient.norm"):
                 grad_norm = norm(gradient)
             with named("gradient.clip"):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 RULES = ("world", "local", "auto", "auto_rmsprop")
 _AUTO_IMAGES = 128
-_TILE_FROM = 16  # groups larger than this are laid as tiles on a torus (arXiv:2011.00071, recalled)
+_BOX_FROM = 16  # groups larger than this are laid as boxes on a torus (arXiv:2011.00071, recalled)
 
 
 def group_size(text: str, replicas: int, local_batch: int) -> int:
@@ -41,26 +41,26 @@ def replica_groups(replicas: int, size: int, torus_width: int | None = None) -> 
     """The groups of ordinals; None when one group holds all.
 
     Contiguous, but for groups of more than 16 on a torus whose rows hold `torus_width` replicas in ordinal order: those
-    are two-dimensional tiles, whose members are near each other both ways. Raises ValueError where no tile fits.
+    are boxes, two-dimensional, whose members are near each other both ways. Raises ValueError where no box fits.
     """
     if size < 1 or replicas % size:
         raise ValueError(f"a group of {size} replicas does not divide {replicas}")
     if size == replicas:
         return None
-    if torus_width and size > _TILE_FROM:
-        return tile_groups(replicas, size, torus_width)
+    if torus_width and size > _BOX_FROM:
+        return box_groups(replicas, size, torus_width)
     return [list(range(start, start + size)) for start in range(0, replicas, size)]
 
 
-def tile_groups(replicas: int, size: int, width: int) -> list[list[int]]:
-    """Power-of-two groups as tiles of a torus, each walked as a ring, so that every hop is between neighbours (MLPerf
-    v0.7 code, verified): n x 2 tiles while 2·width holds a group, else as many whole rows as it needs."""
+def box_groups(replicas: int, size: int, width: int) -> list[list[int]]:
+    """Power-of-two groups as boxes of a torus, each walked as a ring, so that every hop is between neighbours (MLPerf
+    v0.7 code, verified): n x 2 boxes while 2·width holds a group, else as many whole rows as it needs."""
     if size & (size - 1):
-        raise ValueError(f"a tile holds a power of two of replicas, not {size}")
+        raise ValueError(f"a box holds a power of two of replicas, not {size}")
     height = replicas // width
     columns, rows = (size // 2, 2) if size <= 2 * width else (width, size // width)
     if width * height != replicas or columns * rows != size or width % columns or height % rows:
-        raise ValueError(f"tiles of {columns} x {rows} do not cover a torus of {width} x {height} replicas")
+        raise ValueError(f"boxes of {columns} x {rows} do not cover a torus of {width} x {height} replicas")
     groups = []
     for top in range(0, height, rows):
         for left in range(0, width, columns):
@@ -68,6 +68,6 @@ def tile_groups(replicas: int, size: int, width: int) -> list[list[int]]:
     return groups
 
 
-def _ring(tile: list[list[int]]) -> list[int]:
-    """Walk a tile row by row, each second row backwards; in a tile of two rows the last member is next to the first."""
-    return [member for y, row in enumerate(tile) for member in (row if y % 2 == 0 else row[::-1])]
+def _ring(box: list[list[int]]) -> list[int]:
+    """Walk a box row by row, each second row backwards; in a box of two rows the last member is next to the first."""
+    return [member for y, row in enumerate(box) for member in (row if y % 2 == 0 else row[::-1])]

@@ -1,4 +1,4 @@
-"""A timm model by name, seeded, with what XLA needs changed in it."""
+"""A timm model by name, seeded. What XLA needs changed in it is the other files' of this folder."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from xlatrain.config.schema import AdamWConfig
+from xlatrain.optim.flat import Segments
 from xlatrain.optim.hyper import Hyper, bias_correction
-from xlatrain.optim.segments import Segments
 from xlatrain.optim.sgd import decay_weights
 
 

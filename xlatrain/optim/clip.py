@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from xlatrain.optim.layout import Layout
+from xlatrain.optim.flat import Layout
 
 
 def clip_value(grads: torch.Tensor, limit: float) -> torch.Tensor:

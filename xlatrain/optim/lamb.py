@@ -15,8 +15,8 @@ import torch
 from xlatrain.config.schema import LAMBConfig
 from xlatrain.optim.adamw import adam_moments
 from xlatrain.optim.clip import norm
+from xlatrain.optim.flat import Segments
 from xlatrain.optim.hyper import Hyper, bias_correction
-from xlatrain.optim.segments import Segments
 
 
 def lamb_trust(param_norm: torch.Tensor, update_norm: torch.Tensor, max_weight_norm: float | None) -> torch.Tensor:

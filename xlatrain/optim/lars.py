@@ -20,8 +20,8 @@ from __future__ import annotations
 import torch
 
 from xlatrain.config.schema import LARSConfig
+from xlatrain.optim.flat import Segments
 from xlatrain.optim.hyper import Hyper
-from xlatrain.optim.segments import Segments
 
 
 def trust_ratio(

@@ -6,8 +6,8 @@ from typing import Protocol
 
 import torch
 
+from xlatrain.optim.flat import Segments
 from xlatrain.optim.hyper import Hyper
-from xlatrain.optim.segments import Segments
 
 Tensors = dict[str, torch.Tensor]
 

@@ -14,9 +14,8 @@ import torch
 
 from xlatrain.config.schema import GradientConfig
 from xlatrain.optim.clip import norm
+from xlatrain.optim.flat import ROW, Layout, Segments
 from xlatrain.optim.float_format import FLOAT32, FloatFormat, ceil_log2, power_of_two, quantize
-from xlatrain.optim.layout import LANES, Layout
-from xlatrain.optim.segments import Segments
 from xlatrain.xla.collectives import all_gather, all_reduce, in_order, mean_over_replicas
 from xlatrain.xla.runtime import world_size
 
@@ -110,8 +109,8 @@ def build_gradient_mean(config: GradientConfig, layout: Layout, last_layer: tupl
     if config.fp32_last_layer:
         for name, start, rows in zip(layout.names, layout.offsets, layout.rows, strict=True):
             if name in last_layer:
-                exact.append((start * LANES, (start + rows) * LANES))
-    bucket = None if config.bucket_mb is None else max(LANES, int(config.bucket_mb * _MEGABYTE / 4) // LANES * LANES)
+                exact.append((start * ROW, (start + rows) * ROW))
+    bucket = None if config.bucket_mb is None else max(ROW, int(config.bucket_mb * _MEGABYTE / 4) // ROW * ROW)
     form = FloatFormat(config.exponent_bits, config.mantissa_bits)
     return GradientMean(
         form, config.scale, config.sum == "ordered", config.kahan, bucket, tuple(exact), config.report_error

@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 
 from xlatrain.config.schema import RMSpropTFConfig
+from xlatrain.optim.flat import Segments
 from xlatrain.optim.hyper import Hyper
-from xlatrain.optim.segments import Segments
 from xlatrain.optim.sgd import add_weight_decay, decay_weights
 
 

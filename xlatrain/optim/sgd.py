@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from xlatrain.config.schema import SGDConfig
+from xlatrain.optim.flat import Segments
 from xlatrain.optim.hyper import Hyper
-from xlatrain.optim.segments import Segments
 
 
 def sgd_update(

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from xlatrain.data.make_shards.plan import Picture, is_image_name
-from xlatrain.data.make_shards.progress import Meter, say
+from xlatrain.data.make_shards.pictures import Picture, is_image_name
+from xlatrain.data.make_shards.tally import Tally, say
 from xlatrain.data.storage.retry import DEFAULTS
 from xlatrain.data.storage.streams import Stream, open_stream
 from xlatrain.data.storage.tar import BLOCK, Member, TarError, read_members
@@ -74,10 +74,10 @@ def list_archive(archive: Path, source: Path) -> Listed:
     pictures, ignored, hidden, path = {}, 0, set(), str(archive.absolute())
     try:
         total = archive.stat().st_size
-        with open_stream(path, DEFAULTS) as stream, Meter(f"listing {source}", total, "byte") as meter:
+        with open_stream(path, DEFAULTS) as stream, Tally(f"listing {source}", total, "byte") as tally:
             done = 0
             for name, offset, size in _files(stream):
-                meter.advance(stream.position - done)
+                tally.advance(stream.position - done)
                 done = stream.position
                 if folder := _hidden_folder(name):
                     hidden.add(folder)

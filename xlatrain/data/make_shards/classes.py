@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from xlatrain.data.make_shards.progress import say
 from xlatrain.data.make_shards.survey import Survey
+from xlatrain.data.make_shards.tally import say
 from xlatrain.errors import ConfigError, Fault
 from xlatrain.words import counted
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from xlatrain.data.make_shards.classes import number_classes, tell_of_classes
 from xlatrain.data.make_shards.pool import run_jobs
-from xlatrain.data.make_shards.progress import Meter, say
-from xlatrain.data.make_shards.survey import Order, Survey, survey_shard
+from xlatrain.data.make_shards.survey import Survey, SurveyTask, survey_shard
+from xlatrain.data.make_shards.tally import Tally, say
 from xlatrain.data.mixing import describe_clustering, measure_clustering
 from xlatrain.data.shard_format import INDEX, read_index, write_index
 from xlatrain.data.storage.streams import check_url, list_files
@@ -25,8 +25,8 @@ def index(url: str, out: Path | None, names_file: Path | None, max_classes: int,
     urls = _shards_of(url)
     target = _target(urls, out)
     class_names = _read_names(names_file) if names_file else _names_of(target)
-    orders = [Order(i, u.rpartition("/")[2], u, decode=False) for i, u in enumerate(urls)]
-    surveys = survey_all(orders, processes, "index", "shard", len(orders))
+    tasks = [SurveyTask(i, u.rpartition("/")[2], u, decode=False) for i, u in enumerate(urls)]
+    surveys = survey_all(tasks, processes, "index", "shard", len(tasks))
     if problems := [p for s in surveys for p in s.problems]:
         show_problems("index", problems)
         say(f"{target} was not written")
@@ -53,13 +53,13 @@ def index(url: str, out: Path | None, names_file: Path | None, max_classes: int,
     return EXIT_DONE
 
 
-def survey_all(orders: list[Order], processes: int, what: str, unit: str, total: int) -> list[Survey]:
-    """Every shard read, in order."""
+def survey_all(tasks: list[SurveyTask], processes: int, what: str, unit: str, total: int) -> list[Survey]:
+    """Every shard read, in task."""
     surveys = []
-    with Meter(what, total, unit) as meter, run_jobs(survey_shard, orders, processes) as results:
+    with Tally(what, total, unit) as tally, run_jobs(survey_shard, tasks, processes) as results:
         for survey in results:
             surveys.append(survey)
-            meter.advance(1 if unit == "shard" else len(survey.keys))
+            tally.advance(1 if unit == "shard" else len(survey.keys))
     return sorted(surveys, key=lambda s: s.number)
 
 

@@ -6,7 +6,7 @@ from rich.table import Table
 
 from xlatrain.console import make_console, print_whole
 from xlatrain.data.make_shards.index import show_problems
-from xlatrain.data.make_shards.plan import VAL
+from xlatrain.data.make_shards.pictures import VAL
 from xlatrain.data.make_shards.splits import open_splits
 from xlatrain.data.mixing import describe_clustering
 from xlatrain.data.shard_format import ShardIndex

@@ -12,19 +12,27 @@ from rich.table import Table
 
 from xlatrain.console import make_console, print_whole
 from xlatrain.data.make_shards.archive import list_archive, plain_archives
+from xlatrain.data.make_shards.arrange import arrange, divide, read_labels, without_split
 from xlatrain.data.make_shards.convert import NOTES
 from xlatrain.data.make_shards.folder import find_images
-from xlatrain.data.make_shards.layout import arrange, divide, read_labels, without_split
-from xlatrain.data.make_shards.plan import TRAIN, VAL, Split, WriteOptions, fingerprint, make_splits, split_facts
-from xlatrain.data.make_shards.progress import say
-from xlatrain.data.make_shards.state import State, is_complete, open_state
+from xlatrain.data.make_shards.pictures import (
+    TRAIN,
+    VAL,
+    PictureSet,
+    WriteOptions,
+    fingerprint,
+    make_splits,
+    split_facts,
+)
+from xlatrain.data.make_shards.resume import FolderState, is_complete, open_state
+from xlatrain.data.make_shards.tally import say
 from xlatrain.data.make_shards.write import Outcome, already_complete, write_split
 from xlatrain.errors import EXIT_DONE, EXIT_FAILED, ConfigError, Fault
 from xlatrain.words import counted
 
 
 @dataclass(frozen=True)
-class Order:
+class WriteOrder:
     """How to write, apart from what. split: the share of each class that becomes val."""
 
     target: Path
@@ -34,7 +42,7 @@ class Order:
     split: float | None = None
 
 
-def from_folder(source: Path, order: Order) -> int:
+def from_folder(source: Path, order: WriteOrder) -> int:
     """Returns the exit code. Raises ConfigError before anything is written."""
     if order.target.resolve().is_relative_to(source.resolve()):
         raise ConfigError(Fault("DST", f"{order.target} lies in SRC", "name a folder outside of it for the shards"))
@@ -48,7 +56,7 @@ def from_folder(source: Path, order: Order) -> int:
     return _write(splits, prints, order)
 
 
-def from_tar(sources: Sequence[Path], val: Path | None, labels_file: Path | None, order: Order) -> int:
+def from_tar(sources: Sequence[Path], val: Path | None, labels_file: Path | None, order: WriteOrder) -> int:
     """Returns the exit code. Raises ConfigError before a shard is written."""
     archives = [*sources, *([val] if val else [])]
     if missing := [a for a in archives if not a.is_file()]:
@@ -93,11 +101,11 @@ def _folder(path: Path) -> Iterator[None]:
             path.rmdir()
 
 
-def _open(prints: dict[str, str], target: Path) -> dict[str, State]:
+def _open(prints: dict[str, str], target: Path) -> dict[str, FolderState]:
     return {name: open_state(target / name, print_) for name, print_ in prints.items()}
 
 
-def _tell(splits: Sequence[Split], ignored: int) -> None:
+def _tell(splits: Sequence[PictureSet], ignored: int) -> None:
     train, val = (len(split.pictures) for split in splits)
     say(f"{counted(train, 'image')} of train and {val:,} of val in {counted(len(splits[0].class_names), 'class')}")
     if ignored:
@@ -108,7 +116,7 @@ def _tell(splits: Sequence[Split], ignored: int) -> None:
             say(f"{split.name}: no image of {counted(len(empty), 'class')}, the first {empty[0]}")
 
 
-def _write(splits: Sequence[Split], prints: dict[str, str], order: Order) -> int:
+def _write(splits: Sequence[PictureSet], prints: dict[str, str], order: WriteOrder) -> int:
     states = _open(prints, order.target)
     outcomes = [
         write_split(states[split.name], split, order.options, order.processes, order.skip_bad) for split in splits

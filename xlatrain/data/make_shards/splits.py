@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from xlatrain.data.make_shards.plan import TRAIN, VAL
-from xlatrain.data.make_shards.state import BAD_FILES, PROGRESS
+from xlatrain.data.make_shards.pictures import TRAIN, VAL
+from xlatrain.data.make_shards.resume import BAD_FILES, PROGRESS
 from xlatrain.data.shard_format import INDEX, ShardIndex, read_index
 from xlatrain.data.storage.retry import DEFAULTS
 from xlatrain.data.storage.streams import check_url, join_url, list_files, read_all

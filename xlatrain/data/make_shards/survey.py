@@ -16,7 +16,7 @@ from xlatrain.errors import DataError, in_a_line
 
 
 @dataclass(frozen=True)
-class Order:
+class SurveyTask:
     """To read a shard: its place in the split and its address. decode: also decode each image."""
 
     number: int
@@ -52,26 +52,26 @@ class _Hashed:
         return data
 
 
-def survey_shard(order: Order) -> Survey:
+def survey_shard(task: SurveyTask) -> Survey:
     """Damage is among the problems; never raises for it."""
-    keys, labels, marks, problems, shard = [], [], [], [], Shard(order.name, 0)
+    keys, labels, marks, problems, shard = [], [], [], [], Shard(task.name, 0)
     try:
-        with open_stream(order.url, DEFAULTS, size=order.size) as stream:
+        with open_stream(task.url, DEFAULTS, size=task.size) as stream:
             hashed = _Hashed(stream)
             for key, members in group_members(read_members(hashed)):
                 if len(keys) % MARK_EVERY == 0:
                     marks.append(members[0][1].offset)
                 keys.append(key)
                 labels.append(_label(members))
-                problems += [f"{order.name}: {key}: {what}" for what in _problems(key, members, order.decode)]
-            shard = Shard(order.name, len(keys), hashed.size, hashed.digest.hexdigest(), tuple(marks))
+                problems += [f"{task.name}: {key}: {what}" for what in _problems(key, members, task.decode)]
+            shard = Shard(task.name, len(keys), hashed.size, hashed.digest.hexdigest(), tuple(marks))
     except FileNotFoundError:
-        problems.append(f"{order.name}: there is no {order.url}")
+        problems.append(f"{task.name}: there is no {task.url}")
     except (TarError, DataError, OSError) as error:
         after = f"after {keys[-1]}" if keys else "from its beginning"
-        problems.append(f"{order.name}: {after} the tar cannot be read on: {error}")
+        problems.append(f"{task.name}: {after} the tar cannot be read on: {error}")
     whole = shard.bytes is not None
-    return Survey(order.number, shard, tuple(keys), np.array(labels, np.int64), whole, tuple(problems))
+    return Survey(task.number, shard, tuple(keys), np.array(labels, np.int64), whole, tuple(problems))
 
 
 def _label(members: list[tuple[str, Member]]) -> int:

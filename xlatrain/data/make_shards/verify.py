@@ -10,10 +10,10 @@ import numpy as np
 
 from xlatrain.data.make_shards.classes import tell_of_classes
 from xlatrain.data.make_shards.index import show_problems, survey_all
-from xlatrain.data.make_shards.plan import TRAIN, VAL
-from xlatrain.data.make_shards.progress import say
+from xlatrain.data.make_shards.pictures import TRAIN, VAL
 from xlatrain.data.make_shards.splits import open_splits, tars_of
-from xlatrain.data.make_shards.survey import Order, Survey
+from xlatrain.data.make_shards.survey import Survey, SurveyTask
+from xlatrain.data.make_shards.tally import say
 from xlatrain.data.shard_format import Shard, ShardIndex, label_outside
 from xlatrain.errors import EXIT_DONE, EXIT_FAILED
 from xlatrain.words import counted
@@ -44,8 +44,8 @@ def verify(url: str, processes: int) -> int:
 
 
 def _verify_split(name: str, index: ShardIndex, processes: int) -> list[str]:
-    orders = [Order(i, s.name, index.url(s), True, s.bytes) for i, s in enumerate(index.shards)]
-    surveys = survey_all(orders, processes, name, "image", index.samples)
+    tasks = [SurveyTask(i, s.name, index.url(s), True, s.bytes) for i, s in enumerate(index.shards)]
+    surveys = survey_all(tasks, processes, name, "image", index.samples)
     classes, problems = len(index.class_names), []
     for survey, stated in zip(surveys, index.shards, strict=True):
         problems += [*survey.problems, *_differences(survey, stated), *_out_of_range(survey, classes)]

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xlatrain.data.make_shards.convert import convert, read_picture
-from xlatrain.data.make_shards.plan import Item, Split, WriteOptions, in_order
+from xlatrain.data.make_shards.pictures import Item, PictureSet, WriteOptions, in_order
 from xlatrain.data.make_shards.pool import run_jobs
-from xlatrain.data.make_shards.progress import Meter, say
-from xlatrain.data.make_shards.state import BAD_FILES, Report, State, finish, keep, left_out, writing
+from xlatrain.data.make_shards.resume import BAD_FILES, FolderState, Report, finish, keep, left_out, writing
+from xlatrain.data.make_shards.tally import Tally, say
 from xlatrain.data.shard_format import write_shard
 from xlatrain.errors import in_a_line
 from xlatrain.words import counted
@@ -41,7 +41,9 @@ class Outcome:
     bad: int = 0
 
 
-def write_split(state: State, split: Split, options: WriteOptions, processes: int, skip_bad: bool) -> Outcome:
+def write_split(
+    state: FolderState, split: PictureSet, options: WriteOptions, processes: int, skip_bad: bool
+) -> Outcome:
     """Write what is not there yet; the index only when no image is bad or the bad ones may be left out."""
     if state.complete:
         return already_complete(state, skip_bad)
@@ -54,13 +56,13 @@ def write_split(state: State, split: Split, options: WriteOptions, processes: in
         say(f"{split.name}: {len(reports)} of {counted(len(jobs), 'shard')} there already")
     with (
         writing(state),
-        Meter(split.name, sum(len(job.items) for job in todo)) as meter,
+        Tally(split.name, sum(len(job.items) for job in todo)) as tally,
         run_jobs(write_group, todo, processes) as results,
     ):
         for report in results:
             keep(state, report)
             reports[report.shard.name] = report
-            meter.advance(report.shard.samples + len(report.bad))
+            tally.advance(report.shard.samples + len(report.bad))
     return _end(state, split, [reports[job.path.name] for job in jobs], skip_bad)
 
 
@@ -82,13 +84,13 @@ def write_group(job: Job) -> Report:
     return Report(shard, dict(counts), tuple(bad))
 
 
-def already_complete(state: State, skip_bad: bool) -> Outcome:
+def already_complete(state: FolderState, skip_bad: bool) -> Outcome:
     without = left_out(state)
     say(f"{state.folder} is already complete" + (f", without {counted(without, 'bad file')}" if without else ""))
     return Outcome(state.folder, skip_bad or not without)
 
 
-def _end(state: State, split: Split, reports: list[Report], skip_bad: bool) -> Outcome:
+def _end(state: FolderState, split: PictureSet, reports: list[Report], skip_bad: bool) -> Outcome:
     bad = sorted(entry for report in reports for entry in report.bad)
     counts = sum((Counter(report.counts) for report in reports), Counter())
     _list_bad(state.folder, split.name, bad)

@@ -21,7 +21,7 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
-class Meter:
+class Tally:
     """Counts what is done of one split. unit: what is counted, one of it."""
 
     def __init__(self, what: str, total: int, unit: str = "image"):
@@ -49,7 +49,7 @@ class Meter:
     def _rate(self, now: float) -> str:
         return f"{self._done / max(now - self._started, 1e-6):,.0f} {self._unit}s/s"
 
-    def __enter__(self) -> Meter:
+    def __enter__(self) -> Tally:
         if self._bar:
             self._bar.start()
         return self

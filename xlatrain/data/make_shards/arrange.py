@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from xlatrain.data.make_shards.plan import TRAIN, VAL_FOLDERS, Picture, renamed
+from xlatrain.data.make_shards.pictures import TRAIN, VAL_FOLDERS, Picture, renamed
 from xlatrain.errors import ConfigError, Fault
 from xlatrain.words import counted
 

@@ -37,7 +37,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Split:
+class PictureSet:
     """The images of train or val, sorted by name. A label is a place in class_names."""
 
     name: str
@@ -81,7 +81,7 @@ def make_splits(
     fraction: float | None,
     seed: int,
     source: str,
-) -> tuple[Split, Split]:
+) -> tuple[PictureSet, PictureSet]:
     """Train and val with the classes of train. Without val, `fraction` of each class of train becomes it."""
     classes, train = tuple(sorted(class_names)), sorted(train, key=lambda p: p.name)
     if not train:
@@ -102,7 +102,7 @@ def make_splits(
     if not (val := sorted(val, key=lambda p: p.name)):
         raise ConfigError(Fault("SRC", f"{source} has no image of val", "leave the folder out and give --split"))
     _check_classes({p.class_name for p in val}, classes, source)
-    return Split(TRAIN, classes, tuple(train)), Split(VAL, classes, tuple(val))
+    return PictureSet(TRAIN, classes, tuple(train)), PictureSet(VAL, classes, tuple(val))
 
 
 def _check_classes(of_val: Iterable[str], classes: Sequence[str], source: str) -> None:
@@ -126,7 +126,7 @@ def split_by_class(pictures: Sequence[Picture], fraction: float, seed: int) -> t
     return train, val
 
 
-def in_order(split: Split, seed: int) -> list[Item]:
+def in_order(split: PictureSet, seed: int) -> list[Item]:
     """The images of a split as they follow each other over the shards."""
     labels = {name: i for i, name in enumerate(split.class_names)}
     keys = unique_keys(p.name for p in split.pictures)
@@ -169,7 +169,7 @@ def fingerprint(options: WriteOptions, *facts: object) -> str:
     return hashlib.sha256(json.dumps([vars(options), *facts]).encode()).hexdigest()
 
 
-def split_facts(split: Split) -> list:
+def split_facts(split: PictureSet) -> list:
     """What a split of a folder consists of."""
     return [split.name, split.class_names, [(p.name, p.size, p.changed) for p in split.pictures]]
 

@@ -28,7 +28,7 @@ class Report:
 
 
 @dataclass(frozen=True)
-class State:
+class FolderState:
     """A split's folder as a run finds it. complete: the index is there, and holds what this plan comes to."""
 
     folder: Path
@@ -37,19 +37,19 @@ class State:
     complete: bool = False
 
 
-def open_state(folder: Path, fingerprint: str) -> State:
+def open_state(folder: Path, fingerprint: str) -> FolderState:
     """Raises ConfigError when the folder holds something else than a part of this plan."""
     if not folder.is_dir() or all(path.name in (PROGRESS, BAD_FILES) for path in folder.iterdir()):
-        return State(folder, fingerprint, {})
+        return FolderState(folder, fingerprint, {})
     made_from = _read(folder / INDEX).get("made_from")
     if (made_from or _read(folder / PROGRESS / "plan.json")).get("fingerprint") != fingerprint:
         problem = f"{folder} holds files of another plan: other images, or other options"
         raise ConfigError(Fault("DST", problem, f"name another folder, or remove it: rm -r {folder}"))
     if made_from:
         read_index(folder, key="DST")
-        return State(folder, fingerprint, {}, complete=True)
+        return FolderState(folder, fingerprint, {}, complete=True)
     reports = [_report(_read(path)) for path in sorted((folder / PROGRESS).glob("shard-*.json"))]
-    return State(folder, fingerprint, {r.shard.name: r for r in reports if r and _is_there(folder, r.shard)})
+    return FolderState(folder, fingerprint, {r.shard.name: r for r in reports if r and _is_there(folder, r.shard)})
 
 
 def is_complete(folder: Path, fingerprint: str) -> bool:
@@ -58,7 +58,7 @@ def is_complete(folder: Path, fingerprint: str) -> bool:
 
 
 @contextlib.contextmanager
-def writing(state: State) -> Iterator[None]:
+def writing(state: FolderState) -> Iterator[None]:
     """The folder ready for shards, and this run's alone. At the end, also after an error, no half shard is left."""
     (state.folder / PROGRESS).mkdir(parents=True, exist_ok=True)
     with open(state.folder / PROGRESS / "lock", "w") as lock:
@@ -88,12 +88,12 @@ def _remove_drafts(folder: Path) -> None:
         draft.unlink(missing_ok=True)
 
 
-def keep(state: State, report: Report) -> None:
+def keep(state: FolderState, report: Report) -> None:
     """A shard is finished."""
     write_json(state.folder / PROGRESS / f"{Path(report.shard.name).stem}.json", asdict(report))
 
 
-def finish(state: State, reports: list[Report], class_names: tuple[str, ...], counts: dict[str, int]) -> None:
+def finish(state: FolderState, reports: list[Report], class_names: tuple[str, ...], counts: dict[str, int]) -> None:
     """Write the index, which makes the folder a data set."""
     for report in reports:
         if not report.shard.samples:  # every image was bad
@@ -104,7 +104,7 @@ def finish(state: State, reports: list[Report], class_names: tuple[str, ...], co
     shutil.rmtree(state.folder / PROGRESS)
 
 
-def left_out(state: State) -> int:
+def left_out(state: FolderState) -> int:
     """How many images a complete split is without."""
     return _read(state.folder / INDEX)["made_from"].get("left_out", 0)
 
