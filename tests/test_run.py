@@ -195,18 +195,18 @@ def test_evaluation_of_saved_weights_is_the_same_number_on_any_replicas(root, ra
 
 
 def test_bf16_evaluation_ranks_by_float32_logits(root, random_run, tmp_path):
-    """A classifier that says 100 + k/16 for class k whatever the image. In bf16 all ten are 100, and ties count against
+    """A classifier that says 100 + k/64 for class k whatever the image. In bf16 all ten are 100, and ties count against
     the model; in float32 nines are right, and five digits in ten are in the top 5."""
     source = Path(random_run["run"]) / "weights.safetensors"
     tensors, metadata = load_file(source), safe_open(source, "pt").metadata()
     tensors["classifier.weight"] = torch.zeros_like(tensors["classifier.weight"])
-    tensors["classifier.bias"] = 100 + torch.arange(10) / 16
+    tensors["classifier.bias"] = 100 + torch.arange(10) / 64
     save_file(tensors, tmp_path / "near.safetensors", metadata)
     overrides = [f"weights={tmp_path}/near.safetensors", "cluster.replicas=1", "precision=bf16", f"run.root={root}"]
     summary = runs.evaluate(check_evaluation(overrides))
     assert summary["top1"] == pytest.approx(0.1, abs=0.01)
     assert summary["top5"] == pytest.approx(0.5, abs=0.01)
-    expected = torch.logsumexp(torch.arange(10) / 16, 0).item() - 4.5 / 16
+    expected = torch.logsumexp(torch.arange(10) / 64, 0).item() - 4.5 / 64
     assert summary["loss"] == pytest.approx(expected, abs=1e-3)
 
 
