@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from xlatrain.temporary import clear_left_behind
+from xlatrain.xla.temporary import clear_left_behind
 
 HOLD = """
 import sys, tempfile, time
-from xlatrain.temporary import temporary_files
+from xlatrain.xla.temporary import temporary_files
 with temporary_files() as folder:
     tempfile.mkdtemp()
     open(tempfile.mkstemp()[1], "w").write("x")

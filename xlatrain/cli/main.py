@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from xlatrain.cli.verbs import HELP, VERBS, take_flags
 from xlatrain.console import make_console, wrapped
 from xlatrain.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, ConfigError, DataError, ReplicaError
-from xlatrain.temporary import temporary_files
+from xlatrain.xla.temporary import temporary_files
 
 # What runs each verb, given the arguments after it; returns the exit code. Named, so that only one is imported.
 FUNCTIONS = {

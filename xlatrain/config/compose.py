@@ -32,7 +32,7 @@ _ARGUMENTS = "model.kwargs."  # what is under it is timm's
 
 
 def register_schemas() -> None:
-    """Make the dataclasses of config.py known to Hydra: `schema`, and schema/<group>/<choice>."""
+    """Make the dataclasses of schema.py known to Hydra: `schema`, and schema/<group>/<choice>."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     for group, variants in VARIANTS.items():

@@ -1,4 +1,4 @@
-"""The schema of conf/: each option's type, default, unit and help, here and in config_data.py and config_cluster.py.
+"""The schema of conf/: each option's type, default, unit and help, here and in data.py and cluster.py.
 
 YAML files under conf/ only compose and override these. `xlatrain train --help` prints them.
 """

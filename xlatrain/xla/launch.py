@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from xlatrain.errors import SPOKEN, ReplicaError
-from xlatrain.temporary import clear_left_behind, temporary_files
 from xlatrain.words import counted
+from xlatrain.xla.temporary import clear_left_behind, temporary_files
 
 _FAILURE, _RESULT, _GROUP = "failure.txt", "result.pickle", "group-"
 
