@@ -12,9 +12,11 @@ from xlatrain.xla.launch import launch
 register_schemas()
 pytestmark = pytest.mark.replicas
 
+# Pairwise: each optimizer in each precision, with and without micro-batches, and each of these two with the other. All
+# twenty triples take twice as long and met nothing more.
 COMBINATIONS = [
-    [f"optimizer={o}", f"precision={p}", f"gradient.accumulate={k}"]
-    for o, p, k in itertools.product(groups()["optimizer"], ("fp32", "bf16"), (1, 2))
+    [f"optimizer={o}", f"precision={p}", f"gradient.accumulate={1 + (i + j) % 2}"]
+    for (i, o), (j, p) in itertools.product(enumerate(groups()["optimizer"]), enumerate(("fp32", "bf16")))
 ]
 
 
