@@ -7,8 +7,9 @@
     xlatrain.evaluate([f"weights={summary['run']}/weights.safetensors"])["top1"]
     xlatrain.plan(["model=efficientnet_b2", "cluster=tpu_v3_1024", "train.global_batch=32768"]).step_ms
 
-`launch` runs a function of one's own on N replicas, `CapturedStep` captures and replays a step function there. Each is
-imported when it is first asked for: what touches a device is not, in a process that only checks.
+`launch` runs a function of one's own on N replicas, `CapturedStep` captures and replays a step function there, of
+tensors that `to_device` brings; `all_reduce` and `mean_over_replicas` go between replicas. Each is imported when it is
+first asked for: what touches a device is not, in a process that only checks.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from xlatrain.planning.plan import plan
     from xlatrain.preflight.check import check, check_evaluation
     from xlatrain.xla.capture import CapturedStep
+    from xlatrain.xla.collectives import all_reduce, mean_over_replicas
     from xlatrain.xla.launch import launch
+    from xlatrain.xla.runtime import to_device
 
 __version__ = VERSION
 
@@ -36,6 +39,9 @@ _FACE = {
     "plan": "xlatrain.planning.plan",
     "CapturedStep": "xlatrain.xla.capture",
     "launch": "xlatrain.xla.launch",
+    "to_device": "xlatrain.xla.runtime",
+    "all_reduce": "xlatrain.xla.collectives",
+    "mean_over_replicas": "xlatrain.xla.collectives",
     "CaptureError": "xlatrain.errors",
     "ConfigError": "xlatrain.errors",
     "DataError": "xlatrain.errors",
@@ -49,11 +55,14 @@ __all__ = [
     "DataError",
     "ReplicaError",
     "__version__",
+    "all_reduce",
     "check",
     "check_evaluation",
     "evaluate",
     "launch",
+    "mean_over_replicas",
     "plan",
+    "to_device",
     "train",
 ]
 
