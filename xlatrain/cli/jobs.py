@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import sys
@@ -117,6 +118,7 @@ def _sweep(verb: str, overrides: list[str]) -> int:
             raise
 
     def job(composed: DictConfig) -> float | None:
+        _unmute()
         job_overrides = list(HydraConfig.get().overrides.task)
         return run(
             HydraConfig.get().job.num, job_overrides, lambda: act.check_config(to_config(composed), job_overrides)
@@ -145,11 +147,18 @@ def _run_hydra(job: Callable[[DictConfig], float | None], overrides: list[str]) 
     except Exception as error:
         return f"{type(error).__name__}: {reason(error)}"
     finally:
+        _unmute()
         sys.argv = argv
         del os.environ["HYDRA_FULL_ERROR"]
         if full is not None:
             os.environ["HYDRA_FULL_ERROR"] = full
     return ""
+
+
+def _unmute() -> None:
+    """Some sweepers, Optuna's among them, have Hydra switch off the loggers that are there, and warnings of all."""
+    logging.getLogger("xlatrain").disabled = False
+    logging.root.setLevel(min(logging.root.level, logging.WARNING))
 
 
 def _quoted(path: Path) -> str:

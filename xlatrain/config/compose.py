@@ -140,6 +140,7 @@ def parse_override(text: str) -> Override:
 
 
 def _compose(overrides: Sequence[str], hydra: bool = False) -> DictConfig:
+    register_schemas()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("config", list(overrides), return_hydra_config=hydra)
