@@ -48,8 +48,9 @@ from xlatrain.config.schema import AugmentConfig, ShardsConfig
 from xlatrain.data.batch import Batch, BatchShape, BatchSource, Fill, as_tensors
 from xlatrain.data.order import Position
 from xlatrain.data.phase import Phase, Place
-from xlatrain.data.pipeline import ShardedSplit, TrainSource
 from xlatrain.data.shard_format import write_shards
+from xlatrain.data.sharded import ShardedSplit
+from xlatrain.data.sources import TrainSource
 from xlatrain.data.workers import WorkerBatches, _keep_memory
 
 PREFETCH, WINDOW = 2, 128
@@ -94,7 +95,7 @@ class Loader:
 
     def __init__(self, stream: BatchSource, workers: int, tuned: bool):
         context = torch.multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["xlatrain.data.pipeline"])
+        context.set_forkserver_preload(["xlatrain.data.sharded"])
         loader = DataLoader(
             SharedFills(stream) if tuned else Fills(stream),
             batch_size=None,

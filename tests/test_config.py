@@ -27,6 +27,7 @@ CHOICES = [(group, name) for group, names in groups().items() for name in names]
 @pytest.mark.parametrize(("group", "name"), CHOICES)
 def test_every_choice_composes_and_passes_the_checks(group, name, tmp_path):
     overrides = [f"{group}={name}", *(["data.root=" + str(tiny_shards(tmp_path))] if name in ON_SHARDS else [])]
+    overrides += ["data._target_=examples.stripes.Stripes"] * (name == "own")
     if group == "recipe" and name != "none":
         overrides += ["data=synthetic"]  # a recipe leaves open where its data lie
     if group == "cluster":

@@ -14,9 +14,9 @@ from packaging.utils import canonicalize_name
 tomllib = pytest.importorskip("tomllib")  # Python 3.11
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("xlatrain", "launch", "benchmarks", "tests")
+ROOMS = ("xlatrain", "launch", "benchmarks", "examples", "tests")
 FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
-OURS = {"xlatrain", "tests"} | {path.stem for path in FILES if path.parent.name in ("benchmarks", "tests")}
+OURS = {"xlatrain", "examples", "tests"} | {path.stem for path in FILES if path.parent.name in ("benchmarks", "tests")}
 
 # Used, but by no import: by whom.
 UNSEEN = {

@@ -13,10 +13,10 @@ from xlatrain.data import digits, order
 from xlatrain.data.dataset import open_dataset
 from xlatrain.data.order import Leg, Position
 from xlatrain.data.phase import Phase, Place
-from xlatrain.data.pipeline import ShardedSplit
 from xlatrain.data.pixels.crop import CentreCrop
 from xlatrain.data.pixels.decode import decode_image
 from xlatrain.data.shard_format import Shard, ShardIndex, read_index, read_shard, write_shards
+from xlatrain.data.sharded import ShardedSplit
 from xlatrain.data.synthetic import SyntheticSplit
 from xlatrain.errors import ConfigError, DataError
 

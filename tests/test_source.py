@@ -18,8 +18,8 @@ from tests.test_shards import split, write
 from xlatrain.config.schema import AugmentConfig, ShardsConfig
 from xlatrain.data.order import Position
 from xlatrain.data.phase import Phase, Place
-from xlatrain.data.pipeline import ShardedSplit
 from xlatrain.data.shard_format import read_index
+from xlatrain.data.sharded import ShardedSplit
 from xlatrain.data.storage import remote, retry
 from xlatrain.data.storage.disk_cache import DiskCache, _lock
 from xlatrain.data.storage.retry import ReadOptions, retries_so_far

@@ -17,7 +17,8 @@ from xlatrain.cli.verbs import take_flags
 from xlatrain.console import make_console, print_whole, stamped_lines
 from xlatrain.data.order import Position
 from xlatrain.data.phase import Phase, Place
-from xlatrain.data.pipeline import ShardedSplit, TrainSource
+from xlatrain.data.sharded import ShardedSplit
+from xlatrain.data.sources import TrainSource
 from xlatrain.data.workers import WorkerBatches
 from xlatrain.errors import EXIT_DONE, ConfigError, Fault
 from xlatrain.files import InputFigure, keep_input_figure

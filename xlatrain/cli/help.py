@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 
 from omegaconf import DictConfig, OmegaConf
 
-from xlatrain.cli.verbs import HELP, VERBS
-from xlatrain.config.compose import compose_config, groups, register_schemas
+from xlatrain.cli.verbs import CONFIG_DIR, HELP, VERBS
+from xlatrain.config.compose import compose_config, register_schemas
 from xlatrain.config.option import options
 from xlatrain.config.schema import VARIANTS, Config
+from xlatrain.config.search import groups
 from xlatrain.console import make_console, wrapped
 from xlatrain.errors import EXIT_DONE, ConfigError, Fault
 
@@ -39,7 +40,7 @@ def help_lines(verb: str, words: Sequence[str], width: int) -> list[str]:
     lines: list[str] = []
     if not words:
         lines += [*wrapped(VERBS[verb].what, width), "", "Flags:"]
-        for flag in (HELP, *VERBS[verb].flags):
+        for flag in (HELP, CONFIG_DIR, *VERBS[verb].flags):
             lines += _entry(flag.shown, flag.help, width)
         lines.append("")
     if choices:

@@ -22,8 +22,10 @@ from rich.table import Table
 from xlatrain.cli.show import show_schedule
 from xlatrain.cli.sweep import LESS_IS_BETTER, Checked, check_sweep
 from xlatrain.cli.verbs import take_flags
-from xlatrain.config.compose import CONF, reason, to_config
+from xlatrain.config.compose import compose_config, to_config
+from xlatrain.config.override import reason, wrong_name
 from xlatrain.config.schema import Config
+from xlatrain.config.search import CONF, search_path, split_command
 from xlatrain.console import make_console, print_whole
 from xlatrain.credentials import masked
 from xlatrain.engine import run as engine
@@ -32,6 +34,8 @@ from xlatrain.engine.run_folder import claimed_folder
 from xlatrain.errors import EXIT_DONE, EXIT_FAILED, ConfigError, Fault, ReplicaError
 from xlatrain.files import write_json
 from xlatrain.preflight.check import check, check_config, check_evaluation, check_evaluation_config
+
+INFO = ("defaults", "defaults-tree", "config", "plugins", "searchpath", "all")  # of Hydra's --info
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,8 @@ def evaluate(arguments: Sequence[str]) -> int:
 def run_jobs(verb: str, arguments: Sequence[str]) -> int:
     """Check every job, then run them. Returns the exit code; raises ConfigError before anything is started."""
     flags, overrides = take_flags(verb, arguments)
+    if asked := {"--cfg", "--info"} & set(flags):
+        return _show_composed([part for flag in sorted(asked) for part in (flag, flags[flag])], overrides)
     if "--multirun" in flags:
         return _sweep(verb, overrides)
     print_summary(_VERBS[verb].run(_VERBS[verb].check(overrides), None))
@@ -97,7 +103,7 @@ def _picture(path: Path) -> list[Fault]:
 def _sweep(verb: str, overrides: list[str]) -> int:
     """Check a sweep, run its jobs, print a table of results. With options of Hydra's own its sweeper and launcher
     choose and start the jobs; else they are run here, in turn, as they were checked."""
-    act = _VERBS[verb]
+    act, (folders, _) = _VERBS[verb], split_command(overrides)
     sweep = check_sweep(overrides, act.check)
     first, objective = sweep.first, sweep.first.sweep.objective
     if verb == "eval" and objective == "images_per_second":
@@ -119,7 +125,7 @@ def _sweep(verb: str, overrides: list[str]) -> int:
 
     def job(composed: DictConfig) -> float | None:
         _unmute()
-        job_overrides = list(HydraConfig.get().overrides.task)
+        job_overrides = [*folders, *HydraConfig.get().overrides.task]
         return run(
             HydraConfig.get().job.num, job_overrides, lambda: act.check_config(to_config(composed), job_overrides)
         )
@@ -127,7 +133,8 @@ def _sweep(verb: str, overrides: list[str]) -> int:
     with claimed_folder(first.run.root, name) as folder:
         failed = ""
         if sweep.settings:
-            failed = _run_hydra(job, [f"hydra.sweep.dir={_quoted(folder)}", *overrides, *sweep.settings])
+            where = [f"hydra.sweep.dir={_quoted(folder)}", *search_path(overrides)]
+            failed = _run_hydra(job, ["-m", *where, *split_command(overrides)[1], *sweep.settings])
         for number, checked in enumerate([] if sweep.settings else sweep.jobs):
             run(number, list(checked.overrides), lambda checked=checked: checked)
         if not any(folder.glob("*/")):
@@ -138,10 +145,11 @@ def _sweep(verb: str, overrides: list[str]) -> int:
         return max(_print_results(folder, objective), EXIT_FAILED if failed else EXIT_DONE)
 
 
-def _run_hydra(job: Callable[[DictConfig], float | None], overrides: list[str]) -> str:
-    """Have Hydra run the jobs of a multirun. Returns why it ended early, in a line; empty if it did not."""
+def _run_hydra(job: Callable[[DictConfig], float | None], arguments: list[str]) -> str:
+    """Have Hydra run the jobs of a multirun, or whatever else its flags say. Returns why it ended early, in a line;
+    empty if it did not."""
     argv, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    sys.argv, os.environ["HYDRA_FULL_ERROR"] = ["xlatrain", "-m", *overrides], "1"  # raise, do not print and exit
+    sys.argv, os.environ["HYDRA_FULL_ERROR"] = ["xlatrain", *arguments], "1"  # raise, do not print and exit
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
     except Exception as error:
@@ -153,6 +161,20 @@ def _run_hydra(job: Callable[[DictConfig], float | None], overrides: list[str]) 
         if full is not None:
             os.environ["HYDRA_FULL_ERROR"] = full
     return ""
+
+
+def _show_composed(question: list[str], overrides: list[str]) -> int:
+    """Have Hydra print what it composes (--cfg), or how (--info). Raises ConfigError."""
+    compose_config(overrides)
+    answers = {"--cfg": ("job", "hydra", "all"), "--info": INFO}
+    for flag, what in zip(question[::2], question[1::2], strict=True):
+        if what not in answers[flag]:
+            raise ConfigError(wrong_name(flag, f"there is no {what!r} to show", what, answers[flag], f"{flag} "))
+    where = [*search_path(overrides), "hydra/hydra_logging=default", "hydra/job_logging=none"]
+    failed = _run_hydra(lambda composed: None, [*question, *where, *split_command(overrides)[1]])
+    if failed:
+        raise ConfigError(Fault(" ".join(question), failed, "see https://hydra.cc/docs/advanced/hydra-command-line-flags"))
+    return EXIT_DONE
 
 
 def _unmute() -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
-from xlatrain.cli.verbs import HELP, VERBS, take_flags
+from xlatrain.cli.verbs import HELP, VERBS, joined, take_flags
 from xlatrain.console import make_console, wrapped
 from xlatrain.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, ConfigError, DataError, ReplicaError
 from xlatrain.xla.temporary import temporary_files
@@ -33,8 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _version()
         if verb not in VERBS:
             return _unknown_verb(verb)
+        # Parts of one's own are found where a command is given, as python -m would; last, so that they hide nothing.
+        sys.path.append(os.getcwd())
         with temporary_files():
-            return _run(verb, rest)
+            return _run(verb, joined(rest))
     except ConfigError as error:
         what = "arguments" if verb == "shards" else "configuration; nothing was started"
         _say(f"xlatrain {verb}: {_count(len(error.faults))} in the {what}.")

@@ -14,8 +14,9 @@ from rich.console import Console
 
 from xlatrain.cli.sweep import sweep_jobs
 from xlatrain.cli.verbs import take_flags
-from xlatrain.config.compose import groups, register_schemas
+from xlatrain.config.compose import register_schemas
 from xlatrain.config.schema import Config
+from xlatrain.config.search import groups
 from xlatrain.console import stamped_lines
 from xlatrain.credentials import masked
 from xlatrain.engine.provenance import provenance

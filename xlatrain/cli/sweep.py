@@ -11,8 +11,10 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 
-from xlatrain.config.compose import compose_config, compose_hydra, groups, parse_override, reason
+from xlatrain.config.compose import compose_config, compose_hydra
+from xlatrain.config.override import check_hydra, parse_override, reason
 from xlatrain.config.schema import Config, SweepConfig
+from xlatrain.config.search import groups, split_command
 from xlatrain.errors import ConfigError, Fault
 from xlatrain.preflight.checked import CheckedEvaluation, CheckedRun
 
@@ -51,15 +53,17 @@ class Sweep:
         return self.jobs[0].config
 
 
-def check_sweep(overrides: Sequence[str], check: Check) -> Sweep:
+def check_sweep(command: Sequence[str], check: Check) -> Sweep:
     """Check a multirun before any of it is started. Where all jobs are known each is checked. Of a search every value
     that it lists must compose, and only what is wrong with all points tried is a fault, which no choice would cure: the
     rest is found job by job. Raises ConfigError."""
+    folders, overrides = split_command(command)
     hydra = [text for text in overrides if parse_override(text).is_hydra_override()]
-    own = [text for text in overrides if text not in hydra]
+    own = [text for text in command if text not in hydra]
     if not hydra:
         return Sweep(True, _check_all(sweep_jobs(own), check), [])
-    sweeper = _settings(hydra).sweeper
+    check_hydra(hydra)
+    sweeper = _settings(folders, hydra).sweeper
     if str(sweeper.get("_target_")).endswith(".BasicSweeper"):
         jobs = _check_all(sweep_jobs(own), check)
         return Sweep(True, jobs, hydra + _goal(sweeper, jobs[0].config.sweep, hydra))
@@ -105,21 +109,23 @@ def _unsound(jobs: Sequence[Sequence[str]]) -> list[Fault]:
     return list(faults)
 
 
-def sweep_jobs(overrides: Sequence[str]) -> list[list[str]]:
-    """The overrides of each job of a multirun: every combination of the choices. Raises ConfigError."""
+def sweep_jobs(command: Sequence[str]) -> list[list[str]]:
+    """The command of each job of a multirun: every combination of the choices. Raises ConfigError."""
+    folders, overrides = split_command(command)
     choices = {}  # an option that is given twice counts once, as the later says
     for text in overrides:
         override = parse_override(text)
         if override.is_interval_sweep():
             cure = "list values, as in optimizer.lr=0.1,0.2, or take a sweeper that does: hydra/sweeper=optuna"
             raise ConfigError(Fault(text, "Hydra's basic sweeper does not choose from an interval", cure))
-        choices[override.get_key_element()] = _values(override, text)
-    return [list(job) for job in itertools.product(*choices.values())]
+        choices[override.get_key_element()] = _values(override, text, folders)
+    return [[*folders, *job] for job in itertools.product(*choices.values())]
 
 
-def search_points(overrides: Sequence[str]) -> list[list[str]]:
+def search_points(command: Sequence[str]) -> list[list[str]]:
     """Jobs in which each end of each interval or range and each listed choice of a search occurs: two that begin and
     end it, and one for every further choice. Raises ConfigError."""
+    folders, overrides = split_command(command)
     values: dict[str, list[str]] = {}
     for text in overrides:
         override = parse_override(text)
@@ -127,30 +133,31 @@ def search_points(overrides: Sequence[str]) -> list[list[str]]:
         if override.is_interval_sweep():
             values[key] = [f"{key}={override.value().start}", f"{key}={override.value().end}"]
         elif override.is_range_sweep():
-            listed = _values(override, text)
+            listed = _values(override, text, folders)
             values[key] = [listed[0], listed[-1]]
         else:
-            values[key] = _values(override, text)
+            values[key] = _values(override, text, folders)
     first = {key: of_key[0] for key, of_key in values.items()}
     points = [first, {key: of_key[-1] for key, of_key in values.items()}]
     points += [first | {key: value} for key, of_key in values.items() for value in of_key[1:-1]]
-    return [list(point.values()) for point in points]
+    return [[*folders, *point.values()] for point in points]
 
 
-def _values(override: Override, text: str) -> list[str]:
+def _values(override: Override, text: str, folders: Sequence[str]) -> list[str]:
     """One override for each of the values that an override lists."""
     if not override.is_sweep_override():
         return [text]
     group = override.key_or_group
-    known = groups().get(group, [])
+    known = groups(folders).get(group, [])
     try:
-        # Hydra expands a glob by what it finds in its search path; conf/ is all of ours.
+        # Hydra expands a glob by what it finds in its search path.
         names = override.value().filter(known) if _is_glob(override) else override.sweep_string_iterator()
         values = [f"{override.get_key_element()}={name}" for name in names]
     except (HydraException, ValueError) as error:
         raise ConfigError(Fault(text, reason(error), "list the values, as in train.seed=0,1")) from None
     if not values and _is_glob(override):
-        cure = f"the choices are {', '.join(known)}" if known else f"globs are for the groups: {', '.join(groups())}"
+        every = ", ".join(groups(folders))
+        cure = f"the choices are {', '.join(known)}" if known else f"globs are for the groups: {every}"
         raise ConfigError(Fault(text, "no choice has such a name", cure))
     if not values:
         raise ConfigError(Fault(text, "holds no value", "a range ends before its stop, as in train.seed=range(0,3)"))
@@ -161,11 +168,11 @@ def _is_glob(override: Override) -> bool:
     return override.is_choice_sweep() and hasattr(override.value(), "filter")
 
 
-def _settings(hydra: Sequence[str]) -> DictConfig:
+def _settings(folders: Sequence[str], hydra: Sequence[str]) -> DictConfig:
     """Hydra's own configuration. Raises ConfigError naming the override at fault, and what installs a plugin."""
     for count in range(len(hydra) + 1):
         try:
-            settings = compose_hydra(hydra[:count])
+            settings = compose_hydra([*folders, *hydra[:count]])
         except MissingConfigException as error:
             raise ConfigError(_missing(hydra[count - 1], error)) from None
         except Exception as error:  # Hydra asserts where it does not check

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from xlatrain.errors import ConfigError, Fault
+
 
 @dataclass(frozen=True)
 class Flag:
@@ -21,7 +23,14 @@ class Flag:
 
 
 HELP = Flag(("-h", "--help"), "this list; with words, only the groups and options that have them: --help optimizer")
+CONFIG_DIR = Flag(
+    ("-cd", "--config-dir"), "choices of your own: a folder of GROUP/CHOICE.yaml, used as GROUP=CHOICE", " DIR"
+)
 _SWEEP = Flag(("-m", "--multirun"), "options with several values make a sweep, one job for each combination")
+_COMPOSED = (
+    Flag(("-c", "--cfg="), "print the options as Hydra composes them, and end", "job"),
+    Flag(("-i", "--info="), "print how Hydra composes them, and end: defaults, searchpath, ...", "defaults"),
+)
 _JSON = Flag(("--json",), "figures to standard output as JSON, no table")
 
 
@@ -39,11 +48,11 @@ class Verb:
 VERBS = {
     "train": Verb(
         "train a model: xlatrain train model=efficientnet_b0 data=digits train.duration=5ep",
-        (_SWEEP,),
+        (_SWEEP, *_COMPOSED),
     ),
     "eval": Verb(
         "evaluate saved weights: xlatrain eval weights=runs/NAME/weights.safetensors",
-        (_SWEEP,),
+        (_SWEEP, *_COMPOSED),
     ),
     "plan": Verb(
         "compile a run for a TPU pod, without one: xlatrain plan model=efficientnet_b2 cluster=tpu_v3_1024 ...",
@@ -72,6 +81,29 @@ VERBS = {
         subject="schedule",
     ),
 }
+
+
+# Flags of Hydra's that take the word after them.
+_WITH_VALUE = {
+    "-cd": "--config-dir",
+    "--config-dir": "--config-dir",
+    "-c": "--cfg",
+    "--cfg": "--cfg",
+    "-i": "--info",
+    "--info": "--info",
+}
+
+
+def joined(arguments: Sequence[str]) -> list[str]:
+    """The arguments with each flag and the word that is its value as one, `--config-dir=DIR`. Raises ConfigError."""
+    found, words = [], iter(arguments)
+    for word in words:
+        if word in _WITH_VALUE:
+            if (value := next(words, None)) is None:
+                raise ConfigError(Fault(word, "nothing follows it", f"write {word} and what it is for"))
+            word = f"{_WITH_VALUE[word]}={value}"
+        found.append(word)
+    return found
 
 
 def take_flags(verb: str, arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:

@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import difflib
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from xlatrain.config.option import options
+from xlatrain.config.override import (
+    arguments_key,
+    check_kind,
+    given_keys,
+    name_each,
+    no_such,
+    option_keys,
+    parse_override,
+    reason,
+    wrong_name,
+)
+from xlatrain.config.own import settle_own_parts, uncounted
 from xlatrain.config.schema import VARIANTS, Config
+from xlatrain.config.search import CONF, groups, is_own_group, search_path, split_command
 from xlatrain.errors import ConfigError, Fault
-
-_PACKAGE = Path(__file__).resolve().parent.parent
-# In a wheel conf/ travels inside the package; in a checkout it lies beside it.
-CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
 
 # An AssertionError: an option under one that is null.
 _ERRORS = (HydraException, OmegaConfBaseException, ValueError, TypeError, AssertionError)
-_ARGUMENTS = "model.kwargs."  # what is under it is timm's
 
 
 def register_schemas() -> None:
@@ -40,32 +41,31 @@ def register_schemas() -> None:
             store.store(group=f"schema/{group}", name=name, node=variant)
 
 
-def groups() -> dict[str, list[str]]:
-    """The config groups and their choices, as found in conf/."""
-    return {d.name: sorted(f.stem for f in d.glob("*.yaml")) for d in sorted(CONF.iterdir()) if d.is_dir()}
-
-
-def compose_config(overrides: Sequence[str], fill: bool = False) -> tuple[Config, DictConfig]:
-    """Compose one job: the typed configuration, and the same as OmegaConf. Raises ConfigError with all faults; its
-    `usable` holds the overrides that are not at fault. fill: give options that have no value an empty one, so that the
-    rest can be checked."""
+def compose_config(command: Sequence[str], fill: bool = False) -> tuple[Config, DictConfig]:
+    """Compose one job: the typed configuration, and the same as OmegaConf. command: overrides, and --config-dir=FOLDER
+    for choices of one's own. Raises ConfigError with all faults; its `usable` holds the words that are not at fault.
+    fill: give options that have no value an empty one, so that the rest can be checked."""
     try:
-        _check_kind(overrides)
-        composed = _compose(overrides)
+        check_kind(command)
+        composed = _compose(command)
+        if faults := uncounted(composed, given_keys(command)):
+            raise ConfigError(*faults)
+        settle_own_parts(composed)
         for key in OmegaConf.missing_keys(composed) if fill else ():
             OmegaConf.update(composed, key, "")
         return to_config(composed), composed
     except (*_ERRORS, ConfigError) as error:
         _compose([])  # what fails without any override is a fault of conf/ itself: let it be seen whole
-        faults, usable = _diagnose(overrides)
+        faults, usable = _diagnose(command)
         if not faults:
-            faults = list(error.faults) if isinstance(error, ConfigError) else [_together(overrides, error)]
+            faults = list(error.faults) if isinstance(error, ConfigError) else [_together(command, error)]
         raise ConfigError(*faults, usable=usable) from None
 
 
 def to_config(composed: DictConfig) -> Config:
     """An OmegaConf configuration as dataclasses. Raises ConfigError naming the options that have no value, and those
     that are in no schema: `++key=value` adds what it likes."""
+    settle_own_parts(composed)
     missing = [k for k in sorted(OmegaConf.missing_keys(composed)) if not k.startswith("hydra")]
     faults = [Fault(key, "has no value", f"give {key}=...") for key in missing] + _unknown(composed)
     if faults:
@@ -81,116 +81,58 @@ def _unknown(node: DictConfig, prefix: str = "") -> list[Fault]:
     known = {f.name for f in dataclasses.fields(schema)}
     for key in node:
         if key not in known:
-            faults.append(_no_such(f"{prefix}{key}"))
+            faults.append(no_such(f"{prefix}{key}"))
         elif not OmegaConf.is_missing(node, key) and isinstance(child := node[key], DictConfig):
             faults += _unknown(child, f"{prefix}{key}.")
     return faults
 
 
-def given_keys(overrides: Sequence[str]) -> set[str]:
-    """The options that overrides name. A choice of a group names no more than itself, as in model.name: data=imagenet
-    says where images come from, not how weights were trained. What does not parse is left out."""
-    keys: set[str] = set()
-    for text in overrides:
-        with contextlib.suppress(ConfigError):
-            override = parse_override(text)
-            key, value = override.key_or_group, override.value()
-            keys |= set(_leaves(key, value)) if isinstance(value, dict) else {key, f"{key}.name"}
-    return keys
-
-
-def _leaves(key: str, value: Any) -> Iterator[str]:
-    """The dotted keys of a dictionary's values."""
-    if not isinstance(value, dict):
-        yield key
-    for name, content in value.items() if isinstance(value, dict) else ():
-        yield from _leaves(f"{key}.{name}", content)
-
-
-def option_keys() -> list[str]:
-    """Every dotted key that an override may name."""
-    keys = [key for key, _ in options(Config)]
-    for group, variants in VARIANTS.items():
-        keys += [f"{group}.{f.name}" for v in variants.values() for f in dataclasses.fields(v) if f.metadata]
-    return sorted(set(keys))
-
-
-def compose_hydra(overrides: Sequence[str]) -> DictConfig:
+def compose_hydra(command: Sequence[str]) -> DictConfig:
     """Hydra's own configuration, of sweepers and launchers. Raises what Hydra raises."""
-    return _compose(overrides, hydra=True).hydra
+    return _compose(command, hydra=True).hydra
 
 
-def parse_override(text: str) -> Override:
-    """An override as Hydra reads it. Raises ConfigError."""
-    if text.startswith("-"):
-        cure = "`xlatrain VERB --help` lists the flags; options are key=value"
-        raise ConfigError(Fault(text, "there is no such flag", cure))
-    parser, (key, _, value) = OverridesParser.create(), text.partition("=")
-    try:
-        override = parser.parse_override(text)
-    except HydraException as error:
-        cure = "write key=value, as in train.seed=1"
-        with contextlib.suppress(HydraException):
-            parser.parse_override(f"{key}=1")  # the key is sound
-            cure = f"quote the value: \"{key}='{value}'\"" if value else cure
-        raise ConfigError(Fault(text, reason(error), cure)) from None
-    if not override.key_or_group:
-        raise ConfigError(Fault(text, "names no option", "write key=value, as in train.seed=1"))
-    return override
-
-
-def _compose(overrides: Sequence[str], hydra: bool = False) -> DictConfig:
+def _compose(command: Sequence[str], hydra: bool = False) -> DictConfig:
     register_schemas()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", list(overrides), return_hydra_config=hydra)
+        overrides = [*search_path(command), *split_command(command)[1]]
+        return compose("config", overrides, return_hydra_config=hydra)
 
 
-def _check_kind(overrides: Sequence[str]) -> None:
-    """A job has one value for each of its options; none can be added or deleted, but for what model.kwargs passes
-    on. Raises ConfigError."""
-    for text in overrides:
-        override = parse_override(text)
-        key = override.key_or_group
-        if override.is_sweep_override():
-            raise ConfigError(Fault(text, "several values make a sweep", "add -m, or give one value"))
-        if override.is_hydra_override():
-            raise ConfigError(Fault(text, "is of Hydra's sweeps, and this is a single run", "add -m, or leave it out"))
-        if override.package is not None:
-            raise ConfigError(Fault(text, "a choice has its place", f"write {key}=..., without @{override.package}"))
-        if (override.is_add() or override.is_delete()) and not key.startswith(_ARGUMENTS):
-            what = "added" if override.is_add() else "deleted"
-            cure = f"write {key}=value" if key in {*option_keys(), *groups()} else _no_such(key).cure
-            if key == _ARGUMENTS.rstrip("."):
-                cure = f"name each argument, as in +{_ARGUMENTS}act_layer=relu"
-            raise ConfigError(Fault(text, f"options cannot be {what}", cure))
-
-
-def _diagnose(overrides: Sequence[str]) -> tuple[list[Fault], list[str]]:
-    """Find which overrides are at fault, each on its own: first the choices of groups, then values under them. Returns
-    the faults, and the overrides that are sound."""
+def _diagnose(command: Sequence[str]) -> tuple[list[Fault], list[str]]:
+    """Find which words of a command are at fault, each on its own: first the choices of groups, then values under them.
+    Returns the faults, and the words that are sound."""
+    folders, overrides = split_command(command)
+    try:
+        search_path(folders)
+    except ConfigError as error:
+        return list(error.faults), overrides
     faults: list[Fault] = []
-    known, choices, values = groups(), [], []
+    known, choices, values = groups(folders), [], []
     for text in overrides:
         try:
-            _check_kind([text])
+            check_kind([*folders, text])
             override = parse_override(text)
         except ConfigError as error:
             faults += error.faults
             continue
         key = override.key_or_group
-        if key in known and not isinstance(override.value(), dict):
-            if str(override.value()) in known[key]:
-                choices.append(text)
-            else:
-                faults.append(
-                    _wrong(
-                        key, f"there is no choice {override.value()!r}", str(override.value()), known[key], f"{key}="
-                    )
-                )
-        else:
+        if key not in known or isinstance(override.value(), dict):
             values.append((key, text))
-    sound = list(choices)
+        elif (wanted := str(override.value())) not in known[key]:
+            faults.append(wrong_name(key, f"there is no choice {wanted!r}", wanted, known[key], f"{key}="))
+        elif is_own_group(key, folders) and not override.is_add():
+            cure = f"write +{text}"
+            faults.append(Fault(text, f"{key} is a group of your own, which nothing has chosen from yet", cure))
+        else:
+            choices.append(text)
+    sound = [*folders, *choices]
+    for text in choices:  # those that are sound by name; what is in them may not be
+        if fault := _choice_fault(text, folders):
+            faults.append(fault)
+            sound.remove(text)
+    choices = list(sound)
     for key, text in values:
         try:
             composed = _compose([*choices, text])
@@ -205,11 +147,26 @@ def _diagnose(overrides: Sequence[str]) -> tuple[list[Fault], list[str]]:
     return faults, sound
 
 
-def _together(overrides: Sequence[str], error: Exception) -> Fault:
+def _choice_fault(text: str, folders: Sequence[str]) -> Fault | None:
+    """What is wrong with the content of a choice in a folder of one's own; those in conf/ are sound."""
+    override = parse_override(text)
+    group, name = override.key_or_group, str(override.value())
+    if name in groups().get(group, []):
+        return None
+    cure = "see the options in `xlatrain train --help`; files of a group of your own begin with # @package _global_"
+    try:
+        unknown = _unknown(_compose([*folders, text]))
+    except _ERRORS as error:
+        return Fault(f"{group}/{name}.yaml", " ".join(str(error).strip().splitlines()[:2]), cure)
+    return Fault(f"{group}/{name}.yaml", f"sets {unknown[0].key}, which is no option", cure) if unknown else None
+
+
+def _together(command: Sequence[str], error: Exception) -> Fault:
     """Each override is sound alone: the first that does not go with those before it."""
+    folders, overrides = split_command(command)
     for count, text in enumerate(overrides, start=1):
         try:
-            OmegaConf.to_container(_compose(overrides[:count]), resolve=True)
+            OmegaConf.to_container(_compose([*folders, *overrides[:count]]), resolve=True)
         except _ERRORS as found:
             return Fault(text, reason(found), "change it, or what comes before it")
     return Fault("configuration", reason(error), "leave out what was given last")
@@ -217,37 +174,20 @@ def _together(overrides: Sequence[str], error: Exception) -> Fault:
 
 def _value_fault(key: str, text: str, error: Exception) -> Fault:
     group, _, name = key.partition(".")
-    if key.startswith(_ARGUMENTS):
+    owner = arguments_key(key)
+    if owner and key != owner:
         if text.startswith("~"):
             return Fault(text, "there is no such argument to delete", "leave it out")
-        return Fault(text, "an argument for timm is added", f"write +{text.lstrip('+')}")
+        return Fault(text, f"what is under {owner} is added", f"write +{text.lstrip('+')}")
     if key not in option_keys():
-        return _no_such(key)
+        return no_such(key)
     if isinstance(error, AssertionError):
-        owner = key.rpartition(".")[0]
-        return Fault(key, f"there is no {owner} in what was chosen", f"take a {group} that has one")
+        above = key.rpartition(".")[0]
+        return Fault(key, f"there is no {above} in what was chosen", f"take a {group} that has one")
     having = [n for n, v in VARIANTS.get(group, {}).items() if name in {f.name for f in dataclasses.fields(v)}]
     if "Could not override" in str(error) and having:
         choices = " or ".join(f"{group}={n}" for n in having)
         return Fault(key, f"is no option of the {group} chosen", f"{choices} has it")
-    if key == _ARGUMENTS.rstrip("."):
-        return Fault(text, reason(error), f"name each argument, as in +{_ARGUMENTS}act_layer=relu")
+    if owner:
+        return Fault(text, reason(error), name_each(owner))
     return Fault(text, reason(error), f"see {key} in `xlatrain train --help`")
-
-
-def _no_such(key: str) -> Fault:
-    return _wrong(key, "there is no such option", key, [*option_keys(), *groups()], "")
-
-
-def _wrong(key: str, problem: str, found: str, allowed: Sequence[str], prefix: str) -> Fault:
-    near = difflib.get_close_matches(found, allowed, n=1, cutoff=0.5)
-    few = len(allowed) <= 12
-    listed = f"one of {', '.join(allowed)}" if few else "`xlatrain train --help` lists them all"
-    if near:
-        return Fault(key, problem, f"did you mean {prefix}{near[0]}? ({listed})")
-    return Fault(key, problem, f"take {listed}" if few else listed)
-
-
-def reason(error: BaseException) -> str:
-    """Why something does not compose, in a line: Hydra says where and keeps the reason as the cause."""
-    return str(error.__cause__ or error).strip().splitlines()[0]

@@ -17,18 +17,18 @@ class DataConfig:
     num_classes: int | None = option(None, "null = what the data set says", low=1)
     mean: list[float] = option([0.485, 0.456, 0.406], "per channel, of images in 0..1")
     std: list[float] = option([0.229, 0.224, 0.225], "per channel, of images in 0..1")
+    _target_: str | None = option(
+        None,
+        "data of your own instead, as in my.module.Photos: called with split and kwargs, gives a torch Dataset of "
+        "(image, label)",
+    )
+    kwargs: dict[str, Any] = option({}, "arguments for data._target_, beside split, which is train or val")
 
 
 @dataclass
-class ShardsConfig(DataConfig):
-    name: str = "shards"
-    root: str = option(
-        MISSING, "folder or URL (gs://, s3://, https://) of train/ and val/, each of tar shards and an index.json"
-    )
-    train: str = option(
-        "train", "the training split: a folder under root, or anywhere; braces name several, as in part-{0..3}"
-    )
-    val: str = option("val", "the validation split, likewise")
+class ImagesConfig(DataConfig):
+    """Images of any size, which the host brings to the size that the model sees."""
+
     interpolation: str = option("bicubic", "filter of the resize, antialiased", choices=("bicubic", "bilinear"))
     eval_padding: int = option(
         32,
@@ -37,6 +37,32 @@ class ShardsConfig(DataConfig):
         low=0,
     )
     eval_ratio: float | None = option(None, "share of the shorter side instead, as in 0.875", low=0.01, high=1)
+    workers: int | None = option(
+        None,
+        "processes that prepare images, per host process; 0 = a thread; null = 0 on CPU, as many as there are cores on "
+        "TPU",
+        low=0,
+    )
+    prefetch: int = option(2, "batches prepared ahead, for each worker", low=1)
+
+
+@dataclass
+class OwnDataConfig(ImagesConfig):
+    """What counts of the options of a group once it has a _target_."""
+
+    name: str = "own"
+
+
+@dataclass
+class ShardsConfig(ImagesConfig):
+    name: str = "shards"
+    root: str = option(
+        MISSING, "folder or URL (gs://, s3://, https://) of train/ and val/, each of tar shards and an index.json"
+    )
+    train: str = option(
+        "train", "the training split: a folder under root, or anywhere; braces name several, as in part-{0..3}"
+    )
+    val: str = option("val", "the validation split, likewise")
     decoder: str = option(
         "auto",
         "of JPEGs: simplejpeg; nvimgcodec, which decodes only the crop and comes with the extra fast-decode; auto = "
@@ -47,12 +73,6 @@ class ShardsConfig(DataConfig):
     shuffle_window: int = option(
         4096, "samples shuffled together; each worker holds twice as many, encoded", "samples", low=1
     )
-    workers: int | None = option(
-        None,
-        "decoding processes per host process; 0 = a thread; null = 0 on CPU, as many as there are cores on TPU",
-        low=0,
-    )
-    prefetch: int = option(2, "batches prepared ahead, for each worker", low=1)
     on_error: str = option(
         "raise", "a sample that cannot be decoded ends the run, or is skipped and counted", choices=("raise", "skip")
     )

@@ -11,7 +11,14 @@ from typing import Any
 from omegaconf import MISSING
 
 from xlatrain.config.cluster import ClusterConfig
-from xlatrain.config.data import AugmentConfig, DataConfig, DigitsConfig, ShardsConfig, SyntheticConfig
+from xlatrain.config.data import (
+    AugmentConfig,
+    DataConfig,
+    DigitsConfig,
+    OwnDataConfig,
+    ShardsConfig,
+    SyntheticConfig,
+)
 from xlatrain.config.option import option
 
 
@@ -56,7 +63,10 @@ class ModelConfig:
     zero_init_residual: bool = option(
         False, "start each residual block as the identity: last batch norm scale 0; timm's ResNets do so by themselves"
     )
-    kwargs: dict[str, Any] = option({}, "further arguments for timm.create_model")
+    kwargs: dict[str, Any] = option({}, "further arguments for timm.create_model, or for model._target_")
+    _target_: str | None = option(
+        None, "a model of your own instead, as in my.module.Net: called with num_classes and kwargs, gives an nn.Module"
+    )
 
 
 @dataclass
@@ -71,6 +81,10 @@ class OptimizerConfig:
         "all = norms too",
         choices=("weights", "not_norm", "all"),
     )
+    _target_: str | None = option(
+        None, "an optimizer of your own instead, as in my.module.Lion: called with these options and kwargs"
+    )
+    kwargs: dict[str, Any] = option({}, "arguments for optimizer._target_, beside the options")
 
 
 @dataclass
@@ -272,5 +286,5 @@ VARIANTS: dict[str, dict[str, type]] = {
         "lars": LARSConfig,
         "lamb": LAMBConfig,
     },
-    "data": {"shards": ShardsConfig, "digits": DigitsConfig, "synthetic": SyntheticConfig},
+    "data": {"shards": ShardsConfig, "digits": DigitsConfig, "synthetic": SyntheticConfig, "own": OwnDataConfig},
 }

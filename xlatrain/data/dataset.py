@@ -7,13 +7,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from xlatrain.config.schema import AugmentConfig, DataConfig, DigitsConfig, ShardsConfig, SyntheticConfig
+from xlatrain.config.data import (
+    AugmentConfig,
+    DataConfig,
+    DigitsConfig,
+    OwnDataConfig,
+    ShardsConfig,
+    SyntheticConfig,
+)
 from xlatrain.data import digits
 from xlatrain.data.batch import Batch
 from xlatrain.data.order import Position
+from xlatrain.data.own import open_own
 from xlatrain.data.phase import Phase, Place
-from xlatrain.data.pipeline import ShardedSplit, read_options
 from xlatrain.data.shard_format import ShardIndex, read_index
+from xlatrain.data.sharded import ShardedSplit, read_options
 from xlatrain.data.storage.streams import check_url, expand_braces, join_url
 from xlatrain.data.synthetic import SyntheticSplit
 from xlatrain.errors import ConfigError, Fault
@@ -46,7 +54,8 @@ class Dataset:
 
 
 def open_dataset(config: DataConfig, augment: AugmentConfig) -> Dataset:
-    """Find (or, for digits, write) the data that a configuration names. Reads indexes only. Raises ConfigError."""
+    """Find (or, for digits, write) the data that a configuration names. Reads indexes only, and of one's own data the
+    first sample. Raises ConfigError."""
     match config:
         case DigitsConfig():
             _check_digits(config)
@@ -72,6 +81,11 @@ def open_dataset(config: DataConfig, augment: AugmentConfig) -> Dataset:
                 SyntheticSplit(n, config.image_size, classes) for n in (config.train_examples, config.val_examples)
             ]
             return Dataset(*splits, num_classes=classes)
+        case OwnDataConfig():
+            if not config._target_:
+                raise ConfigError(Fault("data._target_", "has no value", "name what gives the data: my.module.Photos"))
+            splits, classes, names = open_own(config, augment)
+            return Dataset(*splits, num_classes=classes, class_names=names)
     raise ValueError(f"no data set for {type(config).__name__}")
 
 

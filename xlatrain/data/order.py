@@ -180,6 +180,11 @@ def sample_generator(seed: int, epoch: int, number: int) -> np.random.Generator:
     return _generator(seed, epoch, 2, number)
 
 
+def dealt(samples: int, seed: int) -> np.ndarray:
+    """Samples dealt out at random, the same in every epoch: the sample that lies at each place. int64 [samples]."""
+    return _generator(seed, 3).permutation(samples)
+
+
 def _line(spans: Iterator[Span] | Sequence[Span]) -> Line:
     kept = tuple(s for s in spans if s.last > s.first)
     return Line(kept, np.cumsum([0, *(s.last - s.first for s in kept)], dtype=np.int64))

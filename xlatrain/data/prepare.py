@@ -7,23 +7,23 @@ from collections import Counter
 
 import numpy as np
 
-from xlatrain.config.schema import AugmentConfig, ShardsConfig
+from xlatrain.config.data import AugmentConfig, ImagesConfig
 from xlatrain.data.pixels.crop import CentreCrop, RandomCrop
 from xlatrain.data.pixels.decode import Decoder, shift_image
 from xlatrain.data.pixels.policy import build_policy
 from xlatrain.data.shard_format import Sample, label_outside
 from xlatrain.errors import bad_sample, in_a_line
 
-DECODERS = {"auto": None, "simplejpeg": False, "nvimgcodec": True}
-
 
 class Preparer:
-    """Prepares samples. Holds a decoder: one for each thread. seconds: of processor time, by name."""
+    """Prepares samples with a decoder: one for each thread. skip: what cannot be decoded is left out. seconds: of
+    processor time, by name."""
 
-    def __init__(self, config: ShardsConfig, augment: AugmentConfig, classes: int):
-        self._config, self._augment, self._classes = config, augment, classes
-        self._decoder = Decoder(config.interpolation, DECODERS[config.decoder], config.max_pixels)
-        self.decoder = self._decoder.name
+    def __init__(
+        self, config: ImagesConfig, augment: AugmentConfig, classes: int, decoder: Decoder, skip: bool = False
+    ):
+        self._config, self._augment, self._classes, self._skip = config, augment, classes, skip
+        self._decoder, self.decoder = decoder, decoder.name
         a = augment
         self._policies = build_policy(a.policy, a.layers, a.magnitude, a.jitter, a.probability)
         self.seconds: Counter[str] = Counter()
@@ -59,7 +59,7 @@ class Preparer:
             decoded = time.thread_time()
             self._decoder.resize(pixels, row)
         except Exception as error:  # decoders raise what they like: OSError, ValueError, SyntaxError, struct.error
-            if self._config.on_error == "skip":
+            if self._skip:
                 return False
             raise bad_sample(sample.shard, sample.key, f"cannot be decoded: {in_a_line(error)}") from error
         self.seconds["decode"] += decoded - started

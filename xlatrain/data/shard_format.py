@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import webdataset
 
 from xlatrain.data.storage.retry import DEFAULTS, ReadOptions
@@ -34,12 +35,13 @@ MARK_EVERY = 64
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """An encoded image and its label. `number` counts samples over the shards of a split in index order."""
+    """An encoded image, or its pixels uint8 [h, w, 3], and its label. `number` counts samples over the shards of a
+    split in index order."""
 
     shard: str
     key: str
     number: int
-    image: bytes
+    image: bytes | np.ndarray
     label: int
 
 

@@ -1,4 +1,4 @@
-"""A timm model by name, seeded. What XLA needs changed in it is the other files' of this folder."""
+"""A model, of timm's by name or one's own, seeded. What XLA needs changed in it is the other files' of this folder."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import timm
 import torch
 from torch import nn
 
+from xlatrain.config.own import find_part
 from xlatrain.config.schema import ModelConfig
 
 
 def build_model(config: ModelConfig, num_classes: int, image_size: int, seed: int) -> nn.Module:
-    """The model on the CPU, float32, its weights exactly torch.manual_seed(seed); timm.create_model(name, ...).
+    """The model on the CPU, float32, its weights exactly torch.manual_seed(seed); timm.create_model(name, ...), or what
+    model._target_ gives.
 
     Not thread-safe: torch has one CPU generator per process. Raises ValueError for a wrong name or argument.
     """
@@ -27,19 +29,26 @@ def build_model(config: ModelConfig, num_classes: int, image_size: int, seed: in
 def check_model(config: ModelConfig, num_classes: int, image_size: int) -> nn.Module:
     """Build the model without memory or numbers, and see what it makes of an image. Raises ValueError as build_model
     does, and for a model that cannot take images of this size or gives no logits."""
-    with torch.device("meta"), warnings.catch_warnings():
-        # Weights of a file are compared with the model's in name and shape; torch says of each that it copies nothing.
-        warnings.filterwarnings("ignore", ".*copying from a non-meta parameter")
-        model = _create(config, num_classes, image_size)
-        _see_logits(model, num_classes, image_size)
+    try:
+        with torch.device("meta"), warnings.catch_warnings():
+            # Weights of a file are compared with the model's in name and shape; torch says of each that it copies
+            # nothing.
+            warnings.filterwarnings("ignore", ".*copying from a non-meta parameter")
+            model = _create(config, num_classes, image_size)
+    except ValueError:
+        if not config._target_:
+            raise
+        model = build_model(config, num_classes, image_size, seed=0)  # it may want numbers while it is made
+    _see_logits(model, num_classes, image_size)
     return model
 
 
 def _see_logits(model: nn.Module, num_classes: int, image_size: int) -> None:
-    """Pass one image through a model without memory. Raises ValueError."""
+    """Pass one image through a model, most often one without memory. Raises ValueError."""
+    device = next((p.device for p in model.parameters()), torch.device("meta"))
     try:
-        with torch.no_grad():
-            logits = model.eval()(torch.empty(1, 3, image_size, image_size))
+        with torch.no_grad(), device:
+            logits = model.eval()(torch.zeros(1, 3, image_size, image_size))
     except Exception as error:
         if isinstance(error, NotImplementedError) or "meta" in str(error):
             return  # it has an operation that needs numbers: the run will show
@@ -55,8 +64,10 @@ def nearest_names(name: str) -> list[str]:
     return difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
 
 
-def timm_arguments(config: ModelConfig, num_classes: int, image_size: int) -> dict[str, Any]:
-    """The arguments of timm.create_model for a model. Raises RuntimeError for a wrong name."""
+def timm_arguments(config: ModelConfig, num_classes: int, image_size: int) -> dict[str, Any] | None:
+    """The arguments of timm.create_model for a model; None for one's own. Raises RuntimeError for a wrong name."""
+    if config._target_:
+        return None
     arguments: dict[str, Any] = {"model_name": config.name, "num_classes": num_classes, **config.kwargs}
     for key, value in (
         ("drop_rate", config.drop_rate),
@@ -72,9 +83,14 @@ def timm_arguments(config: ModelConfig, num_classes: int, image_size: int) -> di
 
 def _create(config: ModelConfig, num_classes: int, image_size: int) -> nn.Module:
     try:
-        model = timm.create_model(**timm_arguments(config, num_classes, image_size))
-    except Exception as error:  # whatever timm, torch or a reader of weights make of the arguments
+        if config._target_:
+            model = find_part(config._target_)(num_classes=num_classes, **config.kwargs)
+        else:
+            model = timm.create_model(**timm_arguments(config, num_classes, image_size))
+    except Exception as error:  # whatever timm, torch, a reader of weights or one's own code make of the arguments
         raise ValueError(_cause(error)) from error
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"it gives a {type(model).__name__}, no nn.Module")
     if config.zero_init_residual and not zero_residuals(model):
         raise ValueError("it has no residual block that ends with a batch norm, so zero_init_residual has no effect")
     return model

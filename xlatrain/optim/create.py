@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from xlatrain.config.own import find_part
 from xlatrain.config.schema import AdamWConfig, LAMBConfig, LARSConfig, OptimizerConfig, RMSpropTFConfig, SGDConfig
 from xlatrain.optim.adamw import AdamW
 from xlatrain.optim.lamb import LAMB
@@ -14,7 +15,9 @@ _OPTIMIZERS = {SGDConfig: SGD, RMSpropTFConfig: RMSpropTF, AdamWConfig: AdamW, L
 
 
 def build_optimizer(config: OptimizerConfig) -> Optimizer:
-    """An optimizer with the options of its configuration."""
+    """An optimizer with the options of its configuration. Raises what one's own raises."""
+    if config._target_:
+        return find_part(config._target_)(config, **config.kwargs)
     return _OPTIMIZERS[type(config)](config)
 
 

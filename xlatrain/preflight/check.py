@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from xlatrain.config.compose import compose_config, given_keys, register_schemas
+from xlatrain.config.compose import compose_config, register_schemas
+from xlatrain.config.override import given_keys
 from xlatrain.config.schema import Config
 from xlatrain.data.dataset import Dataset, open_dataset
 from xlatrain.data.mixing import advise
 from xlatrain.data.phase import Phase
-from xlatrain.data.pipeline import ShardedSplit
+from xlatrain.data.sharded import ShardedSplit
 from xlatrain.errors import ConfigError, Fault
 from xlatrain.preflight.checked import CheckedEvaluation, CheckedRun
 from xlatrain.preflight.contradictions import find_contradictions
@@ -20,6 +21,7 @@ from xlatrain.preflight.decide import decide, decide_phase
 from xlatrain.preflight.facts import compare_classes, take_facts
 from xlatrain.preflight.lengths import Lengths
 from xlatrain.preflight.model import build_blank
+from xlatrain.preflight.optimizer import optimizer_faults
 from xlatrain.preflight.resolve import (
     check_durations,
     describe_short_warmup,
@@ -75,6 +77,7 @@ def check_config(config: Config, overrides: Sequence[str] = ()) -> CheckedRun:
     if config.weights is not None:
         problem = "is what `xlatrain eval` evaluates; training starts from a seed"
         faults.append(Fault("weights", problem, "leave it out"))
+    faults += optimizer_faults(config.optimizer)
     basis = _basis(config)
     config, dataset, faults = basis.config, basis.dataset, faults + basis.faults
     faults += batch_faults(config, dataset.train.samples if dataset else None)

@@ -11,6 +11,7 @@ from xlatrain.errors import Fault
 def find_contradictions(config: Config) -> list[Fault]:
     """Options that another one makes meaningless: to ignore them in silence would mislead."""
     g, s, c, a, d = config.gradient, config.schedule, config.scaling, config.augment, config.data
+    m, o = config.model, config.optimizer
     plain = (g.exponent_bits, g.mantissa_bits) == (8, 23)
     scaled = c.lr_per_256 is not None or c.base_lr is not None
     warms_up = (s.warmup or s.default_warmup).strip() not in ("0step", "0ep")
@@ -37,5 +38,11 @@ def find_contradictions(config: Config) -> list[Fault]:
          "is of random crops, not of the centre", "take augment.crop=tf"),
         (isinstance(d, ShardsConfig) and d.cache_gb is not None and d.cache is None, "data.cache_gb",
          "there is no cache to limit", "name a folder: data.cache=/tmp/cache"),
+        (bool(d.kwargs) and not d._target_, "data.kwargs", "are for data._target_", "leave them out, or name it"),
+        (bool(o.kwargs) and not o._target_, "optimizer.kwargs", "are for optimizer._target_",
+         "leave them out, or name it"),
+        (bool(m._target_) and not (m.drop_rate is m.drop_path_rate is m.pool is None), "model", "drop_rate, "
+         "drop_path_rate and pool are for timm's models, and model._target_ names one of your own",
+         "give it what it takes: +model.kwargs.NAME=value"),
     ]  # fmt: skip
     return [Fault(key, problem, cure) for wrong, key, problem, cure in found if wrong]

@@ -6,8 +6,8 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from xlatrain.config.data import DataConfig
-from xlatrain.config.schema import Config, ShardsConfig
+from xlatrain.config.data import DataConfig, ImagesConfig
+from xlatrain.config.schema import Config
 from xlatrain.data.phase import Phase
 from xlatrain.errors import Fault
 from xlatrain.models.bn_groups import group_size, replica_groups
@@ -32,7 +32,7 @@ def decide(config: Config) -> Config:
 def _with_workers(config: Config) -> DataConfig:
     """A thread on CPU, whose cores the replicas need; all cores on TPU."""
     data = config.data
-    if not isinstance(data, ShardsConfig) or data.workers is not None:
+    if not isinstance(data, ImagesConfig) or data.workers is not None:
         return data
     processes = config.cluster.processes_per_host or 1
     workers = 0 if config.cluster.platform == "cpu" else max(1, (os.cpu_count() or 1) // processes - 1)

@@ -20,6 +20,7 @@ from xlatrain.errors import ConfigError, Fault
 # The options that decide what saved weights answer to an image; model.kwargs.* belong to them.
 OPTIONS = (
     "model.name",
+    "model._target_",
     "model.pool",
     "model.bn_eps",
     "data.image_size",
@@ -37,12 +38,13 @@ _FETCHING = ("pretrained", "checkpoint_path", "cache_dir")  # where timm takes i
 
 @dataclass(frozen=True)
 class Facts:
-    """averaged: the weights are the moving average's. timm: arguments of timm.create_model. options: those of OPTIONS,
-    as the run evaluated with them. class_names: of the labels in order, () where the data have none. data: the data
-    set's name. input: what the model takes. versions: of the software."""
+    """averaged: the weights are the moving average's. timm: arguments of timm.create_model, None for a model of one's
+    own, which options tell. options: those of OPTIONS, as the run evaluated with them. class_names: of the labels in
+    order, () where the data have none. data: the data set's name. input: what the model takes. versions: of the
+    software."""
 
     averaged: bool
-    timm: dict[str, Any]
+    timm: dict[str, Any] | None
     options: dict[str, Any]
     class_names: tuple[str, ...]
     data: str
@@ -66,7 +68,7 @@ def describe_weights(
     config: Config,
     num_classes: int,
     class_names: Collection[str],
-    timm_arguments: Mapping[str, Any],
+    timm_arguments: Mapping[str, Any] | None,
     versions: Mapping[str, str],
 ) -> Facts:
     """The facts of a run's weights; num_classes, class_names: of its data set."""
@@ -74,9 +76,11 @@ def describe_weights(
     options = {key: OmegaConf.select(tree, key) for key in OPTIONS if _has(config, key)}
     options = {k: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for k, v in options.items()}
     options |= {f"model.kwargs.{k}": v for k, v in config.model.kwargs.items() if k not in _FETCHING}
+    if config.model._target_ is None:
+        del options["model._target_"]
     return Facts(
         averaged=config.ema.enabled,
-        timm=masked({k: v for k, v in timm_arguments.items() if k not in _FETCHING}),
+        timm=timm_arguments and masked({k: v for k, v in timm_arguments.items() if k not in _FETCHING}),
         options=masked(options | {"data.num_classes": num_classes}),
         class_names=tuple(class_names),
         data=config.data.name,
@@ -89,6 +93,9 @@ def take_facts(config: Config, facts: Facts, given: Collection[str], file: str) 
     in words. Raises ConfigError when another model is given, or what the file says cannot be."""
     tree = OmegaConf.structured(config)
     taken, against = [], []
+    if "model._target_" in given and config.model._target_ != facts.options.get("model._target_"):
+        problem = f"{config.model._target_}, but {file} holds {facts.options['model.name']}"
+        raise ConfigError(Fault("model._target_", problem, "leave the model out, or name other weights"))
     for key, value in facts.options.items():
         if not _has(config, key):
             continue  # another kind of data, which has no such option

@@ -1,4 +1,4 @@
-"""Whether a run's model can be built, started and fed: what timm says of it before any device is touched."""
+"""Whether a run's model can be built, started and fed: what it says itself before any device is touched."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ _PIXEL_BYTES = 3 * (1 + 4)
 
 
 def build_blank(config: Config, num_classes: int) -> tuple[nn.Module | None, list[Fault]]:
-    """The model without memory or numbers; whether timm can build it, start it from the weights asked for and give it
-    images of this size. num_classes: of the data."""
+    """The model without memory or numbers; whether it can be built, started from the weights asked for and given images
+    of this size. num_classes: of the data."""
     if config.data.image_size < 1:
         return None, []
     if fault := _image_memory(config):
         return None, [fault]
+    if config.model._target_:
+        return _build_own(config, num_classes)
     if config.model.name.partition(".")[0] not in timm.list_models():
         near = nearest_names(config.model.name)
         cure = f"did you mean {', '.join(near)}?" if near else "see timm.list_models()"
@@ -47,6 +49,14 @@ def build_blank(config: Config, num_classes: int) -> tuple[nn.Module | None, lis
             cure = f"give weights of {config.model.name} with {num_classes} classes, or leave it out"
             return None, [Fault("model.kwargs.checkpoint_path", f"{path} cannot be used: {error}", cure)]
     return model, []
+
+
+def _build_own(config: Config, num_classes: int) -> tuple[nn.Module | None, list[Fault]]:
+    try:
+        return check_model(config.model, num_classes, config.data.image_size), []
+    except ValueError as error:
+        cure = f"name a class or function that takes num_classes={num_classes} and model.kwargs, and gives an nn.Module"
+        return None, [Fault("model._target_", f"{config.model._target_} cannot be used: {error}", cure)]
 
 
 def _initial_weights(config: Config) -> Fault | None:

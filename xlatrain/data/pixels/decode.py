@@ -52,8 +52,12 @@ class Decoder:
         """Write the part that `choose` picks, given height and width, to `row`: uint8 [S, S, 3], contiguous."""
         self.resize(self.crop(encoded, choose), row)
 
-    def crop(self, encoded: bytes, choose: ChooseBox) -> np.ndarray:
-        """The chosen pixels as they are stored: uint8 [h, w, 3], valid until the next call."""
+    def crop(self, encoded: bytes | np.ndarray, choose: ChooseBox) -> np.ndarray:
+        """The chosen pixels as they are stored: uint8 [h, w, 3], valid until the next call. encoded: an image, or its
+        pixels where it has been decoded."""
+        if isinstance(encoded, np.ndarray):
+            top, left, height, width = choose(*encoded.shape[:2])
+            return encoded[top : top + height, left : left + width]
         box = None
         if encoded[:2] == _JPEG:
             try:

@@ -1,85 +1,52 @@
-"""Tar shards to host batches: the pipeline of digits and ImageNet alike."""
+"""Samples to host batches: what training and evaluation read of a split, whatever it lies in."""
 
 from __future__ import annotations
 
 import itertools
-import time
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 
-from xlatrain.config.schema import AugmentConfig, ShardsConfig
 from xlatrain.data import order
-from xlatrain.data.batch import Bad, Batch, BatchShape, Fill, Rows
-from xlatrain.data.mixing import Reading
+from xlatrain.data.batch import Bad, BatchShape, Fill, Rows
 from xlatrain.data.order import Leg, Line, Position
 from xlatrain.data.phase import Phase, Place, phase_at, phase_end
 from xlatrain.data.prepare import Preparer
-from xlatrain.data.shard_format import Sample, ShardIndex, read_shard
-from xlatrain.data.storage.retry import ReadOptions
-from xlatrain.data.workers import make_batches
+from xlatrain.data.shard_format import Sample
 from xlatrain.errors import bad_sample
 
 
-@dataclass(frozen=True)
-class ShardedSplit:
-    """One split of a data set of shards."""
+class OrderedSplit(Protocol):
+    """A split whose samples lie in an order of its own, in parts: its shards. Picklable.
 
-    index: ShardIndex
-    config: ShardsConfig
-    augment: AugmentConfig
-    classes: int
+    sizes: samples of each part. image_size: what is evaluated. workers: processes that read it, 0 = a thread. window:
+    samples that are shuffled together.
+    """
 
-    @property
-    def samples(self) -> int:
-        return self.index.samples
+    samples: int
+    sizes: Sequence[int]
+    image_size: int
+    workers: int
+    window: int
 
-    def train_batches(self, place: Place, seed: int, phases: tuple[Phase, ...], start: Position) -> Iterator[Batch]:
-        return make_batches(TrainSource(self, place, seed, phases, start), self.workers, self.config.prefetch)
-
-    def eval_batches(self, place: Place, batch: int) -> Iterator[Batch]:
-        return make_batches(EvalSource(self, place, batch), self.workers, self.config.prefetch)
-
-    @property
-    def workers(self) -> int:
-        return self.config.workers or 0
-
-    @property
-    def sizes(self) -> list[int]:
-        return [s.samples for s in self.index.shards]
-
-    def reading(self, batch: int, hosts: int, processes_per_host: int) -> Reading:
-        """How training reads the split. batch: of all replicas."""
-        sizes = [s.bytes for s in self.index.shards]
-        return Reading(
-            samples=self.samples,
-            batch=batch,
-            streams=hosts * processes_per_host * max(1, self.workers),
-            window=self.config.shuffle_window,
-            hosts=hosts,
-            bytes=None if None in sizes else sum(sizes),
-        )
+    def preparer(self) -> Preparer:
+        """What makes rows of samples, with its own scratch memory."""
+        ...
 
     def read(self, line: Line, first: int, last: int) -> Iterator[Sample]:
         """The samples at positions first <= p < last of a line, in its order."""
-        starts = [0, *itertools.accumulate(self.sizes)]
-        for span in line.cut(first, last):
-            shard, number = self.index.shards[span.shard], starts[span.shard]
-            yield from read_shard(self.index, shard, number, span.first, span.last, read_options(self.config))
+        ...
 
-
-def read_options(config: ShardsConfig) -> ReadOptions:
-    return ReadOptions(
-        retries=config.retries,
-        wait=config.retry_wait,
-        read_ahead=round(config.read_ahead_mb * 1e6),
-        cache=config.cache,
-        cache_bytes=None if config.cache_gb is None else round(config.cache_gb * 1e9),
-    )
+    def shuffled(
+        self, line: Line, first: int, last: int, skip: int, key: tuple[int, int, int], seconds: Counter[str]
+    ) -> Iterator[Sample]:
+        """The same in the order that order.handed_out gives them for a key (seed, epoch, number of the leg), from the
+        sample on that follows the first `skip`. seconds: of processor time, counted by name."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -98,27 +65,27 @@ class Stretch:
         return self.position.legs[-1]
 
 
-class ShardSource:
-    """What training and evaluation have in common of a BatchSource over shards."""
+class _Source:
+    """What training and evaluation have in common of a BatchSource."""
 
-    def __init__(self, split: ShardedSplit, place: Place):
+    def __init__(self, split: OrderedSplit, place: Place):
         self.split, self.place = split, place
         self.streams = max(1, split.workers)
 
     def open(self) -> None:
         """Make what only the reading process has. seconds: where its time goes."""
-        self.preparer = Preparer(self.split.config, self.split.augment, self.split.classes)
+        self.preparer = self.split.preparer()
         self.seconds: Counter[str] = self.preparer.seconds
 
     def finish(self, rows: Rows, bad: Bad | None) -> None:
         """A batch is complete when its rows are."""
 
 
-class TrainSource(ShardSource):
+class TrainSource(_Source):
     """Batches of training for ever, from a position on. An epoch has samples // global batch of them; where a phase
     ends within one, what is left of it is cut anew for the next phase's batch."""
 
-    def __init__(self, split: ShardedSplit, place: Place, seed: int, phases: tuple[Phase, ...], start: Position):
+    def __init__(self, split: OrderedSplit, place: Place, seed: int, phases: tuple[Phase, ...], start: Position):
         super().__init__(split, place)
         self.seed, self.phases, self.start = seed, phases, start
 
@@ -135,7 +102,9 @@ class TrainSource(ShardSource):
         for stretch in self._stretches():
             leg, phase, position = stretch.leg, stretch.phase, stretch.position
             first, last = order.worker_range(stretch.steps, leg, self.place.process, worker)
-            samples = self._shuffled(stretch.line, first, last, order.rows_before(leg, worker), position)
+            key = (self.seed, position.epoch, len(position.legs) - 1)
+            skip = order.rows_before(leg, worker)
+            samples = self.split.shuffled(stretch.line, first, last, skip, key, self.seconds)
             for n in range(leg.steps, stretch.last):
                 places = range(leg.batch)[order.worker_rows(leg.batch, leg.workers, worker, n)]
                 mine = list(zip(places, itertools.islice(samples, len(places)), strict=True))
@@ -144,7 +113,7 @@ class TrainSource(ShardSource):
     def _stretches(self) -> Iterator[Stretch]:
         """What is read one after the other: what is left of the epoch that the start is in, then whole epochs, each in
         parts where a phase ends in it."""
-        position, window = self.start, self.split.config.shuffle_window
+        position, window = self.start, self.split.window
         while True:
             phase = phase_at(self.phases, position.step)
             position = position.under(Leg(self.place.processes, self.streams, phase.batch(self.place.processes)))
@@ -155,29 +124,6 @@ class TrainSource(ShardSource):
             position = position.advance(last - done)
             if last == steps:
                 position = Position(position.epoch + 1, step=position.step)
-
-    def _shuffled(self, line: Line, first: int, last: int, skip: int, position: Position) -> Iterator[Sample]:
-        """The samples of a run, window by window; the next window is read while one is used."""
-        key = (self.seed, position.epoch, len(position.legs) - 1, self.split.config.shuffle_window)
-        windows = order.handed_out(first, last, *key, skip)
-
-        def load(start: int, end: int, ranks: np.ndarray) -> list[Sample]:
-            started, wanted = time.thread_time(), set(ranks.tolist())
-            kept = {i: s for i, s in enumerate(self.split.read(line, start, end)) if i in wanted}
-            self.seconds["read"] += time.thread_time() - started
-            return [kept.pop(i) for i in ranks.tolist()]
-
-        pool = ThreadPoolExecutor(1, "window-reader")
-        try:
-            loading = [pool.submit(load, *window) for window in itertools.islice(windows, 1)]
-            while loading:
-                loaded = loading.pop().result()
-                loading += [pool.submit(load, *window) for window in itertools.islice(windows, 1)]
-                loaded.reverse()
-                while loaded:
-                    yield loaded.pop()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
     def _fill(self, epoch: int, phase: Phase, samples: list[tuple[int, Sample]], rows: Rows) -> Bad | None:
         bad = None
@@ -200,12 +146,12 @@ class TrainSource(ShardSource):
         rows["images"][skipped], rows["labels"][skipped] = rows["images"][source], rows["labels"][source]
 
 
-class EvalSource(ShardSource):
+class EvalSource(_Source):
     """Each sample once, in batches of one shape: what is missing at the end is padded and masked."""
 
-    def __init__(self, split: ShardedSplit, place: Place, batch: int):
+    def __init__(self, split: OrderedSplit, place: Place, batch: int):
         super().__init__(split, place)
-        self.shape = BatchShape(batch, split.config.image_size, masked=True)
+        self.shape = BatchShape(batch, split.image_size, masked=True)
         self.range = order.eval_range(split.samples, batch, place.process, place.processes)
 
     @property

@@ -1,0 +1,112 @@
+"""A split of samples that are had by their number: torch Datasets of (image, label)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from xlatrain.config.data import AugmentConfig, OwnDataConfig
+from xlatrain.data import order
+from xlatrain.data.batch import Batch
+from xlatrain.data.order import Line, Position
+from xlatrain.data.phase import Phase, Place
+from xlatrain.data.pixels.decode import Decoder
+from xlatrain.data.prepare import Preparer
+from xlatrain.data.shard_format import Sample
+from xlatrain.data.sources import EvalSource, TrainSource
+from xlatrain.data.workers import make_batches
+from xlatrain.errors import bad_sample, in_a_line
+
+_PART = 64  # samples that go together when an epoch is cut into runs for workers, as those of a shard do
+
+
+@dataclass(frozen=True)
+class IndexedSplit:
+    """One split: `dataset[i]` is (image, label) for 0 <= i < len(dataset). Reading any of them costs the same, so all
+    that a worker reads in an epoch is shuffled together, and nothing is held in memory."""
+
+    dataset: Any
+    config: OwnDataConfig
+    augment: AugmentConfig
+    classes: int
+
+    @property
+    def samples(self) -> int:
+        return len(self.dataset)
+
+    @property
+    def image_size(self) -> int:
+        return self.config.image_size
+
+    @property
+    def workers(self) -> int:
+        return self.config.workers or 0
+
+    @property
+    def window(self) -> int:
+        return max(1, self.samples)
+
+    @property
+    def sizes(self) -> list[int]:
+        whole, rest = divmod(self.samples, _PART)
+        return [_PART] * whole + [rest] * (rest > 0)
+
+    def train_batches(self, place: Place, seed: int, phases: tuple[Phase, ...], start: Position) -> Iterator[Batch]:
+        return make_batches(TrainSource(self, place, seed, phases, start), self.workers, self.config.prefetch)
+
+    def eval_batches(self, place: Place, batch: int) -> Iterator[Batch]:
+        return make_batches(EvalSource(self, place, batch), self.workers, self.config.prefetch)
+
+    def preparer(self) -> Preparer:
+        return Preparer(self.config, self.augment, self.classes, Decoder(self.config.interpolation, fast=False))
+
+    def read(self, line: Line, first: int, last: int) -> Iterator[Sample]:
+        return map(self.sample, self._numbers(line, first, last).tolist())
+
+    def shuffled(
+        self, line: Line, first: int, last: int, skip: int, key: tuple[int, int, int], seconds: Counter[str]
+    ) -> Iterator[Sample]:
+        # Parts of a data set that is sorted by class would hold one class each: samples are dealt out to parts first.
+        dealt = order.dealt(self.samples, seed=key[0])
+        for start, end, ranks in order.handed_out(first, last, *key, self.window, skip):
+            numbers = dealt[self._numbers(line, start, end)]
+            yield from map(self.sample, numbers[ranks].tolist())
+
+    def sample(self, number: int) -> Sample:
+        """A sample, its pixels decoded. Raises DataError for whatever goes wrong in reading it."""
+        try:
+            image, label = self.dataset[number]
+            return Sample(self.config.name, str(number), number, as_pixels(image), int(label))
+        except Exception as error:  # of somebody's code
+            problem = f"cannot be read: {type(error).__name__}: {in_a_line(error)}"
+            raise bad_sample(self.config.name, str(number), problem) from error
+
+    def _numbers(self, line: Line, first: int, last: int) -> np.ndarray:
+        """The samples at positions first <= p < last of a line: int64 [last - first]."""
+        runs = [np.arange(s.shard * _PART + s.first, s.shard * _PART + s.last) for s in line.cut(first, last)]
+        return np.concatenate(runs) if runs else np.zeros(0, np.int64)
+
+
+def as_pixels(image: object) -> np.ndarray:
+    """A PIL image, a uint8 tensor [3 or 1, H, W] or [H, W], or a uint8 array [H, W, 3 or 1] or [H, W], as uint8
+    [H, W, 3]. Raises TypeError."""
+    if isinstance(image, Image.Image):
+        return np.array(image.convert("RGB"))
+    if isinstance(image, torch.Tensor):
+        pixels = image.numpy() if image.ndim == 2 else image.movedim(0, -1).numpy()
+    else:
+        pixels = np.asarray(image)
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or not pixels.size:
+        what = f"{type(image).__name__} {pixels.dtype}{list(getattr(image, 'shape', ()))}"
+        raise TypeError(
+            f"an image is a {what}; give a PIL image or uint8, tensors as [3, H, W] and arrays as [H, W, 3]. The "
+            "device normalises: leave out ToTensor and Normalize"
+        )
+    return np.require(np.broadcast_to(pixels, (*pixels.shape[:2], 3)), requirements=["C", "W"])  # torch wants them so

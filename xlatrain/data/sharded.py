@@ -1,0 +1,120 @@
+"""A split of tar shards: digits and ImageNet alike."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from xlatrain.config.schema import AugmentConfig, ShardsConfig
+from xlatrain.data import order
+from xlatrain.data.batch import Batch
+from xlatrain.data.mixing import Reading
+from xlatrain.data.order import Line, Position
+from xlatrain.data.phase import Phase, Place
+from xlatrain.data.pixels.decode import Decoder
+from xlatrain.data.prepare import Preparer
+from xlatrain.data.shard_format import Sample, ShardIndex, read_shard
+from xlatrain.data.sources import EvalSource, TrainSource
+from xlatrain.data.storage.retry import ReadOptions
+from xlatrain.data.workers import make_batches
+
+_DECODERS = {"auto": None, "simplejpeg": False, "nvimgcodec": True}
+
+
+@dataclass(frozen=True)
+class ShardedSplit:
+    """One split of a data set of shards."""
+
+    index: ShardIndex
+    config: ShardsConfig
+    augment: AugmentConfig
+    classes: int
+
+    @property
+    def samples(self) -> int:
+        return self.index.samples
+
+    @property
+    def image_size(self) -> int:
+        return self.config.image_size
+
+    @property
+    def workers(self) -> int:
+        return self.config.workers or 0
+
+    @property
+    def window(self) -> int:
+        return self.config.shuffle_window
+
+    @property
+    def sizes(self) -> list[int]:
+        return [s.samples for s in self.index.shards]
+
+    def train_batches(self, place: Place, seed: int, phases: tuple[Phase, ...], start: Position) -> Iterator[Batch]:
+        return make_batches(TrainSource(self, place, seed, phases, start), self.workers, self.config.prefetch)
+
+    def eval_batches(self, place: Place, batch: int) -> Iterator[Batch]:
+        return make_batches(EvalSource(self, place, batch), self.workers, self.config.prefetch)
+
+    def reading(self, batch: int, hosts: int, processes_per_host: int) -> Reading:
+        """How training reads the split. batch: of all replicas."""
+        sizes = [s.bytes for s in self.index.shards]
+        return Reading(
+            samples=self.samples,
+            batch=batch,
+            streams=hosts * processes_per_host * max(1, self.workers),
+            window=self.window,
+            hosts=hosts,
+            bytes=None if None in sizes else sum(sizes),
+        )
+
+    def preparer(self) -> Preparer:
+        config = self.config
+        decoder = Decoder(config.interpolation, _DECODERS[config.decoder], config.max_pixels)
+        return Preparer(config, self.augment, self.classes, decoder, skip=config.on_error == "skip")
+
+    def read(self, line: Line, first: int, last: int) -> Iterator[Sample]:
+        starts = [0, *itertools.accumulate(self.sizes)]
+        for span in line.cut(first, last):
+            shard, number = self.index.shards[span.shard], starts[span.shard]
+            yield from read_shard(self.index, shard, number, span.first, span.last, read_options(self.config))
+
+    def shuffled(
+        self, line: Line, first: int, last: int, skip: int, key: tuple[int, int, int], seconds: Counter[str]
+    ) -> Iterator[Sample]:
+        """Window by window; the next window is read while one is used."""
+        windows = order.handed_out(first, last, *key, self.window, skip)
+
+        def load(start: int, end: int, ranks: np.ndarray) -> list[Sample]:
+            started, wanted = time.thread_time(), set(ranks.tolist())
+            kept = {i: s for i, s in enumerate(self.read(line, start, end)) if i in wanted}
+            seconds["read"] += time.thread_time() - started
+            return [kept.pop(i) for i in ranks.tolist()]
+
+        pool = ThreadPoolExecutor(1, "window-reader")
+        try:
+            loading = [pool.submit(load, *window) for window in itertools.islice(windows, 1)]
+            while loading:
+                loaded = loading.pop().result()
+                loading += [pool.submit(load, *window) for window in itertools.islice(windows, 1)]
+                loaded.reverse()
+                while loaded:
+                    yield loaded.pop()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def read_options(config: ShardsConfig) -> ReadOptions:
+    return ReadOptions(
+        retries=config.retries,
+        wait=config.retry_wait,
+        read_ahead=round(config.read_ahead_mb * 1e6),
+        cache=config.cache,
+        cache_bytes=None if config.cache_gb is None else round(config.cache_gb * 1e9),
+    )
