@@ -98,7 +98,7 @@ def cases() -> list:
 
 @pytest.fixture(scope="module")
 def things(tmp_path_factory) -> Path:
-    """What the documents take for granted: folders of photographs, shards of them, a run with weights."""
+    """What the documents take for granted: folders of photographs, shards of them, a run with weights, a clone."""
     folder = tmp_path_factory.mktemp("things")
     generator = np.random.default_rng(0)
     for root, split, classes, count in (
@@ -113,6 +113,7 @@ def things(tmp_path_factory) -> Path:
             Image.fromarray(generator.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(path)
     assert main(["shards", "from-folder", str(folder / "photos"), str(folder / "shards")]) == EXIT_DONE
     assert main(["shards", "from-folder", str(folder / "cifar10-jpeg"), str(folder / "cifar10")]) == EXIT_DONE
+    (folder / "examples").symlink_to(ROOT / "examples")
     (folder / "runs" / "mine").mkdir(parents=True)
     model = timm.create_model("test_efficientnet", num_classes=10)
     save_file(model.state_dict(), folder / "runs" / "mine" / "weights.safetensors")
