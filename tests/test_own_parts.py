@@ -314,7 +314,7 @@ def test_a_run_of_parts_of_ones_own_learns_and_its_weights_know_them(tmp_path):
     assert "holds SmallNet" in str(fault)
 
 
-def same_net(num_classes, width):
+def same_net(num_classes, width=24):
     from examples.small_net import SmallNet
 
     return SmallNet(num_classes, width)

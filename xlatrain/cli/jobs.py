@@ -170,8 +170,10 @@ def _show_composed(question: list[str], overrides: list[str]) -> int:
     for flag, what in zip(question[::2], question[1::2], strict=True):
         if what not in answers[flag]:
             raise ConfigError(wrong_name(flag, f"there is no {what!r} to show", what, answers[flag], f"{flag} "))
-    where = [*search_path(overrides), "hydra/hydra_logging=default", "hydra/job_logging=none"]
+    where = [*search_path(overrides), "hydra/hydra_logging=default", "hydra/job_logging=none"]  # it prints by a log
+    handlers, level = list(logging.root.handlers), logging.root.level
     failed = _run_hydra(lambda composed: None, [*question, *where, *split_command(overrides)[1]])
+    logging.root.handlers[:], logging.root.level = handlers, level
     if failed:
         raise ConfigError(Fault(" ".join(question), failed, "see https://hydra.cc/docs/advanced/hydra-command-line-flags"))
     return EXIT_DONE
