@@ -26,7 +26,7 @@ from xlatrain.data.storage.streams import join_url, open_stream, read_all
 from xlatrain.data.storage.tar import Member, TarError, read_members
 from xlatrain.errors import ConfigError, DataError, Fault, bad_sample
 from xlatrain.files import write_json
-from xlatrain.words import counted
+from xlatrain.words import counted, listed
 
 INDEX = "index.json"
 IMAGE_TYPES = ("jpg", "jpeg", "png", "webp")
@@ -110,8 +110,7 @@ def _local_faults(index: ShardIndex, key: str) -> list[Fault]:
     faults = []
     for names, what in ((missing, "lacks"), (other, "holds, with another length than its index says,")):
         if names:
-            listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-            faults.append(Fault(key, f"{index.root} {what} {listed}", "copy or write the data set again"))
+            faults.append(Fault(key, f"{index.root} {what} {listed(names, 5)}", "copy or write the data set again"))
     return faults
 
 
