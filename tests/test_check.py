@@ -72,7 +72,7 @@ def test_a_plan_is_composed_and_checked_once(counted, tmp_path, monkeypatch):
 
 
 def test_an_input_benchmark_is_composed_and_checked_once(counted, monkeypatch):
-    def stop(run, seconds, need, say):
+    def stop(run, seconds, needed, say):
         raise ReplicaError("as far as this test goes")
 
     monkeypatch.setattr(data_bench, "measure", stop)
