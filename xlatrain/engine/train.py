@@ -38,7 +38,7 @@ from xlatrain.xla.runtime import Replica, to_device
 def train_replica(replica: Replica, run: CheckedRun, folder: Path) -> dict[str, Any]:
     """Train; returns the summary. Runs on every replica; the first one writes."""
     if replica.is_first:
-        log_to(folder)
+        log_to(folder, run.notes)
     with ProgressLine(run.lengths.total_steps, silent=not replica.is_first) as progress:
         return Trainer(replica, run, folder, progress).train()
 
@@ -79,11 +79,9 @@ class Trainer:
 
     def _describe(self) -> None:
         """What was made of the options, in words."""
-        run, config = self.run, self.run.config
+        config = self.run.config
         self.progress.say(self.model.layout.parameters.describe_groups())
-        self.progress.say(describe_learning_rate(config, run.schedule))
-        for note in run.notes:
-            self.progress.keep(note)
+        self.progress.say(describe_learning_rate(config, self.run.schedule))
         for text in (describe_optimizer(config.optimizer), describe_gradient(config.gradient)):
             if text:
                 self.progress.say(text)

@@ -132,7 +132,7 @@ def check_evaluation_config(config: Config, overrides: Sequence[str] = ()) -> Ch
         if not faults and (facts := read_facts(Path(config.weights))):
             config, notes = take_facts(config, facts, given, file)
         elif not faults:
-            notes = [f"{file} says nothing of itself: model, size, mean, std and crop are those of the command"]
+            notes = [f"warning: {file} says nothing of itself: model, size, mean, std and crop are the command's"]
     except ConfigError as error:
         faults += error.faults
     found = value_faults(config)
