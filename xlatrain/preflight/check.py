@@ -184,7 +184,9 @@ def _basis(config: Config) -> _Basis:
 
 
 def _evaluation(config: Config, dataset: Dataset, phase: Phase, overrides: Sequence[str]) -> CheckedEvaluation:
-    batch = whole_batch(config.eval.global_batch or config.train.global_batch, config.cluster.replicas)
+    # More than there are images would be padding and nothing else.
+    wanted = min(config.eval.global_batch or config.train.global_batch, dataset.val.samples)
+    batch = whole_batch(wanted, config.cluster.replicas)
     return CheckedEvaluation(tuple(overrides), config, dataset, batch, phase.tiles)
 
 
