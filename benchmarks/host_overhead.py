@@ -18,11 +18,12 @@ Not run: on a TPU host, where the GIL is shared by two replicas (v2, v3) and (a)
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import time
 from pathlib import Path
+
+from xlatrain.files import write_json
 
 SETTING = [
     "model=efficientnet_b2",
@@ -155,7 +156,7 @@ def main() -> None:
         f"(medians of {arguments.steps})"
     )
     if arguments.json:
-        arguments.json.write_text(json.dumps(result))
+        write_json(arguments.json, result)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import os
 import statistics
 import tempfile
@@ -50,6 +49,7 @@ from xlatrain.data.pixels.decode import Decoder
 from xlatrain.data.shard_format import read_index, read_shard
 from xlatrain.data.storage.tar import read_members
 from xlatrain.data.workers import WorkerBatches
+from xlatrain.files import write_json
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 BATCH = 64
@@ -78,7 +78,7 @@ def main() -> None:
         figures = compare(images, arguments.size, arguments.passes, arguments.seed)
         show(figures)
     if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=1))
+        write_json(arguments.json, figures)
 
 
 def load(path: Path | None, most: int) -> list[bytes]:

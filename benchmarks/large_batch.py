@@ -23,12 +23,13 @@ square root (0.41, 0.23): not its base rate. Not run: ImageNet or CIFAR-10.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 from pathlib import Path
 
+from xlatrain.drawing import pyplot
 from xlatrain.engine import run as runs
+from xlatrain.files import write_json
 from xlatrain.preflight.check import check
 
 BASE = 64
@@ -53,12 +54,7 @@ def top1(name: str, batch: int, seed: int, epochs: int, more: list[str], root: s
 
 def draw(rows: list[dict], path: Path) -> None:
     """Top-1 against batch, a line for each optimizer, its seeds as dots."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+    figure, axes = pyplot().subplots(figsize=(7, 4.5), layout="constrained")
     for name in OPTIMIZERS:
         mine = [r for r in rows if r["optimizer"] == name]
         batches = sorted({r["batch"] for r in mine})
@@ -99,7 +95,7 @@ def main() -> None:
         print(f"{batch:8}  " + "  ".join(f"{m:14.4f}" for m in means))
     draw(rows, arguments.png)
     if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1))
+        write_json(arguments.json, rows)
 
 
 if __name__ == "__main__":

@@ -25,10 +25,11 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import statistics
 import time
 from pathlib import Path
+
+from xlatrain.files import write_json
 
 
 def ours(config, names, shapes, replica):
@@ -184,7 +185,7 @@ def main() -> None:
                 f"update {other['update_ms'] / mine['update_ms']:.2f}"
             )
     if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1))
+        write_json(arguments.json, rows)
 
 
 if __name__ == "__main__":

@@ -24,12 +24,12 @@ them are too good to be true. Not run: B5 on 128 to 512 cores, whose device time
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from xlatrain.cli import plan as plans
+from xlatrain.files import write_json
 from xlatrain.preflight.check import check
 
 
@@ -93,7 +93,7 @@ def main() -> None:
             f"{r['ratio']:13.2f}{r['predicted_allreduce']:13.2%}{share:>13}  {r['mark']}"
         )
     if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1))
+        write_json(arguments.json, rows)
 
 
 if __name__ == "__main__":

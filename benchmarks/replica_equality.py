@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from xlatrain.data.order import Position
 from xlatrain.data.phase import Place
 from xlatrain.engine import run as runs
+from xlatrain.files import write_json
 from xlatrain.optim.schedule import learning_rate_table
 from xlatrain.preflight.check import check
 
@@ -119,7 +120,7 @@ def main() -> None:
         first, all_ = compare(losses["plain"], losses[name])
         print(f"{name} replicas against plain PyTorch: {first:.1e} over 5 steps, {all_:.1e} over {arguments.steps}")
     if arguments.json:
-        arguments.json.write_text(json.dumps(losses))
+        write_json(arguments.json, losses)
 
 
 if __name__ == "__main__":

@@ -72,12 +72,18 @@ def test_a_plan_is_composed_and_checked_once(counted, tmp_path, monkeypatch):
 
 
 def test_an_input_benchmark_is_composed_and_checked_once(counted, monkeypatch):
-    def stop(run, seconds, need, say):
+    def stop(run, seconds, needed, say):
         raise ReplicaError("as far as this test goes")
 
     monkeypatch.setattr(data_bench, "measure", stop)
     assert main.main(["data", "bench"]) == 1
     assert counted == once()
+
+
+@pytest.mark.parametrize(("asked", "replicas", "batch"), [(2**40, 8, 360), (2**40, 7, 364), (100, 8, 104)])
+def test_a_batch_of_evaluation_is_no_larger_than_its_images(asked, replicas, batch):
+    given = [f"eval.global_batch={asked}", f"cluster.replicas={replicas}", f"train.global_batch={8 * replicas}"]
+    assert check(given).evaluation.batch == batch
 
 
 def test_what_was_left_open_is_decided():

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from xlatrain.cli.data_bench import judge
 from xlatrain.cli.main import main
+from xlatrain.engine.input_bench import judge
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from xlatrain.data import order
 from xlatrain.data.mixing import BAD, GOOD, Reading, batch_chi2, good_window, measure_clustering
 from xlatrain.data.order import Leg
 from xlatrain.data.shard_format import read_index, write_shards
+from xlatrain.engine.run import train
+from xlatrain.errors import ReplicaError
 from xlatrain.preflight.check import check
 
 SHARDS, PER_SHARD, CLASSES = 40, 500, 10
@@ -95,9 +97,14 @@ def write_foreign(root, labels, per_shard, classes):
     assert shards(["index", str(root)]) == 0
 
 
+def write_sorted(root):
+    """800 samples of ten classes, sorted by class."""
+    write_foreign(root / "train", np.repeat(np.arange(10), 80), 20, "abcdefghij")
+    write_foreign(root / "val", [0] * 20, 20, "abcdefghij")
+
+
 def test_training_warns_of_shards_sorted_by_class_with_the_window_that_mixes_them(tmp_path):
-    write_foreign(tmp_path / "train", np.repeat(np.arange(10), 80), 20, "abcdefghij")
-    write_foreign(tmp_path / "val", [0] * 20, 20, "abcdefghij")
+    write_sorted(tmp_path)
     assert read_index(tmp_path / "train").clustering == {20: 20.0}
     given = ["model=test_efficientnet", "data=shards", f"data.root={tmp_path}", "train.global_batch=64"]
 
@@ -113,6 +120,21 @@ def test_training_warns_of_shards_sorted_by_class_with_the_window_that_mixes_the
     assert warnings("data.shuffle_window=200", "data.workers=4") == []
     (both,) = warnings("data.shuffle_window=100", "data.train='{train,val}'")
     assert "shuffle_window=820 " in both
+
+
+def test_a_run_warns_before_its_replicas_start(tmp_path, monkeypatch, capsys):
+    def launch(*_, **__):
+        said.append(capsys.readouterr().err)
+        raise ReplicaError("no replica was started")
+
+    said = []
+    write_sorted(tmp_path)
+    monkeypatch.setattr("xlatrain.xla.launch.launch", launch)
+    capsys.readouterr()
+    options = ["data=shards", f"data.root={tmp_path}", "train.global_batch=64", "data.shuffle_window=100"]
+    with pytest.raises(ReplicaError, match="no replica"):
+        train(["model=test_efficientnet", *options, f"run.root={tmp_path}"])
+    assert said[0].startswith("warning: the classes lie together in the shards of training")
 
 
 def test_index_and_info_say_where_classes_lie_together(tmp_path, capsys):

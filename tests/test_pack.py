@@ -473,6 +473,16 @@ def test_a_tar_of_one_tar_per_class_with_flat_val_and_labels(folder, target, tmp
     assert sorted(content(target, "val").values()) == sorted(expected("val").values())
 
 
+def test_a_tar_of_hard_links_is_refused_and_loses_no_image(folder, target, tmp_path, capsys):
+    (folder / "train/dog/again.jpg").hardlink_to(next((folder / "train/cat").glob("*.jpg")))
+    with tarfile.open(tmp_path / "linked.tar", "w") as tar:
+        tar.add(folder, ".")
+    with pytest.raises(ConfigError, match="a hard link at byte .*--hard-dereference"):
+        run("from-tar", tmp_path / "linked.tar", target)
+    assert shards(["index", str(tmp_path / "linked.tar")]) == 1
+    assert "a hard link at byte" in capsys.readouterr().err
+
+
 def test_a_tar_that_climbs_out_or_is_damaged_is_refused(target, tmp_path):
     with pytest.raises(ConfigError, match="climbs out"):
         run("from-tar", tar_of(tmp_path / "a.tar", {"../train/cat/1.jpg": encode()}), target)

@@ -6,9 +6,10 @@ import re
 import pytest
 from rich.table import Table
 
-from xlatrain.console import fitted, print_whole
-from xlatrain.engine import progress
+from xlatrain import live_line
+from xlatrain.console import print_whole
 from xlatrain.engine.progress import ProgressLine
+from xlatrain.live_line import fitted
 
 STATUS = "epoch 10.9  loss 1.5322  lr 0.008182  1784 images/s"
 ESCAPE = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")
@@ -16,8 +17,8 @@ ESCAPE = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")
 
 def drawn(monkeypatch, width, act):
     """What a terminal shows in the end: of each line that is drawn over, the last."""
-    console = progress.Console(file=io.StringIO(), force_terminal=True, width=width, highlight=False)
-    monkeypatch.setattr(progress, "Console", lambda **_: console)
+    console = live_line.Console(file=io.StringIO(), force_terminal=True, width=width, highlight=False)
+    monkeypatch.setattr(live_line, "Console", lambda **_: console)
     with ProgressLine(220) as line:
         act(line)
         line._live.refresh()
@@ -52,13 +53,13 @@ def test_what_is_said_last_is_left_out_first():
 
 @pytest.mark.parametrize("width", [30, 40, 60, 80])
 def test_the_bar_of_shards_does_not_wrap(width, monkeypatch):
-    from xlatrain.data.make_shards import tally as of_shards
+    from xlatrain.data.make_shards.tally import Tally
 
-    console = progress.Console(file=io.StringIO(), force_terminal=True, width=width, highlight=False)
-    monkeypatch.setattr(of_shards, "Console", lambda **_: console)
-    with of_shards.Tally("train", 1_281_167) as meter:
+    console = live_line.Console(file=io.StringIO(), force_terminal=True, width=width, highlight=False)
+    monkeypatch.setattr(live_line, "Console", lambda **_: console)
+    with Tally("train", 1_281_167) as meter:
         meter.advance(1_200_000)
-        meter._bar.refresh()
+        meter._live.refresh()
     lines = [r for row in ESCAPE.sub("", console.file.getvalue()).split("\n") for r in row.split("\r") if r.strip()]
     assert max(map(len, lines)) <= width
     assert "train  1,200,000/1,281,167" in lines[-1]
@@ -72,7 +73,7 @@ def test_a_table_loses_columns_not_words(width, left_out):
     table = Table("job", "overrides", "status", "top-1", "seconds", box=None, pad_edge=False)
     table.columns[1].overflow = "fold"
     table.add_row("0", "optimizer=lars ema=off", "done", "0.9917 best", "12.5")
-    console = progress.Console(file=io.StringIO(), width=width)
+    console = live_line.Console(file=io.StringIO(), width=width)
     print_whole(table, console)
     text = console.file.getvalue()
     assert max(map(len, text.splitlines())) <= width

@@ -156,8 +156,8 @@ def test_a_folder_that_cannot_be_made_is_a_fault_of_the_configuration():
 
 
 def test_json_files_hold_only_json(tmp_path):
-    write_json(tmp_path / "s.json", {"a": float("nan"), "b": {"c": float("inf"), "d": 1.5}})
-    assert json.loads((tmp_path / "s.json").read_text()) == {"a": None, "b": {"c": None, "d": 1.5}}
+    write_json(tmp_path / "s.json", {"a": float("nan"), "b": {"c": [float("inf"), 1.5]}})
+    assert json.loads((tmp_path / "s.json").read_text()) == {"a": None, "b": {"c": [None, 1.5]}}
 
 
 def test_the_meter_means_over_the_interval_and_counts_over_the_run():

@@ -22,7 +22,7 @@ def archive(draw, form):
             member, data = tarfile.TarInfo(name), draw.randbytes(draw.choice((0, 1, 511, 512, 513, 2000)))
             member.mtime = 1.5 if form == tarfile.PAX_FORMAT else 1
             if draw.random() < 0.2:
-                member.type = draw.choice((tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE))
+                member.type = draw.choice((tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.FIFOTYPE))
                 member.linkname = "l" * draw.randrange(1, 150 if form != tarfile.USTAR_FORMAT else 90)
                 data = b""
             else:
@@ -100,6 +100,7 @@ def test_sizes_in_binary_and_names_out_of_the_archive():
         (one_member(size=b"\x80" + b"\x01" * 11), "more than the .* allowed"),
         (one_member(size=b"9" * 12), "where a number belongs"),
         (one_member(kind=b"S"), "sparse"),
+        (one_member(kind=b"1", size=0), "a hard link at byte 0: write the archive with --hard-dereference"),
         (one_member(checksum=False)[:120] + b"x" + one_member(checksum=False)[121:], "checksum is wrong"),
     ):
         with pytest.raises(TarError, match=message):

@@ -1,18 +1,15 @@
-"""Where the command line prints its tables, and its lines of progress, each whole on a terminal of any width."""
+"""Where the command line prints its tables, whole on a terminal of any width, and says its lines."""
 
 from __future__ import annotations
 
 import sys
 import textwrap
 import time
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Sequence
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.progress import ProgressColumn, Task
 from rich.table import Column, Table
-from rich.text import Text
 
 
 def make_console() -> Console:
@@ -29,14 +26,24 @@ def wrapped(text: str, width: int, indent: str = "") -> list[str]:
     return textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
+def say(text: str) -> None:
+    """A line on standard error."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def say_first(lines: Sequence[str], most: int = 20) -> None:
+    """The first of several lines, indented, and how many more there are."""
+    for line in lines[:most]:
+        say(f"  {line}")
+    if len(lines) > most:
+        say(f"  and {len(lines) - most:,} more")
+
+
 def stamped_lines() -> Callable[[str], None]:
     """A function that writes lines to standard error, each with the seconds since this call."""
     started = time.perf_counter()
-
-    def say(text: str) -> None:
-        sys.stderr.write(f"[{time.perf_counter() - started:6.1f} s] {text}\n")
-
-    return say
+    return lambda text: say(f"[{time.perf_counter() - started:6.1f} s] {text}")
 
 
 def print_whole(table: Table, console: Console) -> None:
@@ -56,43 +63,3 @@ def _least(column: Column) -> int:
     """The width below which a column would be cut."""
     cells = [str(column.header), *map(str, column.cells)]
     return max(cell_len(word) for cell in cells for word in ([cell] if column.no_wrap else cell.split() or [""]))
-
-
-class OneLine(ProgressColumn):
-    """All that a live display shows, on one line whatever the width of the terminal; before it a bar where there is
-    room.
-
-    describe: of a task the start of the line, what goes on, and the end. Of what goes on, parts two spaces apart, the
-    last are left out where there is no room.
-    """
-
-    max_refresh = None
-    bar = 20  # columns
-
-    def __init__(self, console: Console, describe: Callable[[Task], tuple[str, str, str]]):
-        super().__init__(Column(no_wrap=True))
-        self._console, self._describe = console, describe
-
-    def render(self, task: Task) -> Text:
-        width = self._console.width
-        start, status, end = self._describe(task)
-        line = Text(start) + Text(fitted(status, width - len(start) - len(end)) + end, style="cyan")
-        if not task.total or self.bar + 2 + len(line) > width:
-            return line
-        done = round(self.bar * task.completed / task.total)
-        return Text("━" * done, "bar.complete") + Text("━" * (self.bar - done), "bar.back") + Text("  ") + line
-
-
-def remaining(task: Task) -> str:
-    """The time until a task is done, or that it took, with two spaces after it; "" where nothing is known yet."""
-    seconds = task.finished_time if task.finished else task.time_remaining
-    return "" if seconds is None else f"{timedelta(seconds=int(seconds))}  "
-
-
-def fitted(status: str, width: int) -> str:
-    """As many of a status's parts, two spaces apart, as a width holds; of a first part that is too long its start."""
-    parts = status.split("  ")
-    while len(parts) > 1 and len("  ".join(parts)) > width:
-        parts.pop()
-    line = "  ".join(parts)
-    return line if len(line) <= width else line[: max(0, width - 1)] + "…"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: dict[str, Any] | list[Any]) -> None:
     """Write a JSON file whole or not at all. NaN and infinities, which JSON has not, become null."""
     draft = path.with_name(path.name + ".part")
     draft.write_text(json.dumps(finite(content), indent=2) + "\n")
@@ -21,6 +21,8 @@ def finite(value: Any) -> Any:
     """The same value, NaN and infinities in it as None."""
     if isinstance(value, dict):
         return {k: finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(v) for v in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -23,7 +23,7 @@ from xlatrain.engine.provenance import provenance
 from xlatrain.engine.run import free_name
 from xlatrain.engine.run_folder import claimed_folder
 from xlatrain.errors import EXIT_DONE, EXIT_FAILED, ConfigError, Fault, ReplicaError
-from xlatrain.files import user_cache
+from xlatrain.files import user_cache, write_json
 from xlatrain.planning.compile import check_compiler
 from xlatrain.planning.estimate import Estimate
 from xlatrain.planning.page import write_page
@@ -178,7 +178,7 @@ def _report(
     config = estimates[0].run.config
     name = config.run.name or free_name(config.run.root, f"plan-{config.model.name}-{config.cluster.name}")
     with claimed_folder(config.run.root, name) as folder:
-        (folder / "plan.json").write_text(json.dumps(rows if len(rows) > 1 else rows[0], indent=1))
+        write_json(folder / "plan.json", rows if len(rows) > 1 else rows[0])
         write_page(estimates, jobs, origin, folder / "report.html")
     say(f"report: {Path(config.run.root) / name / 'report.html'}")
     return EXIT_DONE if all(e.fits for e in estimates) else EXIT_FAILED

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
+from xlatrain.console import say
 from xlatrain.data.make_shards.index import index
 from xlatrain.data.make_shards.info import info
 from xlatrain.data.make_shards.make import WriteOrder, from_folder, from_tar
 from xlatrain.data.make_shards.pictures import WriteOptions
-from xlatrain.data.make_shards.tally import say
 from xlatrain.data.make_shards.verify import verify
 from xlatrain.errors import EXIT_CONFIG, EXIT_FAILED, DataError
 

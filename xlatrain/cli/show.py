@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xlatrain.console import make_console
+from xlatrain.drawing import pyplot
 from xlatrain.optim.schedule import learning_rate_table, momentum_table
 from xlatrain.preflight.checked import CheckedRun
 from xlatrain.preflight.resolve import describe_short_warmup
@@ -47,12 +48,7 @@ def draw_schedule(
     epochs: Sequence[float], rates: Sequence[float], momenta: Sequence[float], name: str, path: Path
 ) -> None:
     """The same as a picture: learning rate, and momentum where it changes, against epochs."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(8, 4), layout="constrained")
+    figure, axes = pyplot().subplots(figsize=(8, 4), layout="constrained")
     (line,) = axes.plot(epochs, rates, color="tab:blue", label="learning rate")
     axes.set(xlabel="epoch", ylabel="learning rate", title=name)
     axes.grid(alpha=0.3)
@@ -64,4 +60,4 @@ def draw_schedule(
     axes.legend(handles=lines, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    pyplot().close(figure)

@@ -8,8 +8,6 @@ can start anywhere. clustering: how far classes lie together in shards of others
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import os
 from collections import Counter
@@ -21,12 +19,13 @@ from typing import Any
 import numpy as np
 import webdataset
 
+from xlatrain.data.storage.hashed import Hashed
 from xlatrain.data.storage.retry import DEFAULTS, ReadOptions
 from xlatrain.data.storage.streams import join_url, open_stream, read_all
 from xlatrain.data.storage.tar import Member, TarError, read_members
 from xlatrain.errors import ConfigError, DataError, Fault, bad_sample
 from xlatrain.files import write_json
-from xlatrain.words import counted
+from xlatrain.words import counted, listed
 
 INDEX = "index.json"
 IMAGE_TYPES = ("jpg", "jpeg", "png", "webp")
@@ -110,8 +109,7 @@ def _local_faults(index: ShardIndex, key: str) -> list[Fault]:
     faults = []
     for names, what in ((missing, "lacks"), (other, "holds, with another length than its index says,")):
         if names:
-            listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-            faults.append(Fault(key, f"{index.root} {what} {listed}", "copy or write the data set again"))
+            faults.append(Fault(key, f"{index.root} {what} {listed(names, 5)}", "copy or write the data set again"))
     return faults
 
 
@@ -140,16 +138,15 @@ def write_shard(path: Path, samples: Iterable[tuple[str, str, bytes, int]]) -> S
     """Write (key, image type, image bytes, label) to one tar, the same bytes each time, all at once."""
     draft, marks, count = path.with_name(path.name + ".part"), [], 0
     with open(draft, "wb") as file:
-        hashed = _Hashed(file)
+        hashed = Hashed(file)
         with webdataset.TarWriter(hashed, mtime=0) as writer:
             for key, kind, image, label in samples:
                 if count % MARK_EVERY == 0:
                     marks.append(writer.tarstream.offset)
                 writer.write({"__key__": key, kind: image, "cls": str(label).encode()})
                 count += 1
-        size = file.tell()
     draft.replace(path)
-    return Shard(path.name, count, size, hashed.digest.hexdigest(), tuple(marks))
+    return Shard(path.name, count, hashed.size, hashed.sha256, tuple(marks))
 
 
 def write_shards(
@@ -169,20 +166,6 @@ def write_shards(
     if group:
         shards.append(write_shard(root / f"shard-{len(shards):06d}.tar", group))
     return write_index(root, shards, class_names)
-
-
-class _Hashed(io.RawIOBase):
-    """A file that is hashed while it is written."""
-
-    def __init__(self, file: io.BufferedWriter):
-        self.file, self.digest = file, hashlib.sha256()
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: bytes) -> int:
-        self.digest.update(data)
-        return self.file.write(data)
 
 
 def read_shard(

@@ -78,10 +78,8 @@ def evaluate_replica(replica: Replica, evaluation: CheckedEvaluation, folder: Pa
     config = evaluation.config
     started = time.perf_counter()
     if replica.is_first:
-        log_to(folder)
+        log_to(folder, evaluation.notes)
     with ProgressLine(0, silent=not replica.is_first) as progress:
-        for note in evaluation.notes:
-            progress.keep(note)
         progress.say(f"evaluating {config.weights} on {counted(replica.world_size, 'replica')}")
         model = replica.shared("model", lambda: build_eval_model(evaluation, replica))
         weights = Weights.of(to_device(load_weights(Path(config.weights), model.layout).tensors(), replica.device))

@@ -15,6 +15,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from xlatrain.config.schema import Config
+from xlatrain.console import say
 from xlatrain.credentials import masked
 from xlatrain.engine.provenance import provenance
 from xlatrain.engine.run_folder import claimed_folder
@@ -58,6 +59,8 @@ def _launch(verb: str, checked: CheckedRun | CheckedEvaluation, name: str) -> di
         write_config(folder / "config.yaml", config, origin)
         about = {"run": str(folder), "overrides": overrides, "provenance": origin}
         where = {"platform": config.cluster.platform, "replicas": config.cluster.replicas}
+        for note in checked.notes:
+            say(note)
         try:
             summary = launch(_TARGETS[verb], checked, folder, **where)
         except ReplicaError as error:

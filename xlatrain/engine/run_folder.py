@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +66,15 @@ def _keep_aside(folder: Path) -> None:
     logger.warning("%s was there already and is kept as %s", folder, kept)
 
 
-def log_to(folder: Path) -> None:
-    """Copy the log of this process to train.log."""
+def log_to(folder: Path, notes: Sequence[str] = ()) -> None:
+    """Copy the log of this process to train.log. notes: what was said before the process was there; begins the log."""
     handler = logging.FileHandler(folder / "train.log")
     handler.setFormatter(_Masked("%(asctime)s %(levelname)s %(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False  # torch_xla configures the root logger, which would print every line again
+    for note in notes:
+        logger.info(note)
 
 
 class _Masked(logging.Formatter):

@@ -38,7 +38,7 @@ from xlatrain.xla.runtime import Replica, to_device
 def train_replica(replica: Replica, run: CheckedRun, folder: Path) -> dict[str, Any]:
     """Train; returns the summary. Runs on every replica; the first one writes."""
     if replica.is_first:
-        log_to(folder)
+        log_to(folder, run.notes)
     with ProgressLine(run.lengths.total_steps, silent=not replica.is_first) as progress:
         return Trainer(replica, run, folder, progress).train()
 
@@ -79,11 +79,9 @@ class Trainer:
 
     def _describe(self) -> None:
         """What was made of the options, in words."""
-        run, config = self.run, self.run.config
+        config = self.run.config
         self.progress.say(self.model.layout.parameters.describe_groups())
-        self.progress.say(describe_learning_rate(config, run.schedule))
-        for note in run.notes:
-            self.progress.keep(note)
+        self.progress.say(describe_learning_rate(config, self.run.schedule))
         for text in (describe_optimizer(config.optimizer), describe_gradient(config.gradient)):
             if text:
                 self.progress.say(text)
@@ -95,17 +93,15 @@ class Trainer:
         tables = to_device(self.programs[0].tables(), replica.device)
         self._compile_ahead(state, tables)
         feed = DeviceFeed(replica.shared("train-loader", self._open_loader), replica)
-        batches = self._rehearsed(iter(feed))
         running: deque[tuple[int, Tensors]] = deque()
 
-        for done in range(1, lengths.total_steps + 1):
-            number = self._phase_of(done)
-            batch = next(batches)
+        for done, batch in enumerate(self._batches(feed), 1):
             self.meter.waited(feed.waited)
+            step = self.steps[self._phase_of(done)]
             while len(running) >= in_flight:
                 self._read(*running.popleft())
             with self.meter.host():
-                state, outputs = self.steps[number](state, {**batch, **tables})
+                state, outputs = step(state, {**batch, **tables})
             running.append((done, outputs))
             if lengths.due(lengths.eval_every, done):
                 while running:
@@ -147,14 +143,14 @@ class Trainer:
             raise DivergenceError(f"replicas start with different weights, up to {spread:g} apart")
         self.progress.say(f"{counted(self.replica.world_size, 'replica')} hold equal weights")
 
-    def _rehearsed(self, batches: Iterator[Tensors]) -> Iterator[Tensors]:
-        """The batches; where a failure is rehearsed, that of its step raises instead."""
-        engine = self.run.config.engine
-        for step, batch in enumerate(batches):
+    def _batches(self, feed: DeviceFeed) -> Iterator[Tensors]:
+        """One for each step of the run; where a failure is rehearsed, that of its step raises instead."""
+        engine, batches = self.run.config.engine, iter(feed)
+        for step in range(self.run.lengths.total_steps):
             if (engine.fail_replica, engine.fail_step) == (self.replica.ordinal, step):
                 what = f"engine.fail_replica={engine.fail_replica} engine.fail_step={engine.fail_step}"
                 raise RuntimeError(f"rehearsed failure: {what}")
-            yield batch
+            yield next(batches)  # of a feed that ends before the run, an error
 
     def _read(self, done: int, outputs: Tensors) -> None:
         """Read what a step reported, once it has run; log, and end a run that diverges."""

@@ -21,7 +21,7 @@ from typing import Any
 
 from xlatrain.config.cluster import ClusterConfig
 from xlatrain.errors import ConfigError, Fault, ReplicaError
-from xlatrain.files import user_cache
+from xlatrain.files import user_cache, write_json
 from xlatrain.planning.estimate import Memory, Step
 from xlatrain.planning.hlo import parse_module
 from xlatrain.planning.program import read_program
@@ -98,7 +98,7 @@ def _compile(hlo: bytes, request: dict, kept: Path, name: str, say: Callable[[st
     with tempfile.TemporaryDirectory(dir=kept.parent, prefix="draft-") as draft:
         folder = Path(draft)
         (folder / "program.pb").write_bytes(hlo)
-        (folder / "request.json").write_text(json.dumps(request))
+        write_json(folder / "request.json", request)
         with (folder / "log").open("wb") as log:
             child = subprocess.Popen(
                 [sys.executable, "-m", "xlatrain.planning.tpu_compiler", str(folder)], stdout=log, stderr=log
@@ -120,7 +120,7 @@ def _compile(hlo: bytes, request: dict, kept: Path, name: str, say: Callable[[st
             (folder / "optimised.hlo.gz").write_bytes(gzip.compress(text.read_bytes(), 5))
             text.unlink()
         (folder / "program.pb").unlink()
-        (folder / "result.json").write_text(json.dumps(result))
+        write_json(folder / "result.json", result)
         kept.mkdir(exist_ok=True)
         for path in sorted(folder.iterdir(), key=lambda p: p.name == "result.json"):  # the last to appear
             path.replace(kept / path.name)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from xlatrain.drawing import pyplot
 from xlatrain.planning.estimate import GIB, Estimate, bounded_products, top_ops
 from xlatrain.planning.report import figures, title
 from xlatrain.planning.table import HEADINGS, comparison, differing
@@ -101,8 +102,7 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 def _bars(values: dict[str, float], unit: str) -> str:
     """A horizontal bar for each value."""
-    pyplot = _pyplot()
-    figure, axes = pyplot.subplots(figsize=(8, 0.5 + 0.3 * len(values)), layout="constrained")
+    figure, axes = pyplot().subplots(figsize=(8, 0.5 + 0.3 * len(values)), layout="constrained")
     names = list(values)[::-1]
     bars = axes.barh(names, [values[n] for n in names], color="#4878a8")
     axes.bar_label(bars, [f"{values[n]:.2f}" for n in names], padding=3)
@@ -116,7 +116,7 @@ def _cores_chart(estimates: Sequence[Estimate]) -> str:
     known = sorted((e for e in estimates if e.images_per_second), key=lambda e: e.cluster.replicas)
     if not known:
         return ""
-    figure, (left, right) = _pyplot().subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+    figure, (left, right) = pyplot().subplots(1, 2, figsize=(9, 3.5), layout="constrained")
     lines: dict[str, list[Estimate]] = defaultdict(list)
     for e in known:
         lines[f"{e.run.config.model.name}, {e.cluster.chip.name}"].append(e)
@@ -130,17 +130,8 @@ def _cores_chart(estimates: Sequence[Estimate]) -> str:
     return _svg(figure)
 
 
-def _pyplot():
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot
-
-
 def _svg(figure) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg")
-    _pyplot().close(figure)
+    pyplot().close(figure)
     return buffer.getvalue().split("?>", 1)[1]

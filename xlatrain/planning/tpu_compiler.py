@@ -15,6 +15,8 @@ import signal
 import sys
 from pathlib import Path
 
+from xlatrain.files import write_json
+
 # libtpu asks where it runs; any host of any slice will do, since nothing is run.
 _ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",
@@ -70,7 +72,7 @@ def main(folder: Path) -> None:
             "temporary_bytes": stats.temp_size_in_bytes,
             "code_bytes": stats.generated_code_size_in_bytes,
         }
-    (folder / "result.json").write_text(json.dumps(result))
+    write_json(folder / "result.json", result)
 
 
 def _with_aliases(module: bytes, aliases: dict[int, int]) -> bytes:

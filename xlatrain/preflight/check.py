@@ -132,7 +132,7 @@ def check_evaluation_config(config: Config, overrides: Sequence[str] = ()) -> Ch
         if not faults and (facts := read_facts(Path(config.weights))):
             config, notes = take_facts(config, facts, given, file)
         elif not faults:
-            notes = [f"{file} says nothing of itself: model, size, mean, std and crop are those of the command"]
+            notes = [f"warning: {file} says nothing of itself: model, size, mean, std and crop are the command's"]
     except ConfigError as error:
         faults += error.faults
     found = value_faults(config)
@@ -184,7 +184,9 @@ def _basis(config: Config) -> _Basis:
 
 
 def _evaluation(config: Config, dataset: Dataset, phase: Phase, overrides: Sequence[str]) -> CheckedEvaluation:
-    batch = whole_batch(config.eval.global_batch or config.train.global_batch, config.cluster.replicas)
+    # More than there are images would be padding and nothing else.
+    wanted = min(config.eval.global_batch or config.train.global_batch, dataset.val.samples)
+    batch = whole_batch(wanted, config.cluster.replicas)
     return CheckedEvaluation(tuple(overrides), config, dataset, batch, phase.tiles)
 
 

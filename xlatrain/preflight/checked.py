@@ -16,8 +16,8 @@ class CheckedEvaluation:
     """An evaluation that can be started. Picklable.
 
     overrides: what was asked for. config: what it came to, with what was left open decided. batch: images per step over
-    all replicas. tiles: (rows, columns) into which the first layers cut an image. notes: what the run should say first,
-    as what it took from elsewhere than the command.
+    all replicas. tiles: (rows, columns) into which the first layers cut an image. notes: what is said before it
+    starts, as what it took from elsewhere than the command; a warning begins with "warning:".
     """
 
     overrides: tuple[str, ...]

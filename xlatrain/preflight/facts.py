@@ -132,7 +132,7 @@ def compare_classes(facts: Facts, class_names: Collection[str], data: str, file:
     words = f"class {i} is {here[i]!r} in {data} and {known[i]!r} in {file}, from {facts.data}"
     if set(here) <= set(known):
         raise ConfigError(Fault("data", words, "number the classes as the weights do: those left out keep theirs"))
-    return [f"{words}; classes are told apart by their numbers"]
+    return [f"warning: {words}; classes are told apart by their numbers"]
 
 
 def _has(config: Config, key: str) -> bool:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from xlatrain.console import say
 from xlatrain.data.make_shards.pictures import Picture, is_image_name
-from xlatrain.data.make_shards.tally import Tally, say
+from xlatrain.data.make_shards.tally import Tally
 from xlatrain.data.storage.retry import DEFAULTS
 from xlatrain.data.storage.streams import Stream, open_stream
 from xlatrain.data.storage.tar import BLOCK, Member, TarError, read_members

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from xlatrain.console import say
 from xlatrain.data.make_shards.survey import Survey
-from xlatrain.data.make_shards.tally import say
 from xlatrain.errors import ConfigError, Fault
-from xlatrain.words import counted
+from xlatrain.words import counted, listed
 
 NAMED = 10  # classes in a line
 
@@ -34,9 +34,8 @@ def tell_of_classes(split: str, class_names: Sequence[str], surveys: Sequence[Su
     counts = np.bincount(labels[(labels >= 0) & (labels < len(class_names))], minlength=len(class_names))
     empty = np.flatnonzero(counts == 0)
     if empty.size:
-        listed = ", ".join(class_names[i] for i in empty[:NAMED].tolist())
-        more = f" and {empty.size - NAMED:,} more" if empty.size > NAMED else ""
-        say(f"{split}: {empty.size:,} of {counted(len(class_names), 'class')} without an image: {listed}{more}")
+        names = listed([class_names[i] for i in empty.tolist()], NAMED)
+        say(f"{split}: {empty.size:,} of {counted(len(class_names), 'class')} without an image: {names}")
     if counts.any():
         least, most = int(counts[counts > 0].min()), int(counts.max())
         each = f"{least:,} to {most:,} images in a class" if least < most else f"{counted(most, 'image')} in each class"

@@ -6,17 +6,16 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from xlatrain.console import say, say_first
 from xlatrain.data.make_shards.classes import number_classes, tell_of_classes
 from xlatrain.data.make_shards.pool import run_jobs
 from xlatrain.data.make_shards.survey import Survey, SurveyTask, survey_shard
-from xlatrain.data.make_shards.tally import Tally, say
+from xlatrain.data.make_shards.tally import Tally
 from xlatrain.data.mixing import describe_clustering, measure_clustering
 from xlatrain.data.shard_format import INDEX, read_index, write_index
 from xlatrain.data.storage.streams import check_url, list_files
 from xlatrain.errors import EXIT_DONE, EXIT_FAILED, ConfigError, Fault
 from xlatrain.words import counted
-
-SHOWN = 20
 
 
 def index(url: str, out: Path | None, names_file: Path | None, max_classes: int, processes: int) -> int:
@@ -65,10 +64,7 @@ def survey_all(tasks: list[SurveyTask], processes: int, what: str, unit: str, to
 
 def show_problems(what: str, problems: list[str]) -> None:
     say(f"{what}: {len(problems):,} problem{'s' if len(problems) > 1 else ''}")
-    for problem in problems[:SHOWN]:
-        say(f"  {problem}")
-    if len(problems) > SHOWN:
-        say(f"  and {len(problems) - SHOWN:,} more")
+    say_first(problems)
 
 
 def _shards_of(url: str) -> list[str]:

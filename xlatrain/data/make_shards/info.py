@@ -5,15 +5,15 @@ from __future__ import annotations
 from rich.table import Table
 
 from xlatrain.console import make_console, print_whole
+from xlatrain.data.make_shards.classes import NAMED
 from xlatrain.data.make_shards.index import show_problems
 from xlatrain.data.make_shards.pictures import VAL
 from xlatrain.data.make_shards.splits import open_splits
 from xlatrain.data.mixing import describe_clustering
 from xlatrain.data.shard_format import ShardIndex
 from xlatrain.errors import EXIT_DONE, EXIT_FAILED
-from xlatrain.words import counted
+from xlatrain.words import counted, listed
 
-NAMED = 10
 _COLUMNS = ("split", "shards", "samples", "bytes", "bytes per sample", "classes", "smallest shard", "largest shard")
 
 
@@ -26,9 +26,7 @@ def info(url: str) -> int:
         table.add_row(name, *_row(index))
     print_whole(table, console)
     for name, index in opened.splits.items():
-        listed = ", ".join(index.class_names[:NAMED])
-        more = len(index.class_names) - NAMED
-        console.print(f"{name}: {listed}" + (f" and {more} more" if more > 0 else ""), soft_wrap=True)
+        console.print(f"{name}: {listed(index.class_names, NAMED)}", soft_wrap=True)
         for missing in _missing(index):
             console.print(f"{name}: {missing}", soft_wrap=True)
         if name != VAL and (text := describe_clustering(index.clustering, index.samples)):

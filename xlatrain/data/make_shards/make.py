@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from xlatrain.console import make_console, print_whole
+from xlatrain.console import make_console, print_whole, say
 from xlatrain.data.make_shards.archive import list_archive, plain_archives
 from xlatrain.data.make_shards.arrange import arrange, divide, read_labels, without_split
 from xlatrain.data.make_shards.convert import NOTES
@@ -25,7 +25,6 @@ from xlatrain.data.make_shards.pictures import (
     split_facts,
 )
 from xlatrain.data.make_shards.resume import FolderState, is_complete, open_state
-from xlatrain.data.make_shards.tally import say
 from xlatrain.data.make_shards.write import Outcome, already_complete, write_split
 from xlatrain.errors import EXIT_DONE, EXIT_FAILED, ConfigError, Fault
 from xlatrain.words import counted

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from xlatrain.errors import ConfigError, Fault
+from xlatrain.words import listed
 
 SUFFIX_TYPES = {
     "jpg": "jpg", "jpeg": "jpg", "png": "png", "webp": "webp", "bmp": "bmp", "gif": "gif", "tif": "tif", "tiff": "tif"
@@ -107,8 +108,7 @@ def make_splits(
 
 def _check_classes(of_val: Iterable[str], classes: Sequence[str], source: str) -> None:
     if unknown := sorted(set(of_val) - set(classes)):
-        listed = ", ".join(unknown[:10]) + (f" and {len(unknown) - 10} more" if len(unknown) > 10 else "")
-        problem = f"val of {source} has classes that train has not: {listed}"
+        problem = f"val of {source} has classes that train has not: {listed(unknown, 10)}"
         raise ConfigError(Fault("SRC", problem, "rename or remove them; each class of val needs images in train"))
 
 

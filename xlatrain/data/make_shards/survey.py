@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 
 from xlatrain.data.make_shards.convert import decode_whole
 from xlatrain.data.shard_format import IMAGE_TYPES, MARK_EVERY, Shard, group_members, parse_label, sample_faults
+from xlatrain.data.storage.hashed import Hashed
 from xlatrain.data.storage.retry import DEFAULTS
-from xlatrain.data.storage.streams import Stream, open_stream
+from xlatrain.data.storage.streams import open_stream
 from xlatrain.data.storage.tar import Member, TarError, read_members
 from xlatrain.errors import DataError, in_a_line
 
@@ -39,32 +39,19 @@ class Survey:
     problems: tuple[str, ...]
 
 
-class _Hashed:
-    """A stream that is hashed and counted while it is read."""
-
-    def __init__(self, stream: Stream):
-        self._stream, self.digest, self.size = stream, hashlib.sha256(), 0
-
-    def read(self, size: int) -> bytes:
-        data = self._stream.read(size)
-        self.digest.update(data)
-        self.size += len(data)
-        return data
-
-
 def survey_shard(task: SurveyTask) -> Survey:
     """Damage is among the problems; never raises for it."""
     keys, labels, marks, problems, shard = [], [], [], [], Shard(task.name, 0)
     try:
         with open_stream(task.url, DEFAULTS, size=task.size) as stream:
-            hashed = _Hashed(stream)
+            hashed = Hashed(stream)
             for key, members in group_members(read_members(hashed)):
                 if len(keys) % MARK_EVERY == 0:
                     marks.append(members[0][1].offset)
                 keys.append(key)
                 labels.append(_label(members))
                 problems += [f"{task.name}: {key}: {what}" for what in _problems(key, members, task.decode)]
-            shard = Shard(task.name, len(keys), hashed.size, hashed.digest.hexdigest(), tuple(marks))
+            shard = Shard(task.name, len(keys), hashed.size, hashed.sha256, tuple(marks))
     except FileNotFoundError:
         problems.append(f"{task.name}: there is no {task.url}")
     except (TarError, DataError, OSError) as error:

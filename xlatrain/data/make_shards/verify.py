@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from xlatrain.console import say
 from xlatrain.data.make_shards.classes import tell_of_classes
 from xlatrain.data.make_shards.index import show_problems, survey_all
 from xlatrain.data.make_shards.pictures import TRAIN, VAL
 from xlatrain.data.make_shards.splits import open_splits, tars_of
 from xlatrain.data.make_shards.survey import Survey, SurveyTask
-from xlatrain.data.make_shards.tally import say
 from xlatrain.data.shard_format import Shard, ShardIndex, label_outside
 from xlatrain.errors import EXIT_DONE, EXIT_FAILED
 from xlatrain.words import counted

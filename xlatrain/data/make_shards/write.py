@@ -7,16 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from xlatrain.console import say, say_first
 from xlatrain.data.make_shards.convert import convert, read_picture
 from xlatrain.data.make_shards.pictures import Item, PictureSet, WriteOptions, in_order
 from xlatrain.data.make_shards.pool import run_jobs
 from xlatrain.data.make_shards.resume import BAD_FILES, FolderState, Report, finish, keep, left_out, writing
-from xlatrain.data.make_shards.tally import Tally, say
+from xlatrain.data.make_shards.tally import Tally
 from xlatrain.data.shard_format import write_shard
 from xlatrain.errors import in_a_line
 from xlatrain.words import counted
-
-SHOWN = 20  # bad files on the screen; the rest is in bad_files.txt
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,4 @@ def _list_bad(folder: Path, split: str, bad: list[tuple[str, str]]) -> None:
     lines = [f"{name}\t{reason}\n" for name, reason in bad]
     path.write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
     say(f"{split}: {counted(len(bad), 'bad file')}, listed in {path}")
-    for name, reason in bad[:SHOWN]:
-        say(f"  {name}: {reason}")
-    if len(bad) > SHOWN:
-        say(f"  and {len(bad) - SHOWN} more")
+    say_first([f"{name}: {reason}" for name, reason in bad])

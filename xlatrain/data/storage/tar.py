@@ -12,7 +12,8 @@ from typing import Protocol
 BLOCK = 512
 _END = b"\0" * BLOCK
 _REGULAR = (b"\0", b"0", b"7")
-_NO_DATA = b"123456"  # links, devices, folders, pipes
+_LINK = b"1"  # a hard link: another name of an earlier member
+_NO_DATA = b"23456"  # symbolic links, devices, folders, pipes
 _MAX_MEMBER = 1 << 30  # larger is damage, or no image
 _MAX_HEADER = 1 << 20  # of an extended header
 
@@ -37,7 +38,8 @@ class Member:
 def read_members(stream: Stream, start: int = 0) -> Iterator[Member]:
     """The regular files of an archive in order. start: the offset in the archive at which the stream stands.
 
-    Raises TarError for damage, for an archive without its end marker, and for names that climb out with `..`.
+    Raises TarError for damage, for an archive without its end marker, for names that climb out with `..`, for sparse
+    files and hard links.
     """
     read, position = stream.read, start
     long_name, pax, first, common = None, {}, None, {}
@@ -60,7 +62,7 @@ def read_members(stream: Stream, start: int = 0) -> Iterator[Member]:
                 common |= _pax_records(body, position)
             continue
         records = {**common, **pax}
-        _refuse_sparse(kind, records, position)
+        _refuse_kinds(kind, records, position)
         if b"size" in records:
             size = _number(records[b"size"], 10, position)
         name = records.get(b"path") or long_name or _name(header)
@@ -143,9 +145,13 @@ def _pax_records(body: bytes, position: int) -> dict[bytes, bytes]:
     return records
 
 
-def _refuse_sparse(kind: bytes, records: dict[bytes, bytes], position: int) -> None:
+def _refuse_kinds(kind: bytes, records: dict[bytes, bytes], position: int) -> None:
+    """Files whose content lies elsewhere, or only in part here, would be lost unseen: a reader that starts in the
+    middle has not seen the member that a hard link names."""
     if kind == b"S" or any(key.startswith(b"GNU.sparse") for key in records):
         raise TarError(f"a sparse file at byte {position - BLOCK}: write the archive without --sparse")
+    if kind == _LINK:
+        raise TarError(f"a hard link at byte {position - BLOCK}: write the archive with --hard-dereference")
 
 
 def _see_end(stream: Stream, position: int) -> None:
