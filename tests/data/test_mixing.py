@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.test_order import all_batches
+from tests.data.test_order import all_batches
 from xlatrain.cli.shards import shards
 from xlatrain.data import order
 from xlatrain.data.mixing import BAD, GOOD, Reading, batch_chi2, good_window, measure_clustering

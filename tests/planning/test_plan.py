@@ -9,7 +9,7 @@ import math
 import pytest
 from rich.console import Console
 
-from tests.test_run import train
+from tests.engine.test_run import train
 from xlatrain.cli import plan as plans
 from xlatrain.config.compose import compose_config, register_schemas
 from xlatrain.engine.provenance import provenance

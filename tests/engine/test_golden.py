@@ -1,7 +1,7 @@
 """The digits demo's first 20 steps, and the program that makes them, are those of the golden file.
 
 Who moves code sees that nothing moved in the numbers. Who means to change them writes the file anew:
-`python -m tests.test_golden`.
+`python -m tests.engine.test_golden`.
 """
 
 import hashlib

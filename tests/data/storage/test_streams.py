@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import fsspec
 import pytest
 
-from tests.test_shards import split, write
+from tests.data.test_shards import split, write
 from xlatrain.config.schema import AugmentConfig, ShardsConfig
 from xlatrain.data.order import Position
 from xlatrain.data.phase import Phase, Place

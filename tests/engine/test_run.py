@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_digits
 
-from tests.test_shards import damage_image
+from tests.data.test_shards import damage_image
 from xlatrain.data.digits import _png, write_digits
 from xlatrain.data.shard_format import write_shards
 from xlatrain.engine import run as runs
@@ -88,7 +88,7 @@ def by_replicas(root):
 
 def test_replicas_agree_with_each_other_and_with_plain_pytorch(by_replicas):
     """1e-4 relative over 5 losses and 1e-3 over 20: float32 sums in another order, which training amplifies."""
-    sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+    sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
     from replica_equality import compare, plain_losses
 
     found = {"plain": plain_losses(EXACT), **{n: losses(s) for n, s in by_replicas.items()}}

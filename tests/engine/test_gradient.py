@@ -8,8 +8,8 @@ import pytest
 import timm.utils
 import torch
 
-from tests.test_optim import SHAPES, fixed_tensors, layout
-from tests.test_run import losses, train
+from tests.engine.test_run import losses, train
+from tests.optim.test_optim import SHAPES, fixed_tensors, layout
 from xlatrain.engine.augment import (
     QUANTILES,
     beta_quantiles,
@@ -179,7 +179,7 @@ def test_eight_bit_sums_with_scaling_stay_near_float32_and_report_how_near(root)
     overrides = [*COMMON, "gradient=e5m2_aps", "gradient.report_error=true", "gradient.fp32_last_layer=true"]
     summary = train(root, "aps", *overrides, "cluster.replicas=4")
     assert losses(summary) == pytest.approx(losses(train(root, "fp32", *COMMON, "cluster.replicas=4")), rel=0.1)
-    from tests.test_run import lines
+    from tests.engine.test_run import lines
 
     errors = [row["gradient_error"] for row in lines(summary, "train")]
     assert all(0.01 < e < 0.3 for e in errors)  # two mantissa bits are 12 % at worst a rounding
