@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.data.test_order import all_batches
+from tests.data.orders import all_batches
 from xlatrain.cli.shards import shards
 from xlatrain.data import order
 from xlatrain.data.mixing import BAD, GOOD, Reading, batch_chi2, good_window, measure_clustering
@@ -21,12 +21,11 @@ def in_shards(labels):
     return np.split(np.asarray(labels), SHARDS)
 
 
-RANDOM = np.random.default_rng(0)
 SORTED = in_shards(np.repeat(np.arange(CLASSES), SAMPLES // CLASSES))
-SHUFFLED = in_shards(RANDOM.permutation(np.concatenate(SORTED)))
+SHUFFLED = in_shards(np.random.default_rng(0).permutation(np.concatenate(SORTED)))
 SORTED_WITHIN = [np.sort(shard) for shard in SHUFFLED]
 ALTERNATING = in_shards(np.arange(SAMPLES) % 2 + 2 * (np.arange(SAMPLES) // (SAMPLES // 5)))
-UNEVEN = in_shards(np.sort(RANDOM.choice(CLASSES, SAMPLES, p=np.arange(1, 11) / 55)))
+UNEVEN = in_shards(np.sort(np.random.default_rng(1).choice(CLASSES, SAMPLES, p=np.arange(1, 11) / 55)))
 
 
 def counts_of_batches(split, leg, window, epoch=0):

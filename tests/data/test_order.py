@@ -1,56 +1,26 @@
 """Nothing lost, nothing twice, equal counts, the same order again, resumed as uninterrupted: for many layouts."""
 
 import random
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from tests.data.orders import all_batches, batches_of, samples_of
 from xlatrain.data import order
 from xlatrain.data.order import Leg, Position
 
 WINDOW = 512
 
 
-def random_layout(draw):
+def random_layout(number):
+    """Shard sizes, a layout, an epoch and a window: the same for a number, whichever tests are chosen."""
+    draw = random.Random(number)
     sizes = [draw.choice((0, 1, draw.randrange(300), draw.randrange(10_001))) for _ in range(draw.randrange(1, 12))]
     leg = Leg(draw.choice((1, 2, 3, 8, 17, 64)), max(1, draw.randrange(9)), draw.choice((1, 3, 16, 40)))
     return sizes, leg, draw.randrange(50), draw.choice((1, 7, WINDOW, 100_000))
 
 
-DRAW = random.Random(7)
-LAYOUTS = [random_layout(DRAW) for _ in range(80)]
-
-
-def number_samples(sizes):
-    return np.cumsum([0, *sizes])
-
-
-def samples_of(line, sizes):
-    """The line as sample numbers in index order."""
-    starts = number_samples(sizes)
-    parts = [np.arange(starts[s.shard] + s.first, starts[s.shard] + s.last) for s in line.spans]
-    return np.concatenate(parts) if parts else np.empty(0, int)
-
-
-def batches_of(line, sizes, leg, process, seed, epoch, number, window, first_step=0):
-    """Every batch of a process from a step on, as sample numbers, read as the workers read: by windows of a run."""
-    numbers, steps = samples_of(line, sizes), order.leg_steps(line.samples, leg)
-    made = np.full((steps - first_step, leg.batch), -1)
-    for worker in range(leg.workers):
-        a, b = order.worker_range(steps, leg, process, worker)
-        done = order.rows_before(replace(leg, steps=first_step), worker)
-        windows = order.handed_out(a, b, seed, epoch, number, window, done)
-        stream = np.concatenate([numbers[start:end][o] for start, end, o in windows] or [numbers[:0]])
-        for n in range(first_step, steps):
-            rows = made[n - first_step][order.worker_rows(leg.batch, leg.workers, worker, n)]
-            rows[:], stream = stream[: len(rows)], stream[len(rows) :]
-        assert len(stream) == 0
-    return list(made)
-
-
-def all_batches(line, sizes, leg, *key):
-    return [batches_of(line, sizes, leg, p, *key) for p in range(leg.processes)]
+LAYOUTS = [random_layout(number) for number in range(80)]
 
 
 def flat(batches):
@@ -73,7 +43,7 @@ def test_an_epoch_reads_each_sample_once_except_the_stated_remainder(sizes, leg,
 def test_starting_at_a_step_equals_having_come_to_it(sizes, leg, epoch, window):
     line = order.epoch_line(sizes, 3, epoch)
     steps = order.leg_steps(line.samples, leg)
-    process = DRAW.randrange(leg.processes)
+    process = random.Random(epoch).randrange(leg.processes)
     whole = batches_of(line, sizes, leg, process, 3, epoch, 0, window)
     for step in {0, steps // 3, max(0, steps - 1), steps}:
         rest = batches_of(line, sizes, leg, process, 3, epoch, 0, window, step)
@@ -83,21 +53,21 @@ def test_starting_at_a_step_equals_having_come_to_it(sizes, leg, epoch, window):
 
 @pytest.mark.parametrize(("sizes", "leg", "epoch", "window"), LAYOUTS)
 def test_what_remains_is_cut_anew_again_and_again_without_loss(sizes, leg, epoch, window):
-    seen, position = [], Position(epoch).under(leg)
+    draw, seen, position = random.Random(epoch), [], Position(epoch).under(leg)
     for number in range(4):
         current = position.legs[-1]
         line = order.line_at(sizes, 3, position, window)
         steps = order.leg_steps(line.samples, current)
-        stop = steps if number == 3 else DRAW.randrange(steps + 1)
+        stop = steps if number == 3 else draw.randrange(steps + 1)
         batches = all_batches(line, sizes, current, 3, epoch, number, window)
         seen.append(flat([process[:stop] for process in batches]))
         position = position.advance(stop)
         done = np.concatenate(seen)
         rest = samples_of(order.remaining_line(line, position.legs[-1], 3, epoch, number, window), sizes)
         assert sorted([*done, *rest]) == list(range(sum(sizes)))
-        last, batch = position.legs[-1], DRAW.choice((1, 5, 16))
+        last, batch = position.legs[-1], draw.choice((1, 5, 16))
         workers = last.workers % 8 + 1  # another layout each time: the same one would go on in the same leg
-        position = Position(epoch, (*position.legs, Leg(DRAW.choice((1, 2, 5, 64)), workers, batch)))
+        position = Position(epoch, (*position.legs, Leg(draw.choice((1, 2, 5, 64)), workers, batch)))
     assert sum(sizes) - len(done) < current.batch * current.processes
 
 

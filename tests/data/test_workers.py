@@ -10,7 +10,7 @@ import time
 import pytest
 import torch
 
-from tests.data.test_shards import split, train, write
+from tests.shards import split, train, write
 from xlatrain.data.phase import Place
 from xlatrain.errors import DataError
 from xlatrain.xla.feed import HostFan
@@ -120,7 +120,7 @@ def test_a_host_fan_that_is_left_ends_its_workers(tmp_path):
 _READER = """
 import sys, time
 from pathlib import Path
-from tests.data.test_shards import split, train
+from tests.shards import split, train
 if __name__ == "__main__":
     batches = train(split(Path(sys.argv[1]), workers=2), 6)
     next(batches)

@@ -5,11 +5,10 @@ import math
 
 import pytest
 
-from xlatrain.config.compose import groups, register_schemas
+from xlatrain.config.compose import groups
 from xlatrain.preflight.check import check
 from xlatrain.xla.launch import launch
 
-register_schemas()
 pytestmark = pytest.mark.replicas
 
 # Pairwise: each optimizer in each precision, with and without micro-batches, and each of these two with the other. All

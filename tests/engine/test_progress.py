@@ -4,14 +4,13 @@ import io
 import re
 
 import pytest
-from rich.table import Table
 
-from xlatrain.console import fitted, print_whole
+from xlatrain.console import fitted
 from xlatrain.engine import progress
 from xlatrain.engine.progress import ProgressLine
 
-STATUS = "epoch 10.9  loss 1.5322  lr 0.008182  1784 images/s"
 ESCAPE = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")
+STATUS = "epoch 10.9  loss 1.5322  lr 0.008182  1784 images/s"
 
 
 def drawn(monkeypatch, width, act):
@@ -48,35 +47,3 @@ def test_what_is_said_last_is_left_out_first():
     assert fitted(STATUS, 40) == "epoch 10.9  loss 1.5322  lr 0.008182"
     assert fitted(STATUS, 12) == "epoch 10.9"
     assert fitted("evaluating", 6) == "evalu…"
-
-
-@pytest.mark.parametrize("width", [30, 40, 60, 80])
-def test_the_bar_of_shards_does_not_wrap(width, monkeypatch):
-    from xlatrain.data.make_shards import tally as of_shards
-
-    console = progress.Console(file=io.StringIO(), force_terminal=True, width=width, highlight=False)
-    monkeypatch.setattr(of_shards, "Console", lambda **_: console)
-    with of_shards.Tally("train", 1_281_167) as meter:
-        meter.advance(1_200_000)
-        meter._bar.refresh()
-    lines = [r for row in ESCAPE.sub("", console.file.getvalue()).split("\n") for r in row.split("\r") if r.strip()]
-    assert max(map(len, lines)) <= width
-    assert "train  1,200,000/1,281,167" in lines[-1]
-
-
-@pytest.mark.parametrize(
-    ("width", "left_out"),
-    [(60, ""), (40, "seconds"), (28, "top-1, seconds"), (14, "overrides, status, top-1, seconds")],
-)
-def test_a_table_loses_columns_not_words(width, left_out):
-    table = Table("job", "overrides", "status", "top-1", "seconds", box=None, pad_edge=False)
-    table.columns[1].overflow = "fold"
-    table.add_row("0", "optimizer=lars ema=off", "done", "0.9917 best", "12.5")
-    console = progress.Console(file=io.StringIO(), width=width)
-    print_whole(table, console)
-    text = console.file.getvalue()
-    assert max(map(len, text.splitlines())) <= width
-    assert "…" not in text
-    assert ("optimizer=lars" in text) == (width > 14)
-    assert ("0.9917 best" in text) == (width >= 40)
-    assert " ".join(text.split()).partition("a wider terminal also shows ")[2] == left_out

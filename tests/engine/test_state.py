@@ -2,7 +2,6 @@
 
 import hashlib
 import itertools
-import json
 from dataclasses import replace
 
 import pytest
@@ -10,12 +9,9 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from xlatrain.engine.meter import Meter
-from xlatrain.engine.run_folder import claimed_folder
 from xlatrain.engine.state import first_seed, initial_state, model_layout
 from xlatrain.engine.weights import RAW_WEIGHTS, WEIGHTS, load_weights, save_weights
 from xlatrain.errors import ConfigError
-from xlatrain.files import write_json
 from xlatrain.preflight.facts import Facts
 from xlatrain.preflight.weights_file import check_fit, read_facts
 
@@ -130,50 +126,3 @@ def test_files_that_say_nothing_of_themselves_still_load(model, tmp_path):
     save_file({**model.state_dict(), "raw.classifier.bias": torch.zeros(10)}, tmp_path / WEIGHTS, {"model": "x"})
     assert read_facts(tmp_path / WEIGHTS) is None
     assert torch.equal(load_weights(tmp_path / WEIGHTS, layout).params, layout.parameters.pack(model.state_dict()))
-
-
-def test_a_run_folder_that_is_there_is_kept_beside_the_new_one(tmp_path):
-    for i in range(3):
-        with claimed_folder(str(tmp_path), "r") as folder:
-            assert [p.name for p in folder.iterdir()] == [".lock"]
-            (folder / "summary.json").write_text(str(i))
-    kept = {p.name: (p / "summary.json").read_text() for p in tmp_path.iterdir()}
-    assert kept == {"r.1": "0", "r.2": "1", "r": "2"}
-
-
-def test_a_folder_that_a_run_holds_is_not_touched(tmp_path):
-    with claimed_folder(str(tmp_path), "r"), pytest.raises(ConfigError, match="is going on"):  # noqa: SIM117
-        with claimed_folder(str(tmp_path), "r"):
-            pass
-    with claimed_folder(str(tmp_path), "sweep/0"), pytest.raises(ConfigError, match="is going on"):  # noqa: SIM117
-        with claimed_folder(str(tmp_path), "sweep"):
-            pass
-
-
-def test_a_folder_that_cannot_be_made_is_a_fault_of_the_configuration():
-    with pytest.raises(ConfigError, match="run.root: /proc/foo/r cannot be made"), claimed_folder("/proc/foo", "r"):
-        pass
-
-
-def test_json_files_hold_only_json(tmp_path):
-    write_json(tmp_path / "s.json", {"a": float("nan"), "b": {"c": float("inf"), "d": 1.5}})
-    assert json.loads((tmp_path / "s.json").read_text()) == {"a": None, "b": {"c": None, "d": 1.5}}
-
-
-def test_the_meter_means_over_the_interval_and_counts_over_the_run():
-    meter = Meter()
-    row = {
-        "loss": 1.0,
-        "top1": 0.5,
-        "skipped_samples": 0.125,
-        "lr": 0.1,
-        "grad_norm": 2.0,
-        "skipped_steps": 0,
-        "skipped_in_a_row": 0,
-    }
-    for loss in (1.0, 2.0, 6.0):
-        meter.step({**row, "loss": loss}, 8)
-    assert meter.interval()["loss"] == 3.0
-    meter.step({**row, "loss": 5.0, "skipped_steps": 2, "lr": 0.3}, 8)
-    last = meter.interval()
-    assert (last["loss"], last["lr"], last["skipped_samples"], last["skipped_steps"]) == (5.0, 0.3, 4, 2)

@@ -2,11 +2,8 @@
 
 import pytest
 
-from xlatrain.config.compose import register_schemas
 from xlatrain.preflight.check import check
 from xlatrain.preflight.lengths import Duration, Lengths, Phase, exact_steps, parse_duration
-
-register_schemas()
 
 
 @pytest.mark.parametrize(

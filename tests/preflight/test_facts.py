@@ -1,27 +1,18 @@
 """What weights know of themselves is what an evaluation takes; what a command says against it is taken, and said."""
 
-import json
-
 import pytest
 import timm
-from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
-from tests import conftest
-from xlatrain.config.compose import compose_config, given_keys, register_schemas
-from xlatrain.credentials import masked
+from tests import faults
+from xlatrain.config.compose import compose_config, given_keys
 from xlatrain.data.shard_format import write_shards
-from xlatrain.engine import provenance
-from xlatrain.engine import run as runs
-from xlatrain.engine.run_folder import claimed_folder
 from xlatrain.engine.state import initial_state, model_layout
 from xlatrain.engine.weights import WEIGHTS, save_weights
 from xlatrain.models.create import build_model, timm_arguments
 from xlatrain.preflight.check import check, check_evaluation
 from xlatrain.preflight.facts import describe_weights
 from xlatrain.preflight.weights_file import read_facts
-
-register_schemas()
 
 CLASSES = ["ant", "bee", "cat"]
 
@@ -60,7 +51,7 @@ def evaluation(*overrides):
 
 
 def faults_of(*overrides):
-    return conftest.faults_of(check_evaluation, overrides)
+    return faults.faults_of(check_evaluation, overrides)
 
 
 ODD = ["model.name=test_resnet", "data.image_size=64", "data.mean=[0.1,0.2,0.3]", "data.eval_ratio=0.875",
@@ -148,67 +139,3 @@ def test_initial_weights_are_not_fetched_again(trained, tmp_path, data):
     assert not any("checkpoint_path" in text or "pretrained" in text for text in (*found.options, *found.timm))
     assert weights.endswith(WEIGHTS)
     assert facts.class_names == tuple(CLASSES)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("data.root=https://me:word@host/a/b", "data.root=https://***@host/a/b"),
-        ("https://me:w@rd@host:80/a@b", "https://***@host:80/a@b"),
-        ("s3://token@bucket/x", "s3://***@bucket/x"),
-        ("data.train='{https://h/a?sig=1,https://h/b?sig=2}'", "data.train='{https://h/a?***'"),
-        ("gs://bucket/shards/{0..3}", "gs://bucket/shards/{0..3}"),
-        ("what? me@home", "what? me@home"),
-    ],
-)
-def test_credentials_in_urls_are_masked(text, expected):
-    assert masked({"a": [text, 1]}) == {"a": [expected, 1]}
-
-
-def test_a_configuration_on_disk_composes_again_and_says_where_it_comes_from(tmp_path):
-    config, _ = compose_config(["data=synthetic", "run.name='é'"])
-    origin = provenance.provenance(["xlatrain", "train", "run.name='é'", "x=" + "long " * 40 + "\n# not a comment"])
-    runs.write_config(tmp_path / "config.yaml", config, origin)
-    assert OmegaConf.to_object(OmegaConf.merge(config, OmegaConf.load(tmp_path / "config.yaml"))) == config
-    text = (tmp_path / "config.yaml").read_text()
-    assert text.startswith("# command: ")
-    assert f"\n# host: {origin['host']}\n" in text
-    assert json.loads(json.dumps(origin)) == origin
-
-
-def test_what_hydra_writes_down_of_a_sweep_is_masked_when_it_ends_and_however(tmp_path):
-    def sweep():
-        with claimed_folder(str(tmp_path), "s") as folder:
-            (folder / "multirun.yaml").write_text("- data.root=s3://me:hunter2@host/x\n- 'a=https://h?hunter2'\nb: 1\n")
-            raise KeyError
-
-    with pytest.raises(KeyError):
-        sweep()
-    assert (tmp_path / "s/multirun.yaml").read_text() == "- data.root=s3://***@host/x\n- 'a=https://h?***'\nb: 1\n"
-
-
-def test_the_commit_is_that_of_the_package_and_not_of_a_folder_around_it(tmp_path, monkeypatch):
-    def git(*arguments):
-        provenance.subprocess.run(
-            ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments],
-            cwd=tmp_path,
-            check=True,
-            capture_output=True,
-        )
-
-    package = tmp_path / "xlatrain"
-    package.mkdir()
-    (package / "provenance.py").write_text("")
-    monkeypatch.setattr(provenance, "_PACKAGE", package)
-    monkeypatch.setattr(provenance, "__file__", str(package / "provenance.py"))
-    assert "commit" not in provenance.provenance([])
-    git("init")
-    git("commit", "--allow-empty", "-m", "other")
-    assert "commit" not in provenance.provenance([])
-    git("add", ".")
-    git("commit", "-m", "package")
-    found = provenance.provenance([])
-    assert len(found["commit"]) == 40
-    assert found["modified"] is False
-    (package / "new.py").write_text("")
-    assert provenance.provenance([])["modified"] is True
