@@ -1,9 +1,12 @@
-"""Every choice in conf/ composes and checks; every mistake is named with its cure, several at once."""
+"""Every choice in conf/ composes and passes the checks, and comes to what Hydra makes of it."""
 
 import math
 
 import pytest
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
 
+from xlatrain.config import compose
 from xlatrain.config.compose import compose_config, groups, option_keys
 from xlatrain.config.schema import RMSpropTFConfig
 from xlatrain.preflight.check import check
@@ -51,6 +54,33 @@ def test_choices_have_their_own_options_and_defaults():
     config, _ = compose_config(["optimizer=rmsprop_tf", "optimizer.rho=0.95", "train.seed=3"])
     assert isinstance(config.optimizer, RMSpropTFConfig)
     assert (config.optimizer.rho, config.optimizer.eps, config.train.seed) == (0.95, 1e-3, 3)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["data=imagenet", "data.root=/x", "model=efficientnet_b2", "+model.kwargs.act_layer=relu", "train={seed: 3}"],
+        ["train.seed=7", "recipe=lars_32k", "++train.seed=8", "optimizer.lr=0.3", "cluster.chip.price_spot=0.5"],
+        ["optimizer=lars", "optimizer={nesterov: true}", "augment.sizes=[{until: 1ep, size: 16}, {size: 32}]"],
+        ["optimizer=sgd", "optimizer.trust_coefficient=1"],
+        ["train.seed=x"],
+        ["ema=sometimes"],
+    ],
+    ids=lambda overrides: overrides[0],
+)
+def test_what_overrides_come_to_is_what_hydra_makes_of_them(overrides):
+    """Here values are set in a copy of what the groups come to; Hydra composes all anew."""
+
+    def outcome(act):
+        try:
+            composed = act(overrides)
+        except HydraException as error:
+            return type(error), str(error)
+        return OmegaConf.get_type(composed), OmegaConf.to_yaml(composed)
+
+    expected = outcome(lambda overrides: compose._compose_all(overrides, hydra=False))
+    assert outcome(compose._compose) == expected
+    assert outcome(compose._compose) == expected  # the copy was one
 
 
 def test_names_that_others_rely_on_are_there():

@@ -6,6 +6,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from safetensors.torch import save_file
 
 from xlatrain.cli import data_bench, main, plan
+from xlatrain.config import compose
 from xlatrain.errors import ReplicaError
 from xlatrain.preflight import check as checks
 from xlatrain.preflight.check import check
@@ -16,6 +17,7 @@ SUMMARY = {"status": "done", "top1": 0.5, "top5": 1.0, "loss": 1.0, "images_per_
 @pytest.fixture
 def counted(monkeypatch):
     """How often Hydra composed a configuration, ours or its own, and how often data set and model were looked at."""
+    compose._compose_groups.cache_clear()
     counts = {"composed": 0, "opened": 0, "built": 0}
 
     def count(owner, name, key):
@@ -34,8 +36,8 @@ def counted(monkeypatch):
     return counts
 
 
-def once(jobs=1):
-    return dict.fromkeys(("composed", "opened", "built"), jobs)
+def once(jobs=1, composed=1):
+    return {"composed": composed, "opened": jobs, "built": jobs}
 
 
 def test_a_training_run_is_composed_and_checked_once(counted, tmp_path):
@@ -55,10 +57,10 @@ def test_a_drawn_schedule_is_composed_and_checked_once(counted, tmp_path):
     assert counted == once()
 
 
-def test_each_job_of_a_sweep_is_composed_and_checked_once(counted, tmp_path):
+def test_each_job_of_a_sweep_is_checked_once_and_each_of_its_choices_composed_once(counted, tmp_path):
     sweep = ["optimizer=sgd,lars,lamb", "train.seed=0,1,2,3", f"run.root={tmp_path}", "run.name=s"]
     assert main.main(["train", "-m", *sweep]) == 0
-    assert counted == once(12)
+    assert counted == once(12, composed=3)
     assert len(list(tmp_path.glob("s/*/summary.json"))) == 12
 
 
