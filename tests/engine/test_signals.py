@@ -6,10 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.replicas
 
@@ -39,25 +40,33 @@ def left_behind(folder):
     return found
 
 
-def wait_for(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to it"
-        time.sleep(0.1)
-
-
 def metrics(folder):
     path = folder / "runs/r/metrics.jsonl"
     return path.read_text().splitlines() if path.exists() else []
 
 
-@pytest.mark.parametrize("moment", [1.0, 2.5, 4.0, "running"])
+def imports_torch(process):
+    return b"libtorch_cpu" in Path(f"/proc/{process.pid}/maps").read_bytes()
+
+
+def log(folder):
+    path = folder / "runs/r/train.log"
+    return path.read_text() if path.exists() else ""
+
+
+MOMENTS = {
+    "importing": lambda process, folder: imports_torch(process),
+    "claimed": lambda process, folder: (folder / "runs/r/.lock").exists(),
+    "spawned": lambda process, folder: any("spawn_main" in command for command in left_behind(folder)),
+    "compiling": lambda process, folder: "compiling the train step" in log(folder),
+    "running": lambda process, folder: len(metrics(folder)) > 2,
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
 def test_a_signal_at_any_moment_ends_the_run(tmp_path, moment):
     process = start(tmp_path, "data.workers=2")
-    if moment == "running":
-        wait_for(lambda: len(metrics(tmp_path)) > 2)
-    else:
-        time.sleep(moment)
+    wait_for(lambda: MOMENTS[moment](process, tmp_path))
     process.send_signal(signal.SIGTERM)
     process.wait(timeout=20)
     assert process.returncode in (143, -signal.SIGTERM)
