@@ -12,7 +12,8 @@ from xlatrain.config.schema import RMSpropTFConfig
 from xlatrain.preflight.check import check
 
 ON_SHARDS = ("shards", "imagenet", "cifar10")
-CHOICES = [(group, name) for group, names in groups().items() for name in names]
+SLICES = [name for name in groups()["cluster"] if name.startswith("tpu")]
+CHOICES = [(group, name) for group, names in groups().items() for name in names if name not in SLICES]
 
 
 @pytest.mark.parametrize(("group", "name"), CHOICES)
@@ -20,15 +21,14 @@ def test_every_choice_composes_and_passes_the_checks(group, name, tmp_path):
     overrides = [f"{group}={name}", *(["data.root=" + str(tiny_shards(tmp_path))] if name in ON_SHARDS else [])]
     if group == "recipe" and name != "none":
         overrides += ["data=synthetic"]  # a recipe leaves open where its data lie
-    if group == "cluster":
-        overrides += ["data=synthetic", "augment=none", "train.global_batch=98304"]  # a slice has up to 6,144 replicas
     assert check(overrides).lengths.total_steps > 0
 
 
-@pytest.mark.parametrize("name", [n for n in groups()["cluster"] if n.startswith("tpu")])
-def test_a_slice_is_one_whole(name):
+@pytest.mark.parametrize("name", SLICES)
+def test_a_slice_passes_the_checks_and_is_one_whole(name):
     """Chips, replicas, hosts and name agree, and a chip's clock with its peak: whole matrix units of 128 x 128."""
-    cluster = compose_config([f"cluster={name}"])[0].cluster
+    batch = "train.global_batch=98304"  # a slice has up to 6,144 replicas
+    cluster = check([f"cluster={name}", "data=synthetic", "augment=none", batch]).config.cluster
     chips = math.prod(cluster.topology)
     assert cluster.replicas == chips * cluster.chip.devices
     assert chips <= cluster.hosts * 4 * (2 if name.endswith("_8") else 1)

@@ -14,8 +14,8 @@ from xlatrain.data.storage.retry import retries_so_far
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_training_on_a_flaky_source_sees_every_image_once_through_a_thousand_breaks(server, tmp_path, workers):
-    """Connections break after 1 to 300 bytes: the epoch is whole, and each break is counted, also in workers."""
+def test_training_on_a_flaky_source_sees_every_image_once_through_hundreds_of_breaks(server, tmp_path, workers):
+    """Connections break after 1 to 1,500 bytes: the epoch is whole, and each break is counted, also in workers."""
     write(tmp_path, count=170, per_shard=40)
     for path in tmp_path.iterdir():
         server.put(f"data/{path.name}", path.read_bytes())
@@ -23,7 +23,7 @@ def test_training_on_a_flaky_source_sees_every_image_once_through_a_thousand_bre
     options = {"retry_wait": 0.0, "read_ahead_mb": 0.1, "workers": workers, "shuffle_window": 32, "retries": 20}
     config = ShardsConfig(root=server.url("data"), image_size=8, eval_padding=0, **options)
     remote_split = ShardedSplit(read_index(server.url("data")), config, AugmentConfig(name="none"), 10)
-    server.cut = lambda length: k if (k := draw.randint(1, 300)) < length else None
+    server.cut = lambda length: k if (k := draw.randint(1, 1_500)) < length else None
     batches = remote_split.train_batches(Place(0, 1), 0, (Phase(0, 17, 8),), Position())
     seen = [int(i[0, 0, 0]) for _ in range(10) for i in next(batches)["images"]]
     server.cut = lambda length: None
@@ -32,5 +32,5 @@ def test_training_on_a_flaky_source_sees_every_image_once_through_a_thousand_bre
     batches.close()
     local = split(tmp_path).eval_batches(Place(0, 1), 170)
     assert sorted(seen) == sorted(next(local)["images"][:, 0, 0, 0].tolist())
-    assert server.drops > 1000
-    assert retries_so_far() - before >= 1000
+    assert server.drops > 200
+    assert retries_so_far() - before >= 200

@@ -20,17 +20,16 @@ def test_replicas_agree_with_each_other_and_with_plain_pytorch(by_replicas):
 
 
 def test_replayed_equals_traced_with_everything_random_switched_on(root, random_run):
+    """And the same seed, in another process, gives the same run."""
     traced = train(root, "random-traced", *RANDOM, "engine.replay=false")
     assert losses(traced) == losses(random_run)
     assert [r["loss"] for r in lines(traced, "eval")] == [r["loss"] for r in lines(random_run, "eval")]
     assert traced["sha256"] == random_run["sha256"]
 
 
-def test_the_same_seed_gives_the_same_run_and_another_another(root, random_run):
-    again = train(root, "random-again", *RANDOM, "train.duration=3step")
-    assert losses(again) == pytest.approx(losses(random_run)[:3], rel=0)
+def test_another_seed_gives_another_run(root, random_run):
     other = train(root, "random-other", *RANDOM, "train.duration=3step", "train.seed=1")
-    assert losses(other) != losses(again)
+    assert losses(other) != losses(random_run)[:3]
 
 
 def test_one_compile_a_step_and_nothing_on_the_cpu_behind_ones_back(by_replicas, random_run):

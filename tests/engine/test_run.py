@@ -130,18 +130,13 @@ def test_logits_that_are_not_numbers_are_wrong_answers(root):
     assert summary["loss"] is None or math.isnan(summary["loss"])
 
 
-@pytest.mark.parametrize("model", ["test_resnet", "test_vit"])
-def test_models_with_other_norms_train_too(root, model):
-    """test_vit holds no batch norm, has a fixed input size and nothing to synchronise."""
-    summary = train(root, model, f"model.name={model}", "cluster.replicas=2", "train.duration=2step", "optimizer=lars")
-    assert math.isfinite(summary["loss"])
-    assert summary["compiles"] == {"train": 1, "eval": 1}
-
-
-def test_synthetic_data_trains_and_evaluates_every_image(root):
+def test_another_model_trains_on_synthetic_data_and_every_image_is_evaluated(root):
+    """As does test_vit, of no batch norm and one size of image, in test_gradient.py."""
     summary = train(
         root,
         "synthetic",
+        "model.name=test_resnet",
+        "optimizer=lars",
         "data=synthetic",
         "data.image_size=32",
         "data.num_classes=10",
@@ -149,6 +144,7 @@ def test_synthetic_data_trains_and_evaluates_every_image(root):
         "data.train_examples=256",
         "data.val_examples=45",
         "train.duration=2step",
-        "optimizer=rmsprop_tf",
     )
     assert summary["eval_examples"] == 45
+    assert math.isfinite(summary["loss"])
+    assert summary["compiles"] == {"train": 1, "eval": 1}
