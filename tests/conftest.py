@@ -1,10 +1,18 @@
 """What holds for every test."""
 
+import os
 import subprocess
 
 import pytest
 
 from xlatrain.xla import launch
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"  # the workers fill the cores; threads of each would wait for one another
+# XLA then takes a third of the time to compile a step for this CPU, of which tests have few steps to run.
+QUICK_COMPILE = "--xla_backend_optimization_level=0"
+os.environ.setdefault("XLA_FLAGS", QUICK_COMPILE)
+STARTS = {"train", "eval", "plan", "bench"}  # verbs that start replicas
 
 
 @pytest.hookimpl(wrapper=True)
@@ -19,7 +27,7 @@ def pytest_runtest_protocol(item):
 
     class Popen(subprocess.Popen):
         def __init__(self, args, *rest, **named):
-            if "xlatrain" in args:
+            if "xlatrain" in args and STARTS & {*args}:
                 refuse()
             super().__init__(args, *rest, **named)
 
@@ -27,3 +35,10 @@ def pytest_runtest_protocol(item):
         patch.setattr(launch, "_environment", refuse)
         patch.setattr(subprocess, "Popen", Popen)
         return (yield)
+
+
+@pytest.fixture
+def optimized(monkeypatch):
+    """Programs are compiled as those of users, for tests of many steps and of what was promised to the digit."""
+    if os.environ["XLA_FLAGS"] == QUICK_COMPILE:
+        monkeypatch.delenv("XLA_FLAGS")
