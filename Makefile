@@ -1,10 +1,12 @@
 # make demo   sets up .venv and trains the default configuration
-# make quick  sets up .venv and runs lint and the tests that spawn no replicas
+# make quick  sets up .venv and runs lint and the tests that spawn no replicas, but for a few slow ones
 # make test   sets up .venv and runs lint and all tests
 # Each works first, and none installs again what is there.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python launch/install.py --editable
+PYTEST := $(BIN)/python -m pytest
+TWO := --numprocesses 2 --dist worksteal
 
 # Images of containers often set it; each process of a run and of the tests would then compile 3,000 files of torch anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -15,10 +17,12 @@ demo: .venv/run.stamp
 	$(BIN)/xlatrain train
 
 quick: lint
-	$(BIN)/python -m pytest -m 'not replicas'
+	$(PYTEST) $(TWO) -m 'not replicas and not slow'
 
+# Replicas one test at a time: of two on two cores one keeps its replicas waiting until XLA gives up.
 test: lint
-	$(BIN)/python -m pytest
+	$(PYTEST) $(TWO) -m 'not replicas'
+	$(PYTEST) -m replicas
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .

@@ -1,12 +1,44 @@
-"""What tests of several files use."""
+"""What holds for every test."""
 
-from xlatrain.errors import ConfigError
+import os
+import subprocess
+
+import pytest
+
+from xlatrain.xla import launch
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"  # the workers fill the cores; threads of each would wait for one another
+# XLA then takes a third of the time to compile a step for this CPU, of which tests have few steps to run.
+QUICK_COMPILE = "--xla_backend_optimization_level=0"
+os.environ.setdefault("XLA_FLAGS", QUICK_COMPILE)
+STARTS = {"train", "eval", "plan", "bench"}  # verbs that start replicas
 
 
-def faults_of(check, overrides):
-    """The faults that a check of these overrides finds."""
-    try:
-        check(overrides)
-    except ConfigError as error:
-        return list(error.faults)
-    return []
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """A test that starts replicas without saying so fails: `make quick` leaves out those that say so, and runs others
+    two at a time, which replicas of one machine do not bear."""
+    if item.get_closest_marker("replicas"):
+        return (yield)
+
+    def refuse(*arguments, **named):
+        pytest.fail("this test starts replicas: mark it with pytest.mark.replicas")
+
+    class Popen(subprocess.Popen):
+        def __init__(self, args, *rest, **named):
+            if "xlatrain" in args and STARTS & {*args}:
+                refuse()
+            super().__init__(args, *rest, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launch, "_environment", refuse)
+        patch.setattr(subprocess, "Popen", Popen)
+        return (yield)
+
+
+@pytest.fixture
+def optimized(monkeypatch):
+    """Programs are compiled as those of users, for tests of many steps and of what was promised to the digit."""
+    if os.environ["XLA_FLAGS"] == QUICK_COMPILE:
+        monkeypatch.delenv("XLA_FLAGS")

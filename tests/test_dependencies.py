@@ -26,6 +26,7 @@ UNSEEN = {
     "s3fs": "fsspec, for s3://",
     "hydra-optuna-sweeper": "Hydra, as a plugin",
     "ruff": "make lint",
+    "pytest-xdist": "pytest, as a plugin",
 }
 
 
@@ -68,6 +69,7 @@ def owner(module):
     return canonicalize_name(found[0])
 
 
+@cache
 def used(path):
     return {(owner(module), module, inside) for module, inside in imports(ast.parse(path.read_text())) if owner(module)}
 

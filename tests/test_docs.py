@@ -26,7 +26,8 @@ from safetensors.torch import save_file
 import xlatrain
 from xlatrain.cli.main import main
 from xlatrain.cli.verbs import VERBS
-from xlatrain.config.compose import groups, option_keys
+from xlatrain.config.override import option_keys
+from xlatrain.config.search import groups
 from xlatrain.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, ReplicaError
 from xlatrain.xla import launch as launcher
 
@@ -171,7 +172,8 @@ def follow(command: Command, started: list[str], capsys) -> None:
 def follow_xlatrain(arguments: list[str], output: str, started: list[str], capsys) -> None:
     capsys.readouterr()
     quick = ["seconds=0.2"] if arguments[:2] == ["data", "bench"] else []
-    code = main([*arguments, *quick])
+    trials = ["hydra.sweeper.n_trials=2" if a.startswith("hydra.sweeper.n_trials=") else a for a in arguments]
+    code = main([*trials, *quick])
     said = capsys.readouterr()
     if "nothing was started" in output:
         assert (code, said.err.strip()) == (EXIT_CONFIG, output)
@@ -273,6 +275,7 @@ def test_the_readme_is_read_in_five_minutes():
 
 
 @pytest.mark.replicas
+@pytest.mark.usefixtures("optimized")
 def test_programs_run_as_they_stand(tmp_path):
     """The README's programs, in its order, in one folder. The first trains what the last one loads."""
     programs = [b.text for b in blocks((ROOT / "README.md").read_text()) if b.language == "python"]

@@ -115,6 +115,7 @@ def run_install(python, settings, *requirements):
     return done, found.stdout.strip()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not UV.exists(), reason="pip installed this environment")
 def test_uv_takes_the_best_of_the_indexes_that_pip_knows(bare, tmp_path):
     settings = {
@@ -127,6 +128,7 @@ def test_uv_takes_the_best_of_the_indexes_that_pip_knows(bare, tmp_path):
     assert "pip does it" not in done.stderr
 
 
+@pytest.mark.slow
 def test_pip_installs_where_uv_cannot_be_had(bare, tmp_path):
     wheel(tmp_path / "wheels", "1.2")
     settings = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path / "wheels")}
@@ -135,6 +137,7 @@ def test_pip_installs_where_uv_cannot_be_had(bare, tmp_path):
     assert "pip does it" in done.stderr
 
 
+@pytest.mark.slow
 def test_what_neither_can_install_is_an_error(bare, tmp_path):
     settings = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)}
     done, _ = run_install(environment(bare, tmp_path / "venv", with_uv=UV.exists()), settings, "probe")

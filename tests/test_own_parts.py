@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset, Subset
 
-from tests.conftest import faults_of
+from tests.faults import faults_of
 from xlatrain.cli.main import main
 from xlatrain.cli.sweep import check_sweep
 from xlatrain.config.data import AugmentConfig, OwnDataConfig

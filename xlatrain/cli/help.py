@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 from collections.abc import Iterator, Sequence
 
 from omegaconf import DictConfig, OmegaConf
@@ -57,9 +58,14 @@ def help_lines(verb: str, words: Sequence[str], width: int) -> list[str]:
 
 def _has(words: Sequence[str], key: str, *texts: str) -> bool:
     """Whether something has every word: a group and all that is under it by its name, else in any of the texts."""
-    known = {*groups(), *(name.partition(".")[0] for name, *_ in _all_options())}
-    everything = " ".join(texts).lower()
+    known, everything = _first_words(), " ".join(texts).lower()
     return all(key.partition(".")[0] == word if word in known else word.lower() in everything for word in words)
+
+
+@functools.cache
+def _first_words() -> frozenset[str]:
+    """The groups, and what stands before the dot in options."""
+    return frozenset({*groups(), *(name.partition(".")[0] for name, *_ in _all_options())})
 
 
 def _unknown(words: Sequence[str]) -> Fault:

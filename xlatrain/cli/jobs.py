@@ -175,7 +175,9 @@ def _show_composed(question: list[str], overrides: list[str]) -> int:
     failed = _run_hydra(lambda composed: None, [*question, *where, *split_command(overrides)[1]])
     logging.root.handlers[:], logging.root.level = handlers, level
     if failed:
-        raise ConfigError(Fault(" ".join(question), failed, "see https://hydra.cc/docs/advanced/hydra-command-line-flags"))
+        raise ConfigError(
+            Fault(" ".join(question), failed, "see https://hydra.cc/docs/advanced/hydra-command-line-flags")
+        )
     return EXIT_DONE
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -59,6 +60,15 @@ def _folders(overrides: Sequence[str]) -> list[Path]:
 
 def _choices(root: Path) -> dict[str, list[str]]:
     """The files of each folder under a root, by its path from there."""
+    return _choices_here() if root == CONF else _find_choices(root)
+
+
+@functools.cache
+def _choices_here() -> dict[str, list[str]]:
+    return _find_choices(CONF)
+
+
+def _find_choices(root: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for path in sorted(root.rglob("*.yaml")):
         if path.parent != root:

@@ -1,0 +1,76 @@
+"""The command line as a user meets it: exit codes, what is printed last, sweeps and searches."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+pytestmark = pytest.mark.replicas
+
+
+def command(*arguments, cwd):
+    return subprocess.run(
+        [sys.executable, "-m", "xlatrain", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_the_command_line_exits_as_promised_and_a_sweep_ends_with_its_table(tmp_path):
+    wrong = command("train", "train.globl_batch=1", "model.sync_bn_group=3", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert "train.globl_batch" in wrong.stderr
+    assert "model.sync_bn_group" in wrong.stderr
+    assert not (tmp_path / "runs").exists()
+
+    failed = command(
+        "train", "cluster.replicas=4", "engine.fail_replica=3", "engine.fail_step=2", "run.name=f", cwd=tmp_path
+    )
+    assert failed.returncode == 1
+    assert failed.stderr.strip().splitlines()[-1].startswith("RuntimeError: rehearsed failure")
+
+    missing = command("train", "-m", "hydra/launcher=ray", "train.seed=0,1", "run.name=missing", cwd=tmp_path)
+    assert missing.returncode == 2
+    assert "pip install hydra-ray-launcher" in missing.stderr
+    assert not (tmp_path / "runs/missing").exists()
+
+    sweep = command(
+        "train",
+        "-m",
+        "engine.fail_replica=0,null",
+        "engine.fail_step=0",
+        "optimizer=glob([s*,lars])",
+        "train.duration=1step",
+        "cluster.replicas=1",
+        "run.name=sweep",
+        "sweep.objective=loss",
+        cwd=tmp_path,
+    )
+    assert sweep.returncode == 1, sweep.stderr
+    summaries = [json.loads((tmp_path / f"runs/sweep/{job}/summary.json").read_text()) for job in range(4)]
+    assert [s["status"] for s in summaries] == ["failed", "failed", "done", "done"]
+    for words in ("engine.fail_replica=null optimizer=sgd", "top-1", "job 1: RuntimeError: rehearsed failure"):
+        assert words in sweep.stdout
+    best = min(summaries[2:], key=lambda s: s["loss"])
+    assert f"{best['loss']:.4f} best" in sweep.stdout
+    assert [p.name for p in tmp_path.iterdir()] == ["runs"]
+
+
+def test_optuna_learns_from_the_objective_of_each_job_and_goes_on_past_one_that_fails(tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    search = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.sampler.seed=1"]
+    space = ["train.global_batch=choice(64,1500)", "optimizer.lr=tag(log,interval(0.001,0.1))"]
+    run = command(
+        "train", "-m", *search, *space, "train.duration=1step", "cluster.replicas=1", "run.name=r", cwd=tmp_path
+    )
+    found = [json.loads((tmp_path / f"runs/r/{job}/summary.json").read_text()) for job in range(3)]
+    assert {s["status"] for s in found} == {"done", "failed"}, run.stderr
+    assert run.returncode == 1
+    assert "1500 is more than the 1437 training images" in run.stdout
+    best = yaml.safe_load((tmp_path / "runs/r/optimization_results.yaml").read_text())
+    assert best["best_value"] == max(s["top1"] for s in found if s["status"] == "done")

@@ -1,0 +1,150 @@
+"""Whole runs on real replicas, from overrides to files: what a user relies on."""
+
+import hashlib
+import json
+import math
+import re
+from pathlib import Path
+
+import pytest
+import timm
+from safetensors.torch import load_file
+
+from tests.runs import EXACT, lines, train
+from tests.shards import damage_image
+from xlatrain.data.digits import write_digits
+from xlatrain.errors import ReplicaError
+from xlatrain.preflight.weights_file import read_facts
+
+pytestmark = pytest.mark.replicas
+
+
+def test_weights_are_those_of_the_timm_model_alone(by_replicas, random_run):
+    for summary, names in ((random_run, ["weights.safetensors", "weights_raw.safetensors"]),
+                           (by_replicas[1], ["weights.safetensors"])):  # fmt: skip
+        files = sorted(Path(summary["run"]).glob("*.safetensors"))
+        assert [file.name for file in files] == names
+        assert summary["sha256"] == {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+        for file in files:
+            model = timm.create_model("test_efficientnet", num_classes=10, checkpoint_path=str(file))
+            model.load_state_dict(load_file(file), strict=True)
+            assert read_facts(file).timm["model_name"] == "test_efficientnet"
+            assert timm.create_model(**read_facts(file).timm).state_dict().keys() == model.state_dict().keys()
+
+
+def test_a_run_folder_holds_what_is_promised(random_run):
+    folder = Path(random_run["run"])
+    names = {p.name for p in folder.iterdir()}
+    assert {"config.yaml", "metrics.jsonl", "summary.json", "train.log", "weights.safetensors"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    summary = json.loads((folder / "summary.json").read_text())
+    promised = {
+        "status",
+        "top1",
+        "top5",
+        "loss",
+        "eval_examples",
+        "steps",
+        "epochs",
+        "replicas",
+        "global_batch",
+        "compiles",
+        "images_per_second",
+        "host_ms_per_step",
+        "data_wait_fraction",
+        "wall_seconds",
+    }
+    assert promised <= set(summary)
+    assert (summary["status"], summary["steps"], summary["replicas"], summary["eval_examples"]) == ("done", 8, 4, 360)
+    assert [row["step"] for row in lines(random_run, "train")] == list(range(1, 9))
+    assert [row["step"] for row in lines(random_run, "eval")] == [4, 8]
+    assert lines(random_run, "eval")[-1]["epoch"] == pytest.approx(8 * 64 / 1437, abs=1e-5)
+    assert "precision:\n  name: bf16" in (folder / "config.yaml").read_text()
+    assert summary["provenance"]["command"].startswith("xlatrain train augment=shift_flip ")
+    assert {"xlatrain", "python", "torch", "torch_xla", "timm"} == set(summary["provenance"]["versions"])
+    assert not any(b"hunter2" in path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    assert "4 replicas hold equal weights" in (folder / "train.log").read_text()
+
+
+def test_progressive_resizing_compiles_all_sizes_before_the_first_step(root):
+    """One graph for each size, none later; steps, epochs and learning rates follow the batch of each."""
+    sizes = "augment.sizes=[{until: 1ep, size: 16, batch: 358, lr: 0.5}, {until: 2ep, size: 24}, {size: 32, lr: 2}]"
+    summary = train(
+        root, "progressive", *EXACT, sizes, "train.global_batch=178", "train.duration=3ep", "train.eval_every=1ep",
+        "cluster.replicas=2", "schedule=constant", "schedule.warmup=0step", "optimizer.lr=0.05", "data.workers=2",
+    )  # fmt: skip
+    assert summary["compiles"] == {"train": 3, "eval": 1}
+    assert summary["steps"] == 4 + 8 + 8
+    rows = lines(summary, "train")
+    assert [row["lr"] for row in rows] == pytest.approx([0.025] * 4 + [0.05] * 8 + [0.1] * 8)
+    images = [4 * 358, 4 * 358 + 8 * 178, 4 * 358 + 16 * 178]  # of 1,437 an epoch
+    assert [row["epoch"] for row in rows][3::8] == pytest.approx([n / 1437 for n in images], abs=1e-5)
+    assert [row["step"] for row in lines(summary, "eval")] == [5, 13, 20]
+    log = (Path(summary["run"]) / "train.log").read_text()
+    assert log.index("phase 3 of 3") < log.index("step 1/20") < log.index("phase 2: 24 px, batch 178")
+    assert log.count("compiled the train step") == 3
+
+
+@pytest.fixture
+def digits_folder(tmp_path):
+    write_digits(tmp_path / "digits", 0.2)
+    return tmp_path / "digits"
+
+
+def test_a_corrupt_image_ends_a_run_or_is_skipped_and_counted(root, digits_folder):
+    key = damage_image(digits_folder / "train/shard-000003.tar", 7)
+    short = [f"data.root={digits_folder}", "cluster.replicas=2", "train.duration=1ep"]
+    with pytest.raises(ReplicaError) as error:
+        train(root, "corrupt", *short)
+    (line,) = error.value.report.splitlines()  # what to mend, and no traceback
+    assert re.search(f"sample {key!r} of shard .*shard-000003.tar: cannot be decoded", line)
+    assert json.loads((root / "corrupt/summary.json").read_text())["status"] == "failed"
+    summary = train(root, "lenient", *short, "data.on_error=skip", "train.global_batch=478")
+    assert summary["train_skipped_samples"] == 1
+    assert summary["steps"] == 3
+
+
+def test_gradients_that_stay_not_finite_are_skipped_then_end_the_run(root):
+    with pytest.raises(ReplicaError, match=r"not finite in 5 steps in a row, \d+ to \d+"):
+        train(
+            root,
+            "diverges",
+            "gradient.clip=agc",  # which must not turn what is not finite into something that is
+            "optimizer.lr=1e30",
+            "schedule.warmup=0step",
+            "cluster.replicas=2",
+            "ema=off",
+            "train.max_skipped_steps=5",
+            "train.duration=40step",
+            "train.log_every=1step",
+        )
+    rows = [json.loads(row) for row in (root / "diverges/metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["skipped_steps"] >= 4
+
+
+def test_logits_that_are_not_numbers_are_wrong_answers(root):
+    """A run that went astray must not come out best of a sweep."""
+    options = ["optimizer.lr=1e30", "schedule.warmup=0step", "cluster.replicas=2", "ema=off", "train.duration=4step"]
+    summary = train(root, "astray", *options)
+    assert (summary["top1"], summary["top5"]) == (0.0, 0.0)
+    assert summary["loss"] is None or math.isnan(summary["loss"])
+
+
+def test_another_model_trains_on_synthetic_data_and_every_image_is_evaluated(root):
+    """As does test_vit, of no batch norm and one size of image, in test_gradient.py."""
+    summary = train(
+        root,
+        "synthetic",
+        "model.name=test_resnet",
+        "optimizer=lars",
+        "data=synthetic",
+        "data.image_size=32",
+        "data.num_classes=10",
+        "cluster.replicas=2",
+        "data.train_examples=256",
+        "data.val_examples=45",
+        "train.duration=2step",
+    )
+    assert summary["eval_examples"] == 45
+    assert math.isfinite(summary["loss"])
+    assert summary["compiles"] == {"train": 1, "eval": 1}
