@@ -80,7 +80,7 @@ def numbers(batch):
     return (pixels[:, 0] * 256 + pixels[:, 1]).tolist()
 
 
-@pytest.mark.parametrize(("processes", "workers"), [(1, 0), (1, 2), (3, 0), (2, 3)])
+@pytest.mark.parametrize(("processes", "workers"), [(1, 0), (3, 0), (2, 2)])
 def test_every_sample_of_a_dataset_is_read_once_an_epoch_in_another_order_each(processes, workers):
     batch, steps = 12, 1000 // 12 // processes
     phase = (Phase(0, batch * processes, 4),)
@@ -109,16 +109,14 @@ def test_reading_goes_on_from_a_position_as_if_it_had_never_stopped():
     assert [numbers(next(stopped)) for _ in range(40)] == rows[62:102]
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_evaluation_sees_every_sample_once(workers):
-    batches = list(split_of(Numbered(samples=101), workers).eval_batches(Place(0, 1), 16))
+def test_evaluation_sees_every_sample_once():
+    batches = list(split_of(Numbered(samples=101)).eval_batches(Place(0, 1), 16))
     seen = [n for b in batches for n, m in zip(numbers(b), b["mask"].tolist(), strict=True) if m]
     assert sorted(seen) == list(range(101))
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_sample_that_cannot_be_read_is_named(workers):
-    reader = split_of(Numbered(fail_at=5), workers).eval_batches(Place(0, 1), 16)
+def test_a_sample_that_cannot_be_read_is_named():
+    reader = split_of(Numbered(fail_at=5)).eval_batches(Place(0, 1), 16)
     with pytest.raises(DataError, match=r"sample '5' of shard own.*KeyError.*the file is gone"):
         next(reader)
 
@@ -233,8 +231,8 @@ def test_choices_of_ones_own_compose_like_those_of_conf(tmp_path):
     run = check([CONF, "recipe=stripes"])
     assert (run.config.model.name, run.config.data.name, run.config.optimizer.name) == ("SmallNet", "Stripes", "Lion")
     assert run.overrides == (CONF, "recipe=stripes")  # what repeats it
-    jobs = check_sweep([CONF, "recipe=stripes", "model=small_net,test_efficientnet", "train.seed=1,2"], check).jobs
-    assert [job.config.model.name for job in jobs] == ["SmallNet", "SmallNet", "test_efficientnet", "test_efficientnet"]
+    jobs = check_sweep([CONF, "recipe=stripes", "model=small_net,test_efficientnet"], check).jobs
+    assert [job.config.model.name for job in jobs] == ["SmallNet", "test_efficientnet"]
 
     group = tmp_path / "experiment"
     group.mkdir()

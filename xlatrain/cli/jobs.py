@@ -172,6 +172,7 @@ def _show_composed(question: list[str], overrides: list[str]) -> int:
             raise ConfigError(wrong_name(flag, f"there is no {what!r} to show", what, answers[flag], f"{flag} "))
     where = [*search_path(overrides), "hydra/hydra_logging=default", "hydra/job_logging=none"]  # it prints by a log
     handlers, level = list(logging.root.handlers), logging.root.level
+    _unmute()
     failed = _run_hydra(lambda composed: None, [*question, *where, *split_command(overrides)[1]])
     logging.root.handlers[:], logging.root.level = handlers, level
     if failed:
@@ -183,7 +184,9 @@ def _show_composed(question: list[str], overrides: list[str]) -> int:
 
 def _unmute() -> None:
     """Some sweepers, Optuna's among them, have Hydra switch off the loggers that are there, and warnings of all."""
-    logging.getLogger("xlatrain").disabled = False
+    for name in logging.root.manager.loggerDict:
+        if name.partition(".")[0] in ("xlatrain", "hydra"):
+            logging.getLogger(name).disabled = False
     logging.root.setLevel(min(logging.root.level, logging.WARNING))
 
 
