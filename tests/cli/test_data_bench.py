@@ -40,7 +40,7 @@ def test_wrong_arguments_are_named(arguments, words, capsys):
     assert all(word in said for word in words)
 
 
-@pytest.mark.replicas
+@pytest.mark.one_replica
 def test_the_bench_measures_every_step_and_leaves_the_figure_for_plans(tmp_path, monkeypatch):
     command = [sys.executable, "-m", "xlatrain", "data", "bench", "--json", "seconds=0.5", "need=1", "data.workers=2"]
     environment = {"XDG_CACHE_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}

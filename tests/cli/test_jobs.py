@@ -7,7 +7,7 @@ import sys
 import pytest
 import yaml
 
-pytestmark = pytest.mark.replicas
+from xlatrain.cli.main import main
 
 
 def command(*arguments, cwd):
@@ -21,24 +21,27 @@ def command(*arguments, cwd):
     )
 
 
-def test_the_command_line_exits_as_promised_and_a_sweep_ends_with_its_table(tmp_path):
-    wrong = command("train", "train.globl_batch=1", "model.sync_bn_group=3", cwd=tmp_path)
-    assert wrong.returncode == 2
-    assert "train.globl_batch" in wrong.stderr
-    assert "model.sync_bn_group" in wrong.stderr
-    assert not (tmp_path / "runs").exists()
+def test_wrong_options_exit_with_2_and_all_faults_at_once_and_nothing_is_made(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for arguments, words in (
+        (["train.globl_batch=1", "model.sync_bn_group=3"], ["train.globl_batch", "model.sync_bn_group"]),
+        (["-m", "hydra/launcher=ray", "train.seed=0,1"], ["pip install hydra-ray-launcher"]),
+    ):
+        assert main(["train", *arguments, "run.name=wrong"]) == 2
+        said = capsys.readouterr().err
+        assert all(word in said for word in words)
+    assert not (tmp_path / "runs/wrong").exists()
 
-    failed = command(
-        "train", "cluster.replicas=4", "engine.fail_replica=3", "engine.fail_step=2", "run.name=f", cwd=tmp_path
-    )
+
+@pytest.mark.replicas
+def test_a_run_whose_replica_fails_exits_with_1_and_its_reason_last(tmp_path):
+    failed = command("train", "cluster.replicas=4", "engine.fail_replica=3", "engine.fail_step=2", cwd=tmp_path)
     assert failed.returncode == 1
     assert failed.stderr.strip().splitlines()[-1].startswith("RuntimeError: rehearsed failure")
 
-    missing = command("train", "-m", "hydra/launcher=ray", "train.seed=0,1", "run.name=missing", cwd=tmp_path)
-    assert missing.returncode == 2
-    assert "pip install hydra-ray-launcher" in missing.stderr
-    assert not (tmp_path / "runs/missing").exists()
 
+@pytest.mark.one_replica
+def test_a_sweep_goes_on_past_jobs_that_fail_and_ends_with_its_table(tmp_path):
     sweep = command(
         "train",
         "-m",
@@ -61,6 +64,7 @@ def test_the_command_line_exits_as_promised_and_a_sweep_ends_with_its_table(tmp_
     assert [p.name for p in tmp_path.iterdir()] == ["runs"]
 
 
+@pytest.mark.one_replica
 def test_optuna_learns_from_the_objective_of_each_job_and_goes_on_past_one_that_fails(tmp_path):
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     search = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.sampler.seed=1"]

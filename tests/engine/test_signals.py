@@ -14,7 +14,7 @@ from tests.waiting import wait_for
 
 pytestmark = pytest.mark.replicas
 
-LONG = ["train.duration=4000step", "cluster.replicas=2", "run.name=r"]
+LONG = ["train.duration=4000step", "train.log_every=1step", "train.global_batch=16", "cluster.replicas=2", "run.name=r"]
 
 
 def start(folder, *overrides):

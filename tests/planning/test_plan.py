@@ -74,7 +74,7 @@ def test_the_program_planned_is_the_program_trained(tmp_path):
 COMPILER = all(importlib.util.find_spec(name) for name in ("jax", "libtpu"))
 
 
-@pytest.mark.replicas
+@pytest.mark.one_replica
 @pytest.mark.skipif(not COMPILER, reason="the extra `plan` is not installed")
 def test_small_steps_compile_and_fit_on_v3_and_v5e(tmp_path, monkeypatch, capsys):
     """`plan --check` in small, then the keys that others rely on, from the cache."""
