@@ -26,8 +26,8 @@ from safetensors.torch import save_file
 import xlatrain
 from xlatrain.cli.main import main
 from xlatrain.cli.verbs import VERBS
+from xlatrain.config.choices import groups
 from xlatrain.config.override import option_keys
-from xlatrain.config.search import groups
 from xlatrain.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, ReplicaError
 from xlatrain.xla import launch as launcher
 

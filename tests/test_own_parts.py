@@ -15,12 +15,12 @@ from xlatrain.cli.main import main
 from xlatrain.cli.sweep import check_sweep
 from xlatrain.config.data import AugmentConfig, OwnDataConfig
 from xlatrain.config.schema import OptimizerConfig
-from xlatrain.data.indexed import IndexedSplit, as_pixels
+from xlatrain.data.numbered import NumberedSplit, as_pixels
 from xlatrain.data.order import Position
 from xlatrain.data.phase import Phase, Place
 from xlatrain.errors import DataError
 from xlatrain.preflight.check import check
-from xlatrain.preflight.optimizer import optimizer_faults
+from xlatrain.preflight.own_optimizer import optimizer_faults
 
 ROOT = Path(__file__).parent.parent
 CONF = f"--config-dir={ROOT}/examples/conf"
@@ -71,7 +71,7 @@ class NoLength:
 
 def split_of(dataset, workers=0):
     config = OwnDataConfig(image_size=4, eval_padding=0, workers=workers, _target_="Numbered")
-    return IndexedSplit(dataset, config, AugmentConfig(), 3)
+    return NumberedSplit(dataset, config, AugmentConfig(), 3)
 
 
 def numbers(batch):

@@ -7,10 +7,10 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from xlatrain.config import compose
+from xlatrain.config.choices import groups
 from xlatrain.config.compose import compose_config
 from xlatrain.config.override import option_keys
 from xlatrain.config.schema import RMSpropTFConfig
-from xlatrain.config.search import groups
 from xlatrain.preflight.check import check
 
 ON_SHARDS = ("shards", "imagenet", "cifar10")

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from xlatrain.config.search import groups
+from xlatrain.config.choices import groups
 from xlatrain.preflight.check import check
 from xlatrain.xla.launch import launch
 

@@ -22,10 +22,10 @@ from rich.table import Table
 from xlatrain.cli.show import show_schedule
 from xlatrain.cli.sweep import LESS_IS_BETTER, Checked, check_sweep
 from xlatrain.cli.verbs import take_flags
+from xlatrain.config.choices import CONF, search_path, split_command
 from xlatrain.config.compose import compose_config, to_config
 from xlatrain.config.override import reason, wrong_name
 from xlatrain.config.schema import Config
-from xlatrain.config.search import CONF, search_path, split_command
 from xlatrain.console import make_console, print_whole
 from xlatrain.credentials import masked
 from xlatrain.engine import run as engine

@@ -17,6 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from xlatrain.config.choices import CONF, groups, is_own_group, search_path, split_command
 from xlatrain.config.override import (
     arguments_key,
     check_kind,
@@ -28,9 +29,8 @@ from xlatrain.config.override import (
     reason,
     wrong_name,
 )
-from xlatrain.config.own import settle_own_parts, uncounted
 from xlatrain.config.schema import VARIANTS, Config
-from xlatrain.config.search import CONF, groups, is_own_group, search_path, split_command
+from xlatrain.config.targets import settle_own_parts, uncounted
 from xlatrain.errors import ConfigError, Fault
 
 # An AssertionError: an option under one that is null.

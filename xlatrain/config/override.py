@@ -12,10 +12,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
+from xlatrain.config.choices import groups, is_own_group, split_command
 from xlatrain.config.option import options
-from xlatrain.config.own import OWN
 from xlatrain.config.schema import VARIANTS, Config
-from xlatrain.config.search import groups, is_own_group, split_command
+from xlatrain.config.targets import OWN
 from xlatrain.errors import ConfigError, Fault
 
 _ARGUMENTS = tuple(f"{group}.kwargs" for group in OWN)  # what is under them is somebody else's: timm's, or one's own

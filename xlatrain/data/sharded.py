@@ -13,7 +13,7 @@ import numpy as np
 
 from xlatrain.config.schema import AugmentConfig, ShardsConfig
 from xlatrain.data import order
-from xlatrain.data.mixing import Reading
+from xlatrain.data.clustering import Reading
 from xlatrain.data.order import Line
 from xlatrain.data.pixels.decode import Decoder
 from xlatrain.data.prepare import Preparer

@@ -11,8 +11,8 @@ import timm
 import torch
 from torch import nn
 
-from xlatrain.config.own import find_part
 from xlatrain.config.schema import ModelConfig
+from xlatrain.config.targets import find_part
 
 
 def build_model(config: ModelConfig, num_classes: int, image_size: int, seed: int) -> nn.Module:

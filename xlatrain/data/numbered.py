@@ -24,7 +24,7 @@ _PART = 64  # samples that go together when an epoch is cut into runs for worker
 
 
 @dataclass(frozen=True)
-class IndexedSplit(OrderedSplit):
+class NumberedSplit(OrderedSplit):
     """One split: `dataset[i]` is (image, label) for 0 <= i < len(dataset). Reading any of them costs the same, so all
     that a worker reads in an epoch is shuffled together, and nothing is held in memory."""
 
