@@ -1,5 +1,6 @@
 """Parts of one's own by `_target_`, and choices of one's own by --config-dir: examples/, and what can be wrong."""
 
+import random
 import sys
 from collections import Counter
 from pathlib import Path
@@ -109,6 +110,27 @@ def test_reading_goes_on_from_a_position_as_if_it_had_never_stopped():
     assert [numbers(next(stopped)) for _ in range(40)] == rows[62:102]
 
 
+class Drawn(Numbered):
+    """Its images are random, as those of random transforms are."""
+
+    def __getitem__(self, i):
+        image, label = super().__getitem__(i)
+        image[..., 2] = random.randrange(64) + np.random.randint(64) + int(torch.randint(64, ()))
+        return image, label
+
+
+def test_what_a_dataset_draws_follows_from_seed_and_sample_whoever_reads_it():
+    def drawn(seed, workers, epochs=1):
+        reader = split_of(Drawn(samples=48), workers).train_batches(Place(0, 1), seed, (Phase(0, 16, 4),), Position())
+        rows = [next(reader) for _ in range(3 * epochs)][-3:]
+        return {n: int(v) for b in rows for n, v in zip(numbers(b), b["images"][:, 0, 0, 2], strict=True)}
+
+    assert drawn(1, 0) == drawn(1, 2)
+    assert drawn(1, 0) != drawn(2, 0)
+    assert drawn(1, 0) != drawn(1, 0, epochs=2)
+    assert len(set(drawn(1, 0).values())) > 20
+
+
 def test_evaluation_sees_every_sample_once():
     batches = list(split_of(Numbered(samples=101)).eval_batches(Place(0, 1), 16))
     seen = [n for b in batches for n, m in zip(numbers(b), b["mask"].tolist(), strict=True) if m]
@@ -170,6 +192,7 @@ def half(split):
         (["data._target_=tests.test_own_parts.Numbered", "+data.kwargs.kind=float"], "data._target_", "ToTensor"),
         (["data._target_=tests.test_own_parts.Numbered", "+data.kwargs.fail_at=0"], "data._target_", "file is gone"),
         (["data._target_=tests.test_own_parts.lambdas"], "data._target_", "cannot go there"),
+        (["+model.width=24"], "+model.width=24", "arguments of model._target_ go as +model.kwargs.NAME=value"),
         (["--config-dir=nowhere"], "--config-dir", "no folder nowhere"),
         ([CONF, "recipe=stripe"], "recipe", "did you mean recipe=stripes"),
         (["recipe=stripes"], "recipe", "there is no choice 'stripes'"),
@@ -249,6 +272,11 @@ def test_choices_of_ones_own_compose_like_those_of_conf(tmp_path):
     ):
         (fault,) = faults_of(check, [own, *overrides])
         assert words in str(fault)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "wide.yaml").write_text("_target_: examples.small_net.SmallNet\nwidth: 24\n")
+    (fault,) = faults_of(check, [own, "model=wide"])
+    assert "Key 'width' not in 'ModelConfig'" in str(fault)
+    assert "arguments of a _target_ go under kwargs" in str(fault)
     (tmp_path / "optimizer").mkdir()
     (tmp_path / "optimizer" / "lars.yaml").write_text("lr: 3\n")
     (fault,) = faults_of(check, [own, "optimizer=lars"])

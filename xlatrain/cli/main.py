@@ -19,7 +19,7 @@ FUNCTIONS = {
     "plan": "xlatrain.cli.plan:plan",
     "shards": "xlatrain.cli.shards:shards",
     "data": "xlatrain.cli.data_bench:data",
-    "show": "xlatrain.cli.jobs:show",
+    "show": "xlatrain.cli.show:show",
 }
 
 

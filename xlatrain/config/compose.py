@@ -190,7 +190,11 @@ def _choice_fault(text: str, folders: Sequence[str]) -> Fault | None:
     group, name = override.key_or_group, str(override.value())
     if name in groups().get(group, []):
         return None
-    cure = "see the options in `xlatrain train --help`; files of a group of your own begin with # @package _global_"
+    cure = "see the options in `xlatrain train --help`; "
+    if group in groups():
+        cure += "arguments of a _target_ go under kwargs"
+    else:
+        cure += "files of a group of your own begin with # @package _global_"
     try:
         unknown = _unknown(_compose([*folders, text]))
     except _ERRORS as error:

@@ -1,4 +1,5 @@
-"""Overrides one by one: what each says, which option it is of, and whether it is of a kind that a job can have."""
+"""Overrides one by one: what each says, which option it is of, and whether it is of a kind that a job can have; and
+the faults of names that are not there, with the nearest right one."""
 
 from __future__ import annotations
 
@@ -108,6 +109,8 @@ def check_kind(command: Sequence[str]) -> None:
             cure = f"write {key}=value" if key in {*option_keys(), *groups(command)} else no_such(key).cure
             if owner:
                 cure = name_each(owner)
+            elif (group := key.partition(".")[0]) in OWN and key not in option_keys():
+                cure += f"; arguments of {group}._target_ go as +{group}.kwargs.NAME=value"
             raise ConfigError(Fault(text, f"options cannot be {what}", cure))
 
 

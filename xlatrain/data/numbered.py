@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -59,11 +60,17 @@ class NumberedSplit(OrderedSplit):
         dealt = order.dealt(self.samples, seed=key[0])
         for start, end, ranks in order.handed_out(first, last, *key, self.window, skip):
             numbers = dealt[self._numbers(line, start, end)]
-            yield from map(self.sample, numbers[ranks].tolist())
+            for number in numbers[ranks].tolist():
+                # What a data set draws by itself follows from the sample too, whichever process reads it.
+                yield self.sample(number, order.sample_seed(key[0], key[1], number))
 
-    def sample(self, number: int) -> Sample:
-        """A sample, its pixels decoded. Raises DataError for whatever goes wrong in reading it."""
+    def sample(self, number: int, seed: int = 0) -> Sample:
+        """A sample, its pixels decoded. seed: of the generators of random, numpy and torch while it is read. Raises
+        DataError for whatever goes wrong in reading it."""
         try:
+            random.seed(seed)
+            np.random.seed(seed)
+            torch.manual_seed(seed)
             image, label = self.dataset[number]
             return Sample(self.config.name, str(number), number, as_pixels(image), int(label))
         except Exception as error:  # of somebody's code

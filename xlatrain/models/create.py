@@ -1,4 +1,5 @@
-"""A model, of timm's by name or one's own, seeded. What XLA needs changed in it is the other files' of this folder."""
+"""A model, of timm's by name or one's own, seeded. The other files here: what XLA needs changed in it, its FLOPs, and
+whether timm's pretrained weights can be had."""
 
 from __future__ import annotations
 
