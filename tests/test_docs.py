@@ -275,7 +275,6 @@ def test_the_readme_is_read_in_five_minutes():
 
 
 @pytest.mark.replicas
-@pytest.mark.usefixtures("optimized")
 def test_programs_run_as_they_stand(tmp_path):
     """The README's programs, in its order, in one folder. The first trains what the last one loads."""
     programs = [b.text for b in blocks((ROOT / "README.md").read_text()) if b.language == "python"]
