@@ -45,21 +45,23 @@ def test_gradients_are_reduced_then_clipped_then_applied(root):
     assert unclipped[3] != pytest.approx(found[0][3], rel=0.01)
 
 
-def test_eight_bit_sums_with_scaling_report_how_near_to_float32_they_stay(root):
+def test_eight_bit_sums_with_scaling_stay_near_float32_and_report_how_near(root):
     overrides = [*COMMON, "gradient=e5m2_aps", "gradient.report_error=true", "gradient.fp32_last_layer=true"]
     summary = train(root, "aps", *overrides, "cluster.replicas=4")
+    assert losses(summary) == pytest.approx(losses(train(root, "fp32", *COMMON, "cluster.replicas=4")), rel=0.1)
     errors = [row["gradient_error"] for row in lines(summary, "train")]
     assert all(0.01 < e < 0.3 for e in errors)  # two mantissa bits are 12 % at worst a rounding
 
 
 @pytest.mark.usefixtures("optimized")
 def test_eight_bit_gradients_with_scaling_train_to_within_a_point_of_float32(root):
-    """Eight replicas, the default run in full. One point is 3.6 of the 360 images."""
-    exact = train(root, "full-fp32")
-    scaled = train(root, "full-aps", "gradient=e5m2_aps")
+    """Four replicas, the default run but for 14 of its 20 epochs. One point is 3.6 of the 360 images."""
+    run = ["cluster.replicas=4", "train.duration=14ep", "train.eval_every=14ep"]
+    exact = train(root, "full-fp32", *run)
+    scaled = train(root, "full-aps", *run, "gradient=e5m2_aps")
     assert exact["top1"] > 0.97
     assert abs(scaled["top1"] - exact["top1"]) <= 0.01
     log = (Path(scaled["run"]) / "train.log").read_text()
     assert "5 exponent and 2 mantissa bits, with auto-precision scaling, summed one after the other" in log
     assert "emulated" in log
-    assert "learning rate 0.05 for batch 128, 56 steps of warm-up (default), then cosine, 224 steps in all" in log
+    assert "learning rate 0.05 for batch 128, 39 steps of warm-up (default), then cosine, 157 steps in all" in log
