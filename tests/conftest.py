@@ -12,7 +12,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # XLA then takes a third of the time to compile a step for this CPU, of which tests have few steps to run.
 QUICK_COMPILE = "--xla_backend_optimization_level=0"
 os.environ.setdefault("XLA_FLAGS", QUICK_COMPILE)
-STARTS = {"train", "eval", "plan", "bench"}  # verbs that start replicas
+STARTS = {"train", "eval", "plan", "bench", "export"}  # verbs that start replicas
 
 
 @pytest.hookimpl(wrapper=True)

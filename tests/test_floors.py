@@ -24,8 +24,9 @@ def test_no_files_import_each_other():
 
 
 def test_only_the_seam_imports_torch_xla():
-    """The TPU's compiler, which runs as a process of its own, is the other library's."""
-    outside = {"torch_xla": ["xla"], "_XLAC": ["xla"], "jax": ["planning"], "jaxlib": ["planning"]}
+    """JAX belongs to the TPU's compiler, a process of its own, to the translator, and to the program of a bundle."""
+    others = ["planning", "xla", "bundle"]
+    outside = {"torch_xla": ["xla"], "_XLAC": ["xla"], "jax": others, "jaxlib": others}
     for path in floors.files():
         room = floors.room_of(floors.name_of(path))
         found = {name.split(".")[0] for name in floors.imported_names(path)} & set(outside)

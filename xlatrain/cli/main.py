@@ -17,6 +17,7 @@ FUNCTIONS = {
     "train": "xlatrain.cli.jobs:train",
     "eval": "xlatrain.cli.jobs:evaluate",
     "plan": "xlatrain.cli.plan:plan",
+    "export": "xlatrain.cli.export:export_step",
     "shards": "xlatrain.cli.shards:shards",
     "data": "xlatrain.cli.data_bench:data",
     "show": "xlatrain.cli.show:show",

@@ -65,6 +65,11 @@ VERBS = {
         ),
         defaults=DEFAULTS,
     ),
+    "export": Verb(
+        "write a run's steps as programs for JAX: xlatrain export step out=bundle [overrides]",
+        (Flag(("out=",), "the folder that is written, new or empty", "FOLDER"),),
+        subject="step",
+    ),
     "shards": Verb("write, index and check shards: xlatrain shards from-folder SRC DST"),
     "data": Verb(
         "measure the input pipeline alone: xlatrain data bench data=imagenet data.root=... [cluster=tpu_v3_8]",

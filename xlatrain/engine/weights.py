@@ -54,5 +54,5 @@ def load_weights(path: Path, layout: ModelLayout) -> Weights:
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a weights file."""
+    """The SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

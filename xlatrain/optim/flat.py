@@ -69,6 +69,16 @@ class Layout:
                 tensors[name] = values.reshape(shape)
         return tensors
 
+    def places(self) -> list[tuple[str, int, tuple[int, ...], tuple[int, ...] | None]]:
+        """Where each tensor lies, in words for others: its name, its first value, the shape that it has there, and the
+        axes to transpose that by, or None."""
+        found = []
+        for name, shape, start in zip(self.names, self.shapes, self.offsets, strict=True):
+            kernel = len(shape) == 4
+            lies = tuple(shape[i] for i in _KERNEL) if kernel else tuple(shape)
+            found.append((name, start * ROW, lies, _BACK if kernel else None))
+        return found
+
     def segments(self) -> torch.Tensor:
         """For each row of a flat tensor the index of the tensor it belongs to: int32 [rows]."""
         return torch.repeat_interleave(torch.arange(len(self.rows), dtype=torch.int32), torch.tensor(self.rows))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
-from xlatrain.engine.build import EvalProgram, TrainProgram, build_phase_model
-from xlatrain.engine.contract import TrainState
+from xlatrain.engine.build import build_phase_model
+from xlatrain.engine.trace import trace_steps
 from xlatrain.models.batch_norm import GroupedBatchNorm
 from xlatrain.models.create import check_model
 from xlatrain.models.flops import depthwise_modules, train_flops
 from xlatrain.preflight.checked import CheckedRun
-from xlatrain.xla.capture import CapturedStep, ExportedStep
-from xlatrain.xla.runtime import Replica, planned_world, to_device
+from xlatrain.xla.capture import ExportedStep
+from xlatrain.xla.runtime import Replica, planned_world
 from xlatrain.xla.scopes import named_modules
 
 
@@ -36,15 +36,8 @@ def trace_run(replica: Replica, run: CheckedRun) -> TracedRun:
     replica = dataclasses.replace(replica, world_size=world, platform=config.cluster.platform)
     with planned_world(world):
         model = build_phase_model(run, phase, replica)
-        training, evaluation = TrainProgram(run, model), EvalProgram(run.evaluation, model)
         with named_modules(model.module, whole=GroupedBatchNorm):
-            carry = to_device(training.carry(ordinal=0), replica.device)
-            inputs = to_device({**training.blank_batch(phase), **training.tables()}, replica.device)
-            train_step = CapturedStep(training.step, replica, "train step").export(carry, inputs)
-            inputs = to_device({**evaluation.blank_batch(), **evaluation.tables()}, replica.device)
-            inputs |= TrainState.of(carry).raw_weights.tensors()
-            sums = to_device(evaluation.carry(), replica.device)
-            eval_step = CapturedStep(evaluation.step, replica, "eval step").export(sums, inputs)
+            train_step, eval_step = trace_steps(run, model, replica)
         plain = check_model(config.model, run.dataset.num_classes, phase.image_size)
         flops = train_flops(plain, phase.image_size) * phase.batch(world)
         parameters = sum(p.numel() for p in model.module.parameters())

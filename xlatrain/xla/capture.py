@@ -44,12 +44,16 @@ class ExportedStep:
     """A traced step as a program that can be compiled elsewhere.
 
     hlo: a serialized HloModuleProto. parameters: for each parameter the carry or input name it takes, or "constant".
-    aliases: result index to parameter index, for results that are written over the buffer they update.
+    aliases: result index to parameter index, for results that are written over the buffer they update. results: for
+    each carry or output name the index of a result, or the argument it equals. constants: by parameter index, on the
+    host.
     """
 
     hlo: bytes
     parameters: tuple[str, ...]
     aliases: dict[int, int]
+    results: dict[str, int | str]
+    constants: dict[int, torch.Tensor]
 
 
 class CapturedStep:
@@ -108,14 +112,16 @@ class CapturedStep:
             results, ids, values = self._trace(carry, inputs, arguments)
             pending = _pending(results)
             hlo = C._get_xla_tensors_hlo_proto(pending)
-            names = [s if isinstance(s, str) else "constant" for s in self._sources(arguments, ids, values)]
+            sources = self._sources(arguments, ids, values)
+            names = [s if isinstance(s, str) else "constant" for s in sources]
+            constants = {i: s.cpu() for i, s in enumerate(sources) if not isinstance(s, str)}
             table = _results(results, pending, arguments)
             C._clear_pending_irs(str(self.replica.device))
         updated = {f"carry.{name}" for name in _donated(carry)}
         aliases = {
             i: names.index(name) for name, i in table.items() if isinstance(i, int) and name in updated & set(names)
         }
-        return ExportedStep(hlo, tuple(names), aliases)
+        return ExportedStep(hlo, tuple(names), aliases, table, constants)
 
     def _run(self, program: _Program, carry: Tensors, inputs: Tensors) -> tuple[Tensors, Tensors]:
         arguments = _arguments(carry, inputs)

@@ -1,0 +1,1 @@
+"""A run's steps as a folder that runs without xlatrain and without torch: written, read and checked."""
