@@ -11,8 +11,10 @@ from xlatrain.models.create import check_model
 from xlatrain.models.flops import depthwise_modules, train_flops
 from xlatrain.preflight.checked import CheckedRun
 from xlatrain.xla.capture import CapturedStep, ExportedStep
-from xlatrain.xla.runtime import Replica, planned_world, to_device
+from xlatrain.xla.replica import Replica
 from xlatrain.xla.scopes import named_modules
+from xlatrain.xla.transfer import to_device
+from xlatrain.xla.world import planned_world
 
 
 @dataclasses.dataclass(frozen=True)
