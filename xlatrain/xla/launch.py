@@ -19,9 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from xlatrain.errors import ReplicaError
-from xlatrain.xla import torch_xla_start
+from xlatrain.xla import jax_start, torch_xla_start
 from xlatrain.xla.replica_main import GROUP, Job
 from xlatrain.xla.temporary import temporary_files
+
+# What torch_xla needs where it only traces: one device, of the CPU.
+_TRACING = {"PJRT_DEVICE": "CPU", "CPU_NUM_DEVICES": "1"}
 
 
 def launch(
@@ -30,28 +33,33 @@ def launch(
     platform: str = "cpu",
     replicas: int = 1,
     environment: Mapping[str, str] | None = None,
+    runtime: str = "torch_xla",
+    processes: int = 1,
 ) -> Any:
     """Run the function `target`, "package.module:name", as f(replica, *args) on every replica; return what the first
     one returned. It is named, not passed, so that the parent need not import what touches a device.
 
     platform: "cpu" runs `replicas` replicas as threads of one child process, with real collectives between them; "tpu"
     uses all chips of this host, one process per chip. args must be picklable. environment: further variables for the
-    children.
+    children. runtime: "torch_xla", or "jax", which runs the replicas of a CPU in that many `processes`.
     Raises ReplicaError, with the traceback of the replica that failed first, or the one line that says it all, within
     seconds of the failure.
     """
     with (
         temporary_files() as folder,
         tempfile.TemporaryDirectory(prefix="xlatrain-", dir=folder) as channel,
-        _environment(platform, replicas, environment or {}),
+        _environment(platform, replicas, (environment or {}) | (_TRACING if runtime == "jax" else {})),
         _signals() as received,
     ):
         job = Job(target, args, platform, replicas, Path(channel), os.getpid())
         problem: BaseException | None = None
         try:
             if not received:
-                torch_xla_start.start(job)
-        except (BrokenProcessPool, KeyboardInterrupt) as error:
+                if runtime == "jax":
+                    jax_start.start(job, jax_start.Join(processes, here=processes))
+                else:
+                    torch_xla_start.start(job)
+        except (BrokenProcessPool, jax_start.ProcessEndedError, KeyboardInterrupt) as error:
             problem = error
         finally:
             _end_groups(job)
