@@ -94,7 +94,7 @@ def captured_loop(run, replica):
     """xlatrain's step, as `xlatrain train` builds it; returns a function that runs one and says its host seconds."""
     from xlatrain.engine.build import TrainProgram, build_phase_model
     from xlatrain.xla.capture import CapturedStep
-    from xlatrain.xla.runtime import to_device
+    from xlatrain.xla.transfer import to_device
 
     program = TrainProgram(run, build_phase_model(run, run.phases[0], replica))
     state, tables = to_device(program.carry(0), replica.device), to_device(program.tables(), replica.device)
@@ -115,7 +115,7 @@ def measure(replica, run, steps: int) -> dict[str, list[float]]:
 
     from xlatrain.data.order import Position
     from xlatrain.engine.build import place
-    from xlatrain.xla.runtime import to_device
+    from xlatrain.xla.transfer import to_device
 
     batches = [
         to_device(b, replica.device)

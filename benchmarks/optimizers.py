@@ -136,7 +136,7 @@ def measure(replica, steps: int) -> list[dict]:
     import timm
 
     from xlatrain.xla.capture import CapturedStep
-    from xlatrain.xla.runtime import to_device
+    from xlatrain.xla.transfer import to_device
 
     model = timm.create_model("efficientnet_b2")
     names, shapes = zip(*((n, p.shape) for n, p in model.named_parameters()), strict=True)

@@ -12,7 +12,8 @@ from xlatrain.models.bn_groups import replica_groups
 from xlatrain.xla import watch
 from xlatrain.xla.capture import CapturedStep
 from xlatrain.xla.collectives import all_reduce, mean_over_replicas
-from xlatrain.xla.runtime import Replica, to_device
+from xlatrain.xla.replica import Replica
+from xlatrain.xla.transfer import to_device
 
 
 def gather(replica: Replica, value):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from xlatrain.xla.capture import CapturedStep
     from xlatrain.xla.collectives import all_reduce, mean_over_replicas
     from xlatrain.xla.launch import launch
-    from xlatrain.xla.runtime import to_device
+    from xlatrain.xla.transfer import to_device
 
 __version__ = VERSION
 
@@ -39,7 +39,7 @@ _FACE = {
     "plan": "xlatrain.planning.plan",
     "CapturedStep": "xlatrain.xla.capture",
     "launch": "xlatrain.xla.launch",
-    "to_device": "xlatrain.xla.runtime",
+    "to_device": "xlatrain.xla.transfer",
     "all_reduce": "xlatrain.xla.collectives",
     "mean_over_replicas": "xlatrain.xla.collectives",
     "CaptureError": "xlatrain.errors",

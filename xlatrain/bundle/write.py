@@ -41,8 +41,10 @@ from xlatrain.models.create import timm_arguments
 from xlatrain.preflight.checked import CheckedRun
 from xlatrain.preflight.facts import describe_weights
 from xlatrain.xla.capture import RNG, CapturedStep, ExportedStep
-from xlatrain.xla.runtime import Replica, planned_world, to_device
+from xlatrain.xla.replica import Replica
 from xlatrain.xla.stablehlo import to_portable
+from xlatrain.xla.transfer import to_device
+from xlatrain.xla.world import planned_world
 
 # The groups of options that decide what is in a bundle.
 _GROUPS = ("model", "train", "optimizer", "scaling", "schedule", "gradient", "augment", "precision", "ema")

@@ -40,5 +40,7 @@ class ClusterConfig:
     topology: list[int] = option([], "chips along each axis of the torus")
     wrap: list[bool] = option([], "axes whose ends are linked")
     hosts: int | None = option(None, "TPU VMs", low=1)
-    processes_per_host: int | None = option(None, "training processes on each", low=1)
+    processes_per_host: int | None = option(
+        None, "training processes on each; on CPU null = 1, and more with engine.runtime=jax only", low=1
+    )
     chip: ChipConfig | None = None

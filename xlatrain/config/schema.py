@@ -214,6 +214,12 @@ class EmaConfig:
 
 @dataclass
 class EngineConfig:
+    runtime: str = option(
+        "torch_xla",
+        "what runs the compiled step: torch_xla, or jax (an extra), which joins processes on CPU too and keeps what it "
+        "compiled for the next run",
+        choices=("torch_xla", "jax"),
+    )
     replay: bool = option(True, "replay the captured step; false traces it every time (debugging, same results)")
     in_flight: int | None = option(None, "steps handed to the device before waiting; null = 1 on CPU, 2 on TPU", low=1)
     save_hlo: bool = option(False, "write the train step's program to the run folder, as train_step.hlo.pb")

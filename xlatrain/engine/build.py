@@ -24,7 +24,7 @@ from xlatrain.optim.create import build_optimizer
 from xlatrain.optim.reduce import build_gradient_mean
 from xlatrain.optim.schedule import learning_rate_table, momentum_table
 from xlatrain.preflight.checked import CheckedEvaluation, CheckedRun
-from xlatrain.xla.runtime import Replica
+from xlatrain.xla.replica import Replica
 
 
 @dataclass(frozen=True)

@@ -134,8 +134,8 @@ class TrainMetrics:
 
     @classmethod
     def read(cls, outputs: Tensors) -> dict[str, float]:
-        """The values on the host, by name. Waits for the step."""
-        values = outputs["metrics"].cpu().tolist()
+        """The values of outputs on the host, by name."""
+        values = outputs["metrics"].tolist()
         return {f.name: value for f, value in zip(fields(cls), values, strict=False)}
 
 
@@ -161,5 +161,5 @@ class EvalSums:
 
     @classmethod
     def read(cls, carry: Tensors) -> dict[str, float]:
-        """The values on the host, by name. Waits for the step."""
-        return {f.name: value for f, value in zip(fields(cls), carry["sums"].cpu().tolist(), strict=True)}
+        """The values of a carry on the host, by name."""
+        return {f.name: value for f, value in zip(fields(cls), carry["sums"].tolist(), strict=True)}

@@ -15,10 +15,9 @@ from xlatrain.engine.run_folder import log_to
 from xlatrain.engine.weights import load_weights, sha256
 from xlatrain.preflight.checked import CheckedEvaluation
 from xlatrain.words import counted
-from xlatrain.xla import watch
 from xlatrain.xla.capture import CapturedStep
 from xlatrain.xla.feed import DeviceFeed, HostFan
-from xlatrain.xla.runtime import Replica, to_device
+from xlatrain.xla.replica import Replica
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Evaluator:
         self.evaluation, self.replica = evaluation, replica
         self.program = EvalProgram(evaluation, model)
         self.step = CapturedStep(self.program.step, replica, "eval step", evaluation.config.engine.replay, report)
-        self._tables = to_device(self.program.tables(), replica.device)
+        self._tables = replica.to_device(self.program.tables())
         self._count = 0
 
     def __call__(self, weights: Weights) -> EvalResult:
@@ -54,12 +53,12 @@ class Evaluator:
         name = f"eval-loader-{self._count}"
         feed = DeviceFeed(self.replica.shared(name, self._open_loader), self.replica)
         constant: Tensors = {**self._tables, **weights.tensors()}
-        carry = to_device(self.program.carry(), self.replica.device)
+        carry = self.replica.to_device(self.program.carry())
         try:
             for batch in feed:
                 carry, _ = self.step(carry, {**batch, **constant})
                 self.replica.wait()
-            sums = EvalSums.read(carry)
+            sums = EvalSums.read(self.replica.to_host(carry))
         finally:
             feed.close()
             self.replica.unshare(name)
@@ -82,7 +81,7 @@ def evaluate_replica(replica: Replica, evaluation: CheckedEvaluation, folder: Pa
     with ProgressLine(0, silent=not replica.is_first) as progress:
         progress.say(f"evaluating {config.weights} on {counted(replica.world_size, 'replica')}")
         model = replica.shared("model", lambda: build_eval_model(evaluation, replica))
-        weights = Weights.of(to_device(load_weights(Path(config.weights), model.layout).tensors(), replica.device))
+        weights = Weights.of(replica.to_device(load_weights(Path(config.weights), model.layout).tensors()))
         result = Evaluator(evaluation, model, replica, progress.say)(weights)
     return {
         "status": "done",
@@ -90,7 +89,7 @@ def evaluate_replica(replica: Replica, evaluation: CheckedEvaluation, folder: Pa
         "replicas": replica.world_size,
         "weights": config.weights,
         "sha256": {Path(config.weights).name: sha256(Path(config.weights))},
-        "compiles": {"train": 0, "eval": watch.compiles("eval step")},
+        "compiles": {"train": 0, "eval": replica.counts("eval step").compiles["eval step"]},
         "wall_seconds": round(time.perf_counter() - started, 3),
     }
 

@@ -19,7 +19,7 @@ from xlatrain.preflight.checked import CheckedRun
 from xlatrain.words import counted
 
 if TYPE_CHECKING:
-    from xlatrain.xla.runtime import Replica
+    from xlatrain.xla.replica import Replica
 
 MOST_AT_ONCE = 256  # images of a batch here: what a larger one costs an image is the same
 STEPS = ("read", "decode", "resize", "augment", "collate", "transfer")
@@ -95,12 +95,10 @@ def judge(core: float, host: float, cores: int, needed: float | None) -> str:
 
 def time_transfer(replica: Replica, phase: Phase) -> float:
     """Seconds that an image takes from a host batch to a device: median of 20 batches. Runs on a replica."""
-    from xlatrain.xla.runtime import to_device
-
     images, times = torch.zeros(phase.global_batch, phase.image_size, phase.image_size, 3, dtype=torch.uint8), []
     for _ in range(20):
         started = time.perf_counter()
-        device = to_device({"images": images}, replica.device)
+        device = replica.to_device({"images": images})
         replica.wait()
         times.append(time.perf_counter() - started)
         del device

@@ -59,6 +59,7 @@ def _launch(verb: str, checked: CheckedRun | CheckedEvaluation, name: str) -> di
         write_config(folder / "config.yaml", config, origin)
         about = {"run": str(folder), "overrides": overrides, "provenance": origin}
         where = {"platform": config.cluster.platform, "replicas": config.cluster.replicas}
+        where |= {"runtime": config.engine.runtime, "processes": config.cluster.processes_per_host or 1}
         for note in checked.notes:
             say(note)
         try:

@@ -29,10 +29,9 @@ from xlatrain.preflight.facts import describe_weights
 from xlatrain.preflight.lengths import Lengths
 from xlatrain.preflight.resolve import describe_learning_rate
 from xlatrain.words import counted
-from xlatrain.xla import watch
 from xlatrain.xla.capture import CapturedStep
 from xlatrain.xla.feed import DeviceFeed, HostFan
-from xlatrain.xla.runtime import Replica, to_device
+from xlatrain.xla.replica import Replica
 
 
 def train_replica(replica: Replica, run: CheckedRun, folder: Path) -> dict[str, Any]:
@@ -88,9 +87,9 @@ class Trainer:
 
     def train(self) -> dict[str, Any]:
         lengths, replica, in_flight = self.run.lengths, self.replica, self.run.config.engine.in_flight
-        state = to_device(self.programs[0].carry(replica.ordinal), replica.device)
+        state = replica.to_device(self.programs[0].carry(replica.ordinal))
         self._check_replicas_equal(state)
-        tables = to_device(self.programs[0].tables(), replica.device)
+        tables = replica.to_device(self.programs[0].tables())
         self._compile_ahead(state, tables)
         feed = DeviceFeed(replica.shared("train-loader", self._open_loader), replica)
         running: deque[tuple[int, Tensors]] = deque()
@@ -131,7 +130,7 @@ class Trainer:
         for i, (step, program, phase) in enumerate(zip(self.steps, self.programs, self.run.phases, strict=True)):
             start = f"from step {phase.first_step:,}, epoch {lengths.epoch(phase.first_step):.1f}"
             self.progress.say(f"phase {i + 1} of {count}, {start}: {_describe_phase(lengths, phase)}")
-            step.prepare(state, {**to_device(program.blank_batch(phase), self.replica.device), **tables})
+            step.prepare(state, {**self.replica.to_device(program.blank_batch(phase)), **tables})
 
     def _check_replicas_equal(self, state: Tensors) -> None:
         """Compare weights over all replicas, on the devices themselves."""
@@ -139,7 +138,7 @@ class Trainer:
             return
         compare = CapturedStep(compare_replicas, self.replica, "comparison step")
         _, outputs = compare({}, TrainState.of(state).raw_weights.tensors())
-        if spread := float(outputs["spread"].cpu()):
+        if spread := float(self.replica.to_host(outputs)["spread"]):
             raise DivergenceError(f"replicas start with different weights, up to {spread:g} apart")
         self.progress.say(f"{counted(self.replica.world_size, 'replica')} hold equal weights")
 
@@ -154,7 +153,7 @@ class Trainer:
 
     def _read(self, done: int, outputs: Tensors) -> None:
         """Read what a step reported, once it has run; log, and end a run that diverges."""
-        values, lengths = TrainMetrics.read(outputs), self.run.lengths
+        values, lengths = TrainMetrics.read(self.replica.to_host(outputs)), self.run.lengths
         self.meter.step(values, self.run.phases[lengths.phase_number(done - 1)].global_batch)
         in_a_row = int(values["skipped_in_a_row"])
         if in_a_row >= self.run.config.train.max_skipped_steps:
@@ -199,8 +198,8 @@ class Trainer:
         """Save the weights and say how it went."""
         self.replica.wait()
         config, lengths = self.run.config, self.run.lengths
-        host = {name: tensor.cpu() for name, tensor in state.items()} if self.replica.is_first else {}
-        steps = ("train step", "eval step")
+        host = self.replica.to_host(state) if self.replica.is_first else {}
+        counts = self.replica.counts("train step", "eval step")
         summary = {
             "status": "done",
             **self.last_eval,
@@ -208,10 +207,10 @@ class Trainer:
             "epochs": lengths.epoch(lengths.total_steps),
             "replicas": self.replica.world_size,
             "global_batch": config.train.global_batch,
-            "compiles": {name.removesuffix(" step"): watch.compiles(name) for name in steps},
-            "other_compiles": watch.other_compiles(*steps),
-            "cpu_fallbacks": watch.fallback_ops(),
-            "device_reads": watch.transfers_from_device(),
+            "compiles": {name.removesuffix(" step"): n for name, n in counts.compiles.items()},
+            "other_compiles": counts.other_compiles,
+            "cpu_fallbacks": counts.cpu_fallbacks,
+            "device_reads": counts.device_reads,
             **self.meter.totals(),
             "data_retries": retries_so_far(),
             "capture_seconds": round(sum(step.capture_seconds for step in self.steps), 3),

@@ -17,7 +17,7 @@ from xlatrain.optim.clip import norm
 from xlatrain.optim.flat import ROW, Layout, Segments
 from xlatrain.optim.float_format import FLOAT32, FloatFormat, ceil_log2, power_of_two, quantize
 from xlatrain.xla.collectives import all_gather, all_reduce, in_order, mean_over_replicas
-from xlatrain.xla.runtime import world_size
+from xlatrain.xla.world import world_size
 
 _MEGABYTE = 2**20
 

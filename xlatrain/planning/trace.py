@@ -11,8 +11,9 @@ from xlatrain.models.create import check_model
 from xlatrain.models.flops import depthwise_modules, train_flops
 from xlatrain.preflight.checked import CheckedRun
 from xlatrain.xla.capture import ExportedStep
-from xlatrain.xla.runtime import Replica, planned_world
+from xlatrain.xla.replica import Replica
 from xlatrain.xla.scopes import named_modules
+from xlatrain.xla.world import planned_world
 
 
 @dataclasses.dataclass(frozen=True)

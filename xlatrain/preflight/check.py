@@ -29,6 +29,7 @@ from xlatrain.preflight.resolve import (
     resolve_scaling,
     resolve_schedule,
 )
+from xlatrain.preflight.runtime import runtime_faults
 from xlatrain.preflight.values import batch_faults, environment_faults, folder_faults, value_faults
 from xlatrain.preflight.weights_file import check_fit, read_facts
 
@@ -166,7 +167,7 @@ class _Basis:
 
 def _basis(config: Config) -> _Basis:
     """Data and model, opened and built as far as that needs no device, and what is wrong with them."""
-    faults = environment_faults() + folder_faults(config) + find_contradictions(config)
+    faults = environment_faults() + runtime_faults(config) + folder_faults(config) + find_contradictions(config)
     config, dataset, more = decide(config), None, []
     try:
         dataset = open_dataset(config.data, config.augment)

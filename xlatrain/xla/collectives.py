@@ -8,7 +8,7 @@ import torch
 import torch_xla
 import torch_xla.core.xla_model as xm
 
-from xlatrain.xla.runtime import world_size
+from xlatrain.xla.world import world_size
 
 C = torch_xla._XLAC
 

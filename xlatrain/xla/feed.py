@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from xlatrain.xla.runtime import Replica, to_device
+from xlatrain.xla.replica import Replica, Tensors
 
 Batch = dict[str, torch.Tensor]
 
@@ -114,7 +114,7 @@ class DeviceFeed:
         self._fan, self._channel = fan, Channel(ahead)
         self._source = fan.share(replica.local_ordinal)
         self._thread = threading.Thread(
-            target=self._copy, args=(replica.device,), daemon=True, name=f"device-feed-{replica.ordinal}"
+            target=self._copy, args=(replica,), daemon=True, name=f"device-feed-{replica.ordinal}"
         )
         self._thread.start()
 
@@ -122,17 +122,17 @@ class DeviceFeed:
     def waited(self) -> float:
         return self._channel.waited
 
-    def _copy(self, device: torch.device) -> None:
+    def _copy(self, replica: Replica) -> None:
         error: BaseException | None = None
         try:
             for batch in self._source:
-                if not self._channel.put(to_device(batch, device)):
+                if not self._channel.put(replica.to_device(batch)):
                     return
         except Exception as e:
             error = e
         self._channel.end(error)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Tensors]:
         return iter(self._channel)
 
     def close(self) -> None:

@@ -7,6 +7,8 @@ from collections import Counter
 
 import torch_xla.debug.metrics as met
 
+from xlatrain.xla.replica import Counts
+
 _compiles: Counter[str] = Counter()
 _lock = threading.Lock()
 
@@ -41,3 +43,8 @@ def transfers_from_device() -> int:
     """Device-to-host copies so far in this process."""
     data = met.metric_data("TransferFromDeviceTime")
     return data[0] if data else 0
+
+
+def counts(*names: str) -> Counts:
+    """All of it, where torch_xla runs the steps. names: of captured steps."""
+    return Counts({n: compiles(n) for n in names}, other_compiles(*names), fallback_ops(), transfers_from_device())

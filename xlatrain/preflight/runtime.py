@@ -1,0 +1,43 @@
+"""Whether what is to run the steps is there, and can run so many replicas in so many processes."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+
+from xlatrain.config.schema import Config
+from xlatrain.errors import Fault
+from xlatrain.words import counted
+
+_INSTALL = "pip install 'xlatrain[jax]', or take engine.runtime=torch_xla"
+_SERIES = "0.7."  # of jax and jaxlib: what they have for programs not their own is private, and moves
+
+
+def runtime_faults(config: Config) -> list[Fault]:
+    """What is wrong with engine.runtime and the processes that it is to start."""
+    cluster = config.cluster
+    processes = cluster.processes_per_host or 1
+    if config.engine.runtime != "jax":
+        if cluster.platform == "cpu" and processes > 1:
+            problem = f"torch_xla cannot join {processes} CPU processes"
+            return [Fault("cluster.processes_per_host", problem, "take engine.runtime=jax, or leave it out")]
+        return []
+    faults = _installed()
+    if cluster.platform == "cpu" and processes >= 1 and cluster.replicas % processes:
+        problem = f"{counted(cluster.replicas, 'replica')} do not divide among {processes} processes"
+        fitting = max(n for n in range(1, processes) if cluster.replicas % n == 0)
+        more = -(-cluster.replicas // processes) * processes
+        cure = f"take cluster.replicas={more} or cluster.processes_per_host={fitting}"
+        faults.append(Fault("cluster.processes_per_host", problem, cure))
+    return faults
+
+
+def _installed() -> list[Fault]:
+    """Whether JAX is there, in versions that fit; it is not imported for it."""
+    if absent := [name for name in ("jax", "jaxlib") if importlib.util.find_spec(name) is None]:
+        return [Fault("engine.runtime", f"jax needs {' and '.join(absent)}, not installed", _INSTALL)]
+    jax, jaxlib = (importlib.metadata.version(name) for name in ("jax", "jaxlib"))
+    if jax != jaxlib or not jax.startswith(_SERIES):
+        problem = f"jax {jax} and jaxlib {jaxlib} are there; it takes {_SERIES}x, both the same"
+        return [Fault("engine.runtime", problem, _INSTALL)]
+    return []

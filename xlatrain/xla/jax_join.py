@@ -1,0 +1,40 @@
+"""A process becomes part of a run of JAX's runtime: configuration, coordinator, devices."""
+
+from __future__ import annotations
+
+import signal
+
+import jax
+
+from xlatrain.files import user_cache
+from xlatrain.xla import jax_watch
+from xlatrain.xla.replica_main import Job
+
+_PLATFORMS = {"cpu": "cpu", "tpu": "tpu", "gpu": "cuda"}
+
+
+def join(job: Job, number: int, processes: int, address: str, arrival: int, heartbeat: int) -> int:
+    """Join the run as process `number`; returns the number of devices here. arrival, heartbeat: seconds in which all
+    have to be there, and without a sign of life after which a process is dead. Raises RuntimeError that names who did
+    not come."""
+    jax.config.update("jax_platforms", _PLATFORMS[job.platform])
+    jax.config.update("jax_enable_x64", True)  # else int64 labels and counters would become int32
+    if job.platform == "cpu":
+        jax.config.update("jax_num_cpu_devices", job.replicas // processes)
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(user_cache() / "jax"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax_watch.watch()
+    if processes > 1:
+        jax.distributed.initialize(
+            address,
+            processes,
+            number,
+            initialization_timeout=arrival,
+            coordinator_bind_address=address if address.startswith("127.") else None,
+            heartbeat_timeout_seconds=heartbeat,
+            cluster_detection_method="deactivate",
+        )
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # JAX would take it for a notice of preemption, and go on
+    return len(jax.local_devices())

@@ -1,0 +1,105 @@
+"""The runtime of JAX: the step is traced by torch_xla on one CPU device, compiled and run by jaxlib's PJRT client.
+
+A process has a thread for each of its devices, and the processes of a run, on one machine or several, have a
+coordinator. Of torch_xla nothing runs but the tracing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import jax
+import torch
+import torch_xla
+from jax._src import distributed
+
+from xlatrain.xla import jax_watch, watch
+from xlatrain.xla.jax_program import JaxProgram, ProcessProgram
+from xlatrain.xla.jax_tensor import reads, to_jax
+from xlatrain.xla.replica import Counts, HostTensors, Replica, Step, Tensors
+from xlatrain.xla.trace import ExportedStep, export
+from xlatrain.xla.transfer import to_device
+from xlatrain.xla.world import planned_world
+
+T = TypeVar("T")
+
+_LONG_MS = 24 * 3600 * 1000  # a replica may evaluate, save or compile for long; who is gone is found otherwise
+
+
+@dataclass(frozen=True)
+class JaxReplica(Replica):
+    """A replica on a device of JAX; its tensors are JaxTensors. ordinal: the device's place among all of the run."""
+
+    running: list[jax.Array] = field(default_factory=list)  # the results of the last step
+    numbers: itertools.count = field(default_factory=itertools.count)  # of things that all replicas do in one order
+
+    def to_device(self, tensors: HostTensors) -> Tensors:
+        return {name: to_jax(tensor, self.device) for name, tensor in tensors.items()}
+
+    def compile(self, step: Step, name: str, carry: Tensors, inputs: Tensors, keep_hlo: bool) -> JaxProgram:
+        """The replicas of a process compile the same steps in the same order: the first to come does it for all."""
+        key = f"program {next(self.numbers)}"
+
+        def build() -> ProcessProgram:
+            exported = _export(step, name, carry, inputs, self.world_size)
+            hits = jax_watch.cache_hits()
+            program = ProcessProgram(exported, jax.devices(), jax.local_devices())
+            watch.record_compiles(name, 1 - (jax_watch.cache_hits() - hits))
+            return program
+
+        program = self.shared(key, build)
+        self._local_barrier()
+        self.unshare(key)
+        return JaxProgram(program.step.hlo if keep_hlo else None, program, self.local_ordinal, self.running)
+
+    def wait(self) -> None:
+        for array in self.running:
+            if not array.is_deleted():
+                array.block_until_ready()
+
+    def counts(self, *names: str) -> Counts:
+        other = watch.uncached_compiles() + jax_watch.own_compiles()
+        return Counts({n: watch.compiles(n) for n in names}, other, watch.fallback_ops(), reads())
+
+    def _process_barrier(self) -> None:
+        number = next(self.numbers)
+        if self.local_ordinal == 0:
+            distributed.global_state.client.wait_at_barrier(f"xlatrain {number}", _LONG_MS)
+
+    def _broadcast(self, value: T) -> T:
+        key, client = f"xlatrain/{next(self.numbers)}", distributed.global_state.client
+        if self.is_first:
+            client.key_value_set_bytes(key, pickle.dumps(value))
+        self.barrier()
+        return pickle.loads(client.blocking_key_value_get_bytes(key, 60_000))
+
+
+def this_replica(platform: str, place: int) -> JaxReplica:
+    """The replica of this process's device number `place`, in a process that has joined."""
+    # Equal small tensors would otherwise share a buffer, and be one parameter of a trace.
+    torch_xla._XLAC._set_xla_enable_device_data_cache(False)
+    here, devices = jax.local_devices(), jax.devices()
+    return JaxReplica(
+        ordinal=devices.index(here[place]),
+        world_size=len(devices),
+        local_ordinal=place,
+        local_count=len(here),
+        process=jax.process_index(),
+        processes=jax.process_count(),
+        device=here[place],
+        platform=platform,
+    )
+
+
+def _export(step: Step, name: str, carry: Tensors, inputs: Tensors, world: int) -> ExportedStep:
+    """The step as one of so many replicas has it, traced on tensors of torch_xla with the same shapes."""
+    device = torch_xla.device()
+
+    def blank(tensors: Tensors) -> HostTensors:
+        return to_device({k: torch.zeros(t.shape, dtype=t.dtype) for k, t in tensors.items()}, device)
+
+    with planned_world(world):
+        return export(step, name, blank(carry), blank(inputs), device)

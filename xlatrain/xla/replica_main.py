@@ -1,0 +1,111 @@
+"""What each replica of a run runs: a named function, its result to the parent process, and its end when it fails."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xlatrain.errors import SPOKEN
+from xlatrain.words import counted
+from xlatrain.xla.replica import Replica
+from xlatrain.xla.temporary import clear_left_behind
+
+GROUP = "group-"  # begins the name of a file that names a process group of the run
+
+
+@dataclass(frozen=True)
+class Job:
+    """What replicas run: `target`, "package.module:name", as f(replica, *args). Picklable. channel: the folder that the
+    parent process and its children have in common. parent: its process number."""
+
+    target: str
+    args: tuple[Any, ...]
+    platform: str
+    replicas: int
+    channel: Path
+    parent: int
+
+    @property
+    def result(self) -> Path:
+        """Where what the first replica returned lies, pickled."""
+        return self.channel / "result.pickle"
+
+    @property
+    def failure(self) -> Path:
+        """Where what is to be said of the replica that failed first lies."""
+        return self.channel / "failure.txt"
+
+
+def run_replica(job: Job, who: Callable[[], Replica]) -> None:
+    """Run the job as the replica that the calling thread is. Ends the process when it fails."""
+    name = "a replica"
+    try:
+        replica = who()
+        name = f"replica {replica.ordinal}"
+        if replica.world_size != job.replicas:
+            seen = counted(replica.world_size, "device")
+            raise RuntimeError(f"cluster.replicas={job.replicas}, but the runtime sees {seen}")
+        module, _, function = job.target.partition(":")
+        result = getattr(importlib.import_module(module), function)(replica, *job.args)
+        result = replica.agree(result)  # nobody leaves while another may still fail
+        if replica.local_ordinal == 0:
+            _write_once(job.result, pickle.dumps(result))
+    except BaseException as error:
+        fail(job, name, error)
+
+
+def fail(job: Job, name: str, error: BaseException) -> None:
+    """Tell the parent process what failed, if nobody has yet, and end this process at once. The others, waiting in a
+    collective for a replica that is gone, would otherwise sit there until XLA aborts and hides the cause."""
+    words = f" {error}" if isinstance(error, SPOKEN) else f"\n{traceback.format_exc()}"
+    first = _write_once(job.failure, f"{name} failed:{words}".encode(errors="backslashreplace"))
+    if not first:
+        time.sleep(5)  # another replica failed first and ends the process
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(1)
+
+
+def enter_process(job: Job) -> None:
+    """Make this process one of the run: the head of a group of its own, to which its loader's workers belong, so that
+    they end with it; and mortal, so that no orphan keeps the devices. Once is enough, more do no harm."""
+    if os.getpgrp() != os.getpid():
+        os.setpgid(0, 0)
+    mark = job.channel / f"{GROUP}{os.getpid()}"
+    try:
+        mark.touch(exist_ok=False)
+    except FileExistsError:
+        return
+    threading.Thread(target=_die_with, args=(job,), daemon=True).start()
+
+
+def _write_once(path: Path, content: bytes) -> bool:
+    """Publish a file whole, if nobody has yet. True when this call did."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}")
+    draft.write_bytes(content)
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _die_with(job: Job) -> None:
+    """End this process when its parent is gone, so that no temporary files stay either."""
+    while os.getppid() == job.parent:
+        time.sleep(1)
+    try:
+        clear_left_behind(job.channel.parent.parent)
+    finally:
+        os.killpg(os.getpgrp(), signal.SIGKILL)

@@ -1,0 +1,100 @@
+"""The runtime of torch_xla: started by xmp.spawn, one process per TPU chip, or one for all replicas of a CPU."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import torch
+import torch_xla
+import torch_xla.core.xla_model as xm
+import torch_xla.runtime as xr
+
+from xlatrain.xla import watch
+from xlatrain.xla.replica import PROCESS_LOCK, Counts, Replica, Step
+from xlatrain.xla.trace import Tensors, arguments, donated, split, traced
+from xlatrain.xla.transfer import to_device
+
+C = torch_xla._XLAC
+T = TypeVar("T")
+
+
+@dataclass
+class _Program:
+    """A graph that torch_xla has compiled, and how to feed it; sources and results as in a Trace."""
+
+    hlo: bytes | None
+    hash: str
+    sources: list[str | torch.Tensor]
+    results: dict[str, int | str]
+    # References to donated buffers: dropping the last one blocks until the program that owns them has run.
+    spent: Tensors = field(default_factory=dict)
+
+    def __call__(self, carry: Tensors, inputs: Tensors) -> tuple[Tensors, Tensors]:
+        given = arguments(carry, inputs)
+        for name in donated(carry):
+            C._set_buffer_donation(carry[name], True)
+        fed = [given[s] if isinstance(s, str) else s for s in self.sources]
+        produced = C._run_cached_graph(self.hash, fed)
+        self.spent = carry
+        return split(
+            {
+                name: produced[source] if isinstance(source, int) else given[source]
+                for name, source in self.results.items()
+            }
+        )
+
+
+class TorchXlaReplica(Replica):
+    """A replica on a device of torch_xla; its tensors are torch's."""
+
+    def to_device(self, tensors: Tensors) -> Tensors:
+        return to_device(tensors, self.device)
+
+    def compile(self, step: Step, name: str, carry: Tensors, inputs: Tensors, keep_hlo: bool) -> _Program:
+        """The lock is held from trace to compile: the other replicas find the graph compiled."""
+        with PROCESS_LOCK, traced(step, name, carry, inputs, self.device) as trace:
+            taken = {f"carry.{k}" for k in donated(carry)} & {s for s in trace.sources if isinstance(s, str)}
+            hlo = trace.hlo() if keep_hlo else None
+            compiles = watch.uncached_compiles()
+            C._xla_set_enable_alias_with_buffer_donor_config(True)
+            for source, value in zip(trace.sources, trace.values, strict=True):
+                if isinstance(source, str) and source in taken:
+                    C._set_buffer_donation(value, True)
+            graph = C._get_graph_hash(trace.pending)
+            C._xla_warm_up_cache(trace.pending, [])
+            C._xla_set_enable_alias_with_buffer_donor_config(False)
+            watch.record_compiles(name, watch.uncached_compiles() - compiles)
+            return _Program(hlo, graph, trace.sources, trace.results)
+
+    def wait(self) -> None:
+        """Waiting for *all* devices of the process, torch_xla's default, deadlocks against the other threads."""
+        xm.wait_device_ops(xm.xla_real_devices([str(self.device)]))
+
+    def counts(self, *names: str) -> Counts:
+        return watch.counts(*names)
+
+    def _process_barrier(self) -> None:
+        xm.rendezvous("barrier")  # an all-gather between devices: all of a process have to join in
+
+    def _broadcast(self, value: T) -> T:
+        return pickle.loads(xm.rendezvous("broadcast", pickle.dumps(value if self.is_first else None))[0])
+
+
+def this_replica(platform: str) -> TorchXlaReplica:
+    """The replica that the calling thread is. Touches the device: only inside what `launch` runs."""
+    # Equal small tensors would otherwise share a buffer, and a step that updates one in place would take it from all.
+    C._set_xla_enable_device_data_cache(False)
+    local_count = xr.addressable_runtime_device_count()
+    ordinal, world_size = xr.global_ordinal(), xr.world_size()
+    return TorchXlaReplica(
+        ordinal=ordinal,
+        world_size=world_size,
+        local_ordinal=ordinal % local_count,
+        local_count=local_count,
+        process=ordinal // local_count,
+        processes=world_size // local_count,
+        device=torch_xla.device(),
+        platform=platform,
+    )
