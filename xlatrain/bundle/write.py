@@ -40,9 +40,10 @@ from xlatrain.files import write_json
 from xlatrain.models.create import timm_arguments
 from xlatrain.preflight.checked import CheckedRun
 from xlatrain.preflight.facts import describe_weights
-from xlatrain.xla.capture import RNG, CapturedStep, ExportedStep
+from xlatrain.xla.capture import CapturedStep
 from xlatrain.xla.replica import Replica
 from xlatrain.xla.stablehlo import to_portable
+from xlatrain.xla.trace import RNG, ExportedStep
 from xlatrain.xla.transfer import to_device
 from xlatrain.xla.world import planned_world
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from xlatrain.engine.build import EvalProgram, HostModel, TrainProgram
 from xlatrain.engine.contract import TrainState
 from xlatrain.preflight.checked import CheckedRun
-from xlatrain.xla.capture import CapturedStep, ExportedStep
+from xlatrain.xla.capture import CapturedStep
 from xlatrain.xla.replica import Replica
+from xlatrain.xla.trace import ExportedStep
 from xlatrain.xla.transfer import to_device
 
 

@@ -10,9 +10,9 @@ from xlatrain.models.batch_norm import GroupedBatchNorm
 from xlatrain.models.create import check_model
 from xlatrain.models.flops import depthwise_modules, train_flops
 from xlatrain.preflight.checked import CheckedRun
-from xlatrain.xla.capture import ExportedStep
 from xlatrain.xla.replica import Replica
 from xlatrain.xla.scopes import named_modules
+from xlatrain.xla.trace import ExportedStep
 from xlatrain.xla.world import planned_world
 
 
