@@ -7,7 +7,6 @@ FOLDER reads FOLDER/request.json and program.pb, writes FOLDER/result.json and o
 from __future__ import annotations
 
 import ctypes
-import io
 import json
 import os
 import re
@@ -16,6 +15,7 @@ import sys
 from pathlib import Path
 
 from xlatrain.files import write_json
+from xlatrain.xla.stablehlo import stablehlo
 
 # libtpu asks where it runs; any host of any slice will do, since nothing is run.
 _ENVIRONMENT = {
@@ -49,13 +49,11 @@ def main(folder: Path) -> None:
     options = xla_client.CompileOptions()
     options.num_replicas, options.num_partitions = replicas, 1
     options.device_assignment = xla_client.DeviceAssignment.create(np.arange(replicas).reshape(replicas, 1))
-    module = _jax.mlir.hlo_to_stablehlo((folder / "program.pb").read_bytes())
     aliases = {int(result): parameter for result, parameter in request["aliases"].items()}
+    module = stablehlo((folder / "program.pb").read_bytes(), aliases)
     result = {"device_kind": devices[0].device_kind, "devices": len(devices)}
     try:
-        program = devices[0].client.compile(
-            _with_aliases(module, aliases), _jax.DeviceList(tuple(devices[:replicas])), options
-        )
+        program = devices[0].client.compile(module, _jax.DeviceList(tuple(devices[:replicas])), options)
     except _jax.XlaRuntimeError as error:
         over = _memory_exceeded(str(error))
         if over is None:
@@ -73,26 +71,6 @@ def main(folder: Path) -> None:
             "code_bytes": stats.generated_code_size_in_bytes,
         }
     write_json(folder / "result.json", result)
-
-
-def _with_aliases(module: bytes, aliases: dict[int, int]) -> bytes:
-    """The module with results that share the buffers of parameters, as a run donates them."""
-    from jax._src.interpreters.mlir import make_ir_context  # private, but jax is pinned: it knows all dialects
-    from jaxlib.mlir import ir
-    from jaxlib.mlir.dialects import func
-
-    with make_ir_context():
-        parsed = ir.Module.parse(module)
-        functions = [op for op in parsed.body if isinstance(op, func.FuncOp)]
-        entry = next(f for f in functions if f.name.value == "main")
-        index = ir.IntegerType.get_signless(32)
-        attributes = [{} for _ in entry.arguments]
-        for result, parameter in aliases.items():
-            attributes[parameter] = {"tf.aliasing_output": ir.IntegerAttr.get(index, result)}
-        entry.arg_attrs = ir.ArrayAttr.get([ir.DictAttr.get(a) for a in attributes])
-        buffer = io.BytesIO()
-        parsed.operation.write_bytecode(buffer)
-        return buffer.getvalue()
 
 
 def _memory_exceeded(message: str) -> dict[str, int] | None:
