@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -206,3 +209,17 @@ def run_combination_steps(replica: Replica, runs: dict) -> dict:
             compiles[replay] = watch.compiles(label)
         results[name] = (losses, compiles)
     return results
+
+
+def fail_by(replica: Replica, how: str) -> None:
+    """The replicas of the second process fail while those of the first wait for them in a collective: "raise", "kill",
+    or "hang"."""
+    step = CapturedStep(lambda carry, inputs: ({"a": all_reduce(carry["a"])}, {}), replica, "waiting step")
+    carry = replica.to_device({"a": torch.ones(2)})
+    for i in range(10):
+        if i == 7 and replica.process == 1 and replica.local_ordinal == 1:
+            if how == "raise":
+                raise RuntimeError("this replica is the one that fails")
+            os.kill(os.getpid(), {"kill": signal.SIGKILL, "hang": signal.SIGSTOP}[how])
+        carry, _ = step(carry, {})
+        replica.wait()

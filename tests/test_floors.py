@@ -23,8 +23,8 @@ def test_no_files_import_each_other():
     assert not floors.circles(GRAPH)
 
 
-def test_only_the_seam_imports_torch_xla():
-    """JAX belongs to the TPU's compiler, a process of its own, to the translator, and to the program of a bundle."""
+def test_only_the_seam_imports_what_runs_steps():
+    """JAX belongs to the TPU's compiler too, a process of its own, and to the program of a bundle."""
     others = ["planning", "xla", "bundle"]
     outside = {"torch_xla": ["xla"], "_XLAC": ["xla"], "jax": others, "jaxlib": others}
     for path in floors.files():

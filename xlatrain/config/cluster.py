@@ -39,7 +39,18 @@ class ClusterConfig:
     accelerator_type: str | None = option(None, "the slice's name, as in v3-1024")
     topology: list[int] = option([], "chips along each axis of the torus")
     wrap: list[bool] = option([], "axes whose ends are linked")
-    hosts: int | None = option(None, "TPU VMs", low=1)
+    hosts: int | None = option(
+        None,
+        "machines, TPU VMs; with engine.runtime=jax the same command is started on each; null = as SLURM, Open MPI or "
+        "GKE have it, else 1",
+        low=1,
+    )
+    host: int | None = option(
+        None, "the number of this machine among them; null = as SLURM, Open MPI or GKE have it", low=0
+    )
+    coordinator: str | None = option(
+        None, "host:port of machine 0, a free port that all can reach; null = as SLURM, Open MPI or GKE have it"
+    )
     processes_per_host: int | None = option(
         None, "training processes on each; on CPU null = 1, and more with engine.runtime=jax only", low=1
     )

@@ -50,16 +50,21 @@ def _default_name(config: Config, prefix: str) -> str:
 
 
 def _launch(verb: str, checked: CheckedRun | CheckedEvaluation, name: str) -> dict[str, Any]:
+    from xlatrain.xla.jax_start import Hosts
     from xlatrain.xla.launch import launch
 
     started = time.perf_counter()
     config, overrides = checked.config, list(checked.overrides)
+    cluster = config.cluster
+    where = {"platform": cluster.platform, "replicas": cluster.replicas, "runtime": config.engine.runtime}
+    where |= {"processes": cluster.processes_per_host or 1}
+    where |= {"hosts": Hosts(cluster.hosts or 1, cluster.host or 0, cluster.coordinator)}
+    if cluster.host:  # machine 0 has the folder, and the replica that writes to it
+        return launch(_TARGETS[verb], checked, Path(config.run.root) / name, **where)
     with claimed_folder(config.run.root, name) as folder:
         origin = masked(provenance(["xlatrain", verb, *overrides]))
         write_config(folder / "config.yaml", config, origin)
         about = {"run": str(folder), "overrides": overrides, "provenance": origin}
-        where = {"platform": config.cluster.platform, "replicas": config.cluster.replicas}
-        where |= {"runtime": config.engine.runtime, "processes": config.cluster.processes_per_host or 1}
         for note in checked.notes:
             say(note)
         try:

@@ -167,8 +167,9 @@ class _Basis:
 
 def _basis(config: Config) -> _Basis:
     """Data and model, opened and built as far as that needs no device, and what is wrong with them."""
-    faults = environment_faults() + runtime_faults(config) + folder_faults(config) + find_contradictions(config)
+    faults = environment_faults() + folder_faults(config) + find_contradictions(config)
     config, dataset, more = decide(config), None, []
+    faults += runtime_faults(config)
     try:
         dataset = open_dataset(config.data, config.augment)
         if dataset.val.samples == 0:

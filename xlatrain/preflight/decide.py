@@ -13,6 +13,7 @@ from xlatrain.data.phase import Phase
 from xlatrain.errors import Fault
 from xlatrain.models.bn_groups import group_size, replica_groups
 from xlatrain.models.tiles import choose_grid, stem_size
+from xlatrain.preflight.hosts import with_hosts
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,6 +23,7 @@ def decide(config: Config) -> Config:
     """The configuration with what follows from its platform alone: workers, the form of depthwise convolutions, steps
     in flight."""
     platform, model, engine = config.cluster.platform, config.model, config.engine
+    config = replace(config, cluster=with_hosts(config))
     if model.depthwise == "auto":
         # XLA:CPU is slow at native depthwise convolutions, a TPU at those of few channels.
         model = replace(model, depthwise="shift" if platform == "cpu" else "dense")

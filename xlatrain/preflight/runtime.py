@@ -7,6 +7,7 @@ import importlib.util
 
 from xlatrain.config.schema import Config
 from xlatrain.errors import Fault
+from xlatrain.preflight.hosts import host_faults
 from xlatrain.words import counted
 
 _INSTALL = "pip install 'xlatrain[jax]', or take engine.runtime=torch_xla"
@@ -14,20 +15,22 @@ _SERIES = "0.7."  # of jax and jaxlib: what they have for programs not their own
 
 
 def runtime_faults(config: Config) -> list[Fault]:
-    """What is wrong with engine.runtime and the processes that it is to start."""
+    """What is wrong with engine.runtime and the processes that it is to start. Of a config that is decided."""
     cluster = config.cluster
-    processes = cluster.processes_per_host or 1
+    hosts, on_host = cluster.hosts or 1, cluster.processes_per_host or 1
+    processes = hosts * on_host
     if config.engine.runtime != "jax":
         if cluster.platform == "cpu" and processes > 1:
-            problem = f"torch_xla cannot join {processes} CPU processes"
-            return [Fault("cluster.processes_per_host", problem, "take engine.runtime=jax, or leave it out")]
+            key = "cluster.processes_per_host" if on_host > 1 else "cluster.hosts"
+            cure = "take engine.runtime=jax, or leave it out"
+            return [Fault(key, f"torch_xla cannot join {processes} processes on CPU", cure)]
         return []
-    faults = _installed()
-    if cluster.platform == "cpu" and processes >= 1 and cluster.replicas % processes:
+    faults = _installed() + host_faults(cluster)
+    if cluster.platform == "cpu" and cluster.replicas % processes:
         problem = f"{counted(cluster.replicas, 'replica')} do not divide among {processes} processes"
         fitting = max(n for n in range(1, processes) if cluster.replicas % n == 0)
-        more = -(-cluster.replicas // processes) * processes
-        cure = f"take cluster.replicas={more} or cluster.processes_per_host={fitting}"
+        cure = f"take cluster.replicas={-(-cluster.replicas // processes) * processes}"
+        cure += f" or cluster.processes_per_host={fitting}" if hosts == 1 else ""
         faults.append(Fault("cluster.processes_per_host", problem, cure))
     return faults
 

@@ -1,5 +1,5 @@
-"""The seam: the only folder that imports torch_xla (a test keeps it so).
+"""The seam: the only folder that imports torch_xla, or runs a step by jax (a test keeps it so).
 
-What torch_xla 2.9 needs to run N replicas with real collectives in one CPU process, and what a captured step is
-made of, lives here and nowhere else. Another back-end is another folder with these names.
+A step is traced by torch_xla (trace, guard). What runs it is a runtime, of which `replica` says what it does: torch_xla
+itself (torch_xla_*), or JAX's (jax_*), an extra that is imported when it is asked for. `launch` starts either.
 """

@@ -25,6 +25,11 @@ _HOST_READS = {
     aten.nonzero.default: "has an output whose shape depends on values (nonzero, boolean indexing)",
 }
 
+FOREIGN = (
+    "the {name} reads device tensors that are not among its arguments, whose values would be frozen into the program: "
+    "{uses}. Pass them in the carry or inputs"
+)
+
 
 class Watcher(TorchDispatchMode):
     """Sees each op of a trace: raises at a host read; remembers where ops and tensors from outside were first used."""
@@ -41,19 +46,19 @@ class Watcher(TorchDispatchMode):
         used = [a for a in tree_leaves((args, kwargs)) if isinstance(a, torch.Tensor) and a.is_xla]
         if used and (reads := _HOST_READS.get(function)):
             raise CaptureError(
-                f"the {self.name} {reads} at {_caller()}. A captured step runs without Python: "
+                f"the {self.name} {reads} at {caller()}. A captured step runs without Python: "
                 "keep it a tensor, or pass the value as an argument"
             )
         if used and function is aten._to_copy.default and _is_host(kwargs.get("device")):
-            raise CaptureError(f"the {self.name} copies a device tensor to the host at {_caller()}")
+            raise CaptureError(f"the {self.name} copies a device tensor to the host at {caller()}")
         op = function.overloadpacket._qualified_op_name
         if op not in self.lines:
-            self.lines[op] = _caller()
+            self.lines[op] = caller()
         for tensor in used:
             key = C._xla_get_tensor_id(tensor)
             if key not in self._known:
                 self._known.add(key)
-                self.foreign[key] = f"{tensor.dtype}{list(tensor.shape)}, used at {_caller()}"
+                self.foreign[key] = f"{tensor.dtype}{list(tensor.shape)}, used at {caller()}"
         result = function(*args, **kwargs)
         for tensor in tree_leaves(result):
             if isinstance(tensor, torch.Tensor) and tensor.is_xla:
@@ -101,17 +106,14 @@ def check_captured(watcher: Watcher, ids: list[int], seeded: bool) -> None:
         raise CaptureError(f"the {watcher.name} draws random numbers, but its carry holds no 'rng' to seed them")
     captured = [watcher.foreign[i] for i in ids if i in watcher.foreign]
     if captured:
-        raise CaptureError(
-            f"the {watcher.name} reads device tensors that are not among its arguments, whose values "
-            f"would be frozen into the program: {'; '.join(captured)}. Pass them in the carry or inputs"
-        )
+        raise CaptureError(FOREIGN.format(name=watcher.name, uses="; ".join(captured)))
 
 
 def _is_host(device: object) -> bool:
     return device is not None and torch.device(device).type == "cpu"
 
 
-def _caller() -> str:
+def caller() -> str:
     """file:line of the innermost frame that is neither torch's nor of this file."""
     frame = sys._getframe(1)
     while frame is not None:

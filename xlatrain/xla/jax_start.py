@@ -6,53 +6,69 @@ import multiprocessing
 import signal
 import socket
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 
 from xlatrain.xla.replica_main import Job, enter_process, fail, run_replica
 
 ARRIVAL_SECONDS = 45  # in which all processes of a run have to be there
 HEARTBEAT_SECONDS = 30  # without a sign of life, after which a process counts as dead
 
+_KILLED = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+
 
 @dataclass(frozen=True)
-class Join:
-    """How processes become one run. processes: of the run; first, here: those of them that this machine starts, from
-    number `first` on. address: host:port of the coordinator, which lives in process 0; None = on this machine."""
+class Hosts:
+    """The machines of a run, on each of which the same command is started. number: of this one. coordinator: host:port
+    on machine 0, which all can reach; None where there is but one."""
 
-    processes: int = 1
-    first: int = 0
-    here: int = 1
-    address: str | None = None
+    count: int = 1
+    number: int = 0
+    coordinator: str | None = None
+
+
+ALONE = Hosts()
 
 
 class ProcessEndedError(Exception):
-    """A process of the run ended badly."""
+    """A process of the run ended badly; from_outside: it was killed."""
+
+    def __init__(self, what: str, from_outside: bool):
+        super().__init__(what)
+        self.from_outside = from_outside
 
 
-def start(job: Job, join: Join) -> None:
-    """Start the processes of this machine and wait for their end. Raises ProcessEndedError when one ends badly."""
-    address = join.address or f"127.0.0.1:{_free_port()}"
-    context = multiprocessing.get_context("spawn")
-    numbers = range(join.first, join.first + join.here)
+def start(job: Job, processes: int, hosts: Hosts) -> None:
+    """Start so many processes on this machine and wait for their end. Raises ProcessEndedError when one ends badly."""
+    address = hosts.coordinator or f"127.0.0.1:{_free_port()}"
+    context, total = multiprocessing.get_context("spawn"), hosts.count * processes
     limits = ARRIVAL_SECONDS, HEARTBEAT_SECONDS
-    running = {n: context.Process(target=_main, args=(job, n, join.processes, address, limits)) for n in numbers}
+    numbers = range(hosts.number * processes, (hosts.number + 1) * processes)
+    running = {n: context.Process(target=_main, args=(job, n, total, address, limits)) for n in numbers}
     for process in running.values():
         process.start()
-    while running:
-        wait([process.sentinel for process in running.values()])
-        for number, process in list(running.items()):
-            if process.exitcode is None:
-                continue
-            del running[number]
-            if process.exitcode:
-                raise ProcessEndedError(_describe(number, join.processes, process))
+    try:
+        while running:
+            wait([process.sentinel for process in running.values()])
+            ended = {n: process for n, process in running.items() if process.exitcode is not None}
+            if failed := {n: process for n, process in ended.items() if process.exitcode}:
+                raise _why(failed, total)
+            for number in ended:
+                del running[number]
+    finally:
+        for process in running.values():
+            process.kill()
+            process.join()
 
 
-def _describe(number: int, processes: int, process: multiprocessing.Process) -> str:
+def _why(failed: Mapping[int, BaseProcess], total: int) -> ProcessEndedError:
+    """One that was killed comes before those that failed for it."""
+    number, process = min(failed.items(), key=lambda item: -item[1].exitcode not in _KILLED)
     code = process.exitcode
     how = f"ended with exit code {code}" if code > 0 else f"was ended by {signal.Signals(-code).name}"
-    return f"process {number} of {processes} (pid {process.pid}) {how}"
+    return ProcessEndedError(f"process {number} of {total}, pid {process.pid}, {how}", -code in _KILLED)
 
 
 def _free_port() -> int:

@@ -7,6 +7,10 @@ from typing import Any
 import jax
 import numpy as np
 import torch
+from torch.utils._pytree import tree_leaves
+
+from xlatrain.errors import CaptureError
+from xlatrain.xla import guard
 
 
 class JaxTensor:
@@ -36,6 +40,13 @@ class JaxTensor:
         if self.dtype == torch.bfloat16:  # numpy knows it by JAX only
             return torch.from_numpy(np.array(self.array).view(np.uint16)).view(torch.bfloat16)
         return torch.from_numpy(np.array(self.array))
+
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
+        """Torch asks when it meets one, which happens in a step that reads what it was not given."""
+        found = next(a for a in tree_leaves((args, kwargs or {})) if isinstance(a, cls))
+        use = f"{found.dtype}{list(found.shape)}, used at {guard.caller()}"
+        raise CaptureError(guard.FOREIGN.format(name="step", uses=use))
 
     def tolist(self) -> Any:
         return self.cpu().tolist()

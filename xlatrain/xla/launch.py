@@ -20,6 +20,7 @@ from typing import Any
 
 from xlatrain.errors import ReplicaError
 from xlatrain.xla import jax_start, torch_xla_start
+from xlatrain.xla.jax_start import ALONE, Hosts, ProcessEndedError
 from xlatrain.xla.replica_main import GROUP, Job
 from xlatrain.xla.temporary import temporary_files
 
@@ -35,20 +36,22 @@ def launch(
     environment: Mapping[str, str] | None = None,
     runtime: str = "torch_xla",
     processes: int = 1,
+    hosts: Hosts = ALONE,
 ) -> Any:
     """Run the function `target`, "package.module:name", as f(replica, *args) on every replica; return what the first
     one returned. It is named, not passed, so that the parent need not import what touches a device.
 
     platform: "cpu" runs `replicas` replicas as threads of one child process, with real collectives between them; "tpu"
     uses all chips of this host, one process per chip. args must be picklable. environment: further variables for the
-    children. runtime: "torch_xla", or "jax", which runs the replicas of a CPU in that many `processes`.
+    children. runtime: "torch_xla", or "jax", which runs the replicas of a CPU in that many `processes`
+    of each of the `hosts`, on which the same is launched.
     Raises ReplicaError, with the traceback of the replica that failed first, or the one line that says it all, within
     seconds of the failure.
     """
     with (
         temporary_files() as folder,
         tempfile.TemporaryDirectory(prefix="xlatrain-", dir=folder) as channel,
-        _environment(platform, replicas, (environment or {}) | (_TRACING if runtime == "jax" else {})),
+        _environment(platform, replicas, {**(_TRACING if runtime == "jax" else {}), **(environment or {})}),
         _signals() as received,
     ):
         job = Job(target, args, platform, replicas, Path(channel), os.getpid())
@@ -56,10 +59,10 @@ def launch(
         try:
             if not received:
                 if runtime == "jax":
-                    jax_start.start(job, jax_start.Join(processes, here=processes))
+                    jax_start.start(job, processes, hosts)
                 else:
                     torch_xla_start.start(job)
-        except (BrokenProcessPool, jax_start.ProcessEndedError, KeyboardInterrupt) as error:
+        except (BrokenProcessPool, ProcessEndedError, KeyboardInterrupt) as error:
             problem = error
         finally:
             _end_groups(job)
@@ -71,12 +74,15 @@ def launch(
 
 
 def _failure_report(job: Job, error: BaseException) -> str:
+    if isinstance(error, ProcessEndedError) and error.from_outside:  # what others say is what came of it
+        return f"{error}. The system does so when memory runs out."
     if job.failure.exists():
         return job.failure.read_text()
     return (
         f"a process of replicas ended without a Python error ({error}). What it printed last is above. On one CPU "
-        "XLA aborts the run when a replica keeps the others waiting in a collective for 10 s: a smaller model, "
-        "image or batch, or fewer replicas, shortens the step. A process killed for its memory ends like this too."
+        "XLA aborts the run when a replica keeps the others waiting in a collective for 10 s (jax: 40 s): a smaller "
+        "model, image or batch, or fewer replicas, shortens the step. A process killed for its memory ends like this "
+        "too."
     )
 
 
