@@ -41,11 +41,11 @@ def main(train_file=None, eval_file=None):
         sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*spec))
         return jax.make_array_from_single_device_arrays(shape, sharding, parts)
 
-    def first_values(name):  # what a step's file holds: before the first step, or at all of them
-        tensors = load_file(folder / steps[name]["tensors"])
-        seeds = tensors.pop("seeds", None)
-        found = {key: everywhere([tensor] * replicas) for key, tensor in tensors.items()}
-        return found if seeds is None else {**found, "carry.rng": everywhere(seeds)}
+    def first_values(name, trained):  # what a step is first given: by its file, and of what is trained
+        tensors = load_file(folder / steps[name]["tensors"]) if steps[name]["tensors"] else {}
+        found = {"carry.rng": everywhere(tensors.pop("seeds"))} if "seeds" in tensors else {}
+        found |= {key: everywhere([tensor] * replicas) for key, tensor in tensors.items()}
+        return found | {a["name"]: trained[a["source"]] for a in steps[name]["arguments"] if a["source"] in trained}
 
     def run(name, values, batch):  # one step, which brings the values up to date
         step = steps[name]
@@ -72,15 +72,16 @@ def main(train_file=None, eval_file=None):
         for i in range(len(arrays["images"])):
             yield {key: arrays[key][i].astype(a["dtype"]) for key, a in shapes.items()}
 
-    values = first_values("train")
+    values = first_values("train", {})
     for number, batch in enumerate(batches("train", train_file), 1):
         run("train", values, batch)
         print(json.dumps({"step": number, **numbers("train", values)}), flush=True)
     if "statistics" in steps:  # replicas have their own where not all share those of batch norm: their mean
-        run("statistics", values, {})
+        equal = first_values("statistics", values)
+        run("statistics", equal, {})
+        values |= {result["name"]: equal[result["name"]] for result in steps["statistics"]["results"]}
     if eval_file:
-        sums = first_values("eval")
-        sums |= {a["name"]: values[a["source"]] for a in steps["eval"]["arguments"] if a["source"] in values}
+        sums = first_values("eval", values)
         for batch in batches("eval", eval_file):
             run("eval", sums, batch)
         print(json.dumps({"eval": numbers("eval", sums)}), flush=True)

@@ -1,0 +1,85 @@
+"""A bundle trains by JAX alone as xlatrain trains; what is wrong with one, or with a command, is named."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file
+
+from tests.runs import lines, train
+from xlatrain.bundle.export import export
+from xlatrain.bundle.read import read_bundle
+from xlatrain.data.order import Position
+from xlatrain.data.phase import Place
+from xlatrain.preflight.check import check
+from xlatrain.xla.stablehlo import to_portable
+
+pytest.importorskip("jax")
+
+STEPS = 6
+# Everything random, statistics of each replica's own, an average: what a bundle may get wrong.
+OVERRIDES = [
+    "cluster.replicas=2",
+    "train.global_batch=64",
+    f"train.duration={STEPS}step",
+    "train.log_every=1step",
+    "train.seed=3",
+    "augment=shift_flip",
+    "model.drop_path_rate=0.1",
+    "model.sync_bn_group=1",
+    "schedule.warmup=2step",
+]
+# Runs a program as one would who has neither.
+WITHOUT = "import runpy, sys; sys.modules |= dict.fromkeys(['torch', 'torch_xla', 'xlatrain']); del sys.argv[0]; \
+runpy.run_path(sys.argv[0], run_name='__main__')"
+
+
+def save(path, batches):
+    np.savez(path, **{name: np.stack([batch[name].numpy() for batch in batches]) for name in batches[0]})
+
+
+@pytest.mark.replicas
+def test_a_bundle_trains_and_evaluates_as_the_run_does(tmp_path):
+    """2e-5 relative: another release of XLA's compiler, which sums in another order, over six steps."""
+    run = check(OVERRIDES)
+    export(run, tmp_path / "bundle")
+    place = Place(0, 1)
+    batches = run.dataset.train.train_batches(place, run.config.train.seed, run.phases, Position())
+    save(tmp_path / "train.npz", [{k: t.clone() for k, t in next(batches).items()} for _ in range(STEPS)])
+    batches = run.dataset.val.eval_batches(place, run.evaluation.batch)
+    save(tmp_path / "eval.npz", [{k: t.clone() for k, t in batch.items()} for batch in batches])
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, "bundle/run.py", "train.npz", "eval.npz"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    *steps, evaluation = map(json.loads, done.stdout.splitlines())
+
+    summary = train(tmp_path, "run", *OVERRIDES, "engine.save_hlo=true")
+    rows = lines(summary, "train")
+    assert [step["loss"] for step in steps] == pytest.approx([row["loss"] for row in rows], rel=2e-5)
+    assert [step["lr"] for step in steps] == pytest.approx([row["lr"] for row in rows], rel=1e-6)
+    sums = evaluation["eval"]
+    assert sums["examples"] == summary["eval_examples"]
+    assert sums["top1"] / sums["examples"] == pytest.approx(summary["top1"], abs=1.5 / 360)
+    assert sums["loss"] / sums["examples"] == pytest.approx(summary["loss"], rel=1e-4)
+    files = tmp_path / "weights.safetensors", tmp_path / "run" / "weights.safetensors"
+    found, wanted = map(load_file, files)
+    assert found.keys() == wanted.keys()
+    for name, tensor in wanted.items():
+        assert found[name].shape == tensor.shape
+        assert np.allclose(found[name], tensor, rtol=1e-3, atol=1e-4), name
+    facts = [json.loads(safe_open(file, "np").metadata()["xlatrain"]) for file in files]
+    assert facts[0] == facts[1]
+
+    bundle = read_bundle(tmp_path / "bundle")
+    assert set(bundle.programs) == {"train", "statistics", "eval"}
+    # To the last byte the program that the run trained with.
+    traced = (tmp_path / "run" / "train_step.hlo.pb").read_bytes()
+    assert to_portable(traced, bundle.manifest.steps["train"].aliases).content == bundle.programs["train"]
