@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import inspect
 import json
 import os
 import re
@@ -24,6 +25,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import xlatrain
+from xlatrain.bundle import run as program_of_bundle
 from xlatrain.cli.main import main
 from xlatrain.cli.verbs import VERBS
 from xlatrain.config.choices import groups
@@ -161,10 +163,14 @@ def follow(command: Command, started: list[str], capsys) -> None:
     elif program == "python" and arguments[0].startswith("benchmarks/"):
         shown = help_of_benchmark(ROOT / arguments[0], capsys)
         assert all(flag.partition("=")[0] in shown for flag in arguments[1:] if flag.startswith("-")), shown
+    elif program == "python" and arguments[0] == "run.py":
+        assert len(arguments) - 1 <= len(inspect.signature(program_of_bundle.main).parameters)
     elif program == "pip":
-        extras = re.fullmatch(r"xlatrain\[(.+)\]", arguments[-1])
+        declared = (ROOT / "pyproject.toml").read_text()
         assert arguments[0] == "install"
-        assert re.search(rf"^{extras.group(1)} = \[", (ROOT / "pyproject.toml").read_text(), re.M)
+        for wanted in arguments[1:]:
+            extras = re.fullmatch(r"xlatrain\[(.+)\]", wanted)
+            assert re.search(rf"^{extras.group(1)} = \[" if extras else rf'"{wanted}\b', declared, re.M)
     else:
         assert (program, *arguments) == ("source", ".venv/bin/activate"), f"no case here knows {command.words}"
 
@@ -220,6 +226,8 @@ def help_of_benchmark(path: Path, capsys) -> str:
         "python benchmarks/nothing.py",
         "python benchmarks/optimizers.py --nothing",
         "pip install 'xlatrain[nothing]'",
+        "pip install nothing",
+        "python run.py TRAIN.npz EVAL.npz more.npz",
         "rm -r runs",
     ],
 )
@@ -265,6 +273,11 @@ def test_every_verb_is_in_a_command():
 def test_every_name_of_the_face_is_explained():
     told = {re.match(r"\w+", span).group() for span in spans((ROOT / "docs" / "python.md").read_text())}
     assert {name for name in xlatrain.__all__ if not name.startswith("_")} <= told
+
+
+def test_the_program_of_a_bundle_is_shown_as_it_stands():
+    shown = [block.text for block in blocks((ROOT / "docs" / "export.md").read_text()) if block.language == "python"]
+    assert Path(program_of_bundle.__file__).read_text() in shown
 
 
 def test_the_readme_is_read_in_five_minutes():

@@ -6,6 +6,7 @@
     summary = xlatrain.train(run)                                                           # or train([...]) at once
     xlatrain.evaluate([f"weights={summary['run']}/weights.safetensors"])["top1"]
     xlatrain.plan(["model=efficientnet_b2", "cluster=tpu_v3_1024", "train.global_batch=32768"]).step_ms
+    xlatrain.export(run, "bundle")                                                          # to be run by JAX alone
 
 `launch` runs a function of one's own on N replicas, `CapturedStep` captures and replays a step function there, of
 tensors that `to_device` brings; `all_reduce` and `mean_over_replicas` go between replicas. Each is imported when it is
@@ -20,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 from xlatrain.version import VERSION
 
 if TYPE_CHECKING:
+    from xlatrain.bundle.export import export
+    from xlatrain.bundle.read import read_bundle
     from xlatrain.engine.run import evaluate, train
     from xlatrain.errors import CaptureError, ConfigError, DataError, ReplicaError
     from xlatrain.planning.plan import plan
@@ -37,6 +40,8 @@ _FACE = {
     "train": "xlatrain.engine.run",
     "evaluate": "xlatrain.engine.run",
     "plan": "xlatrain.planning.plan",
+    "export": "xlatrain.bundle.export",
+    "read_bundle": "xlatrain.bundle.read",
     "CapturedStep": "xlatrain.xla.capture",
     "launch": "xlatrain.xla.launch",
     "to_device": "xlatrain.xla.transfer",
@@ -59,9 +64,11 @@ __all__ = [
     "check",
     "check_evaluation",
     "evaluate",
+    "export",
     "launch",
     "mean_over_replicas",
     "plan",
+    "read_bundle",
     "to_device",
     "train",
 ]

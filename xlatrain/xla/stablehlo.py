@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,10 +61,11 @@ def to_stablehlo(hlo: bytes, aliases: Mapping[int, int]) -> bytes:
 
 def to_portable(hlo: bytes, aliases: Mapping[int, int]) -> PortableProgram:
     """The same as a portable artifact, which what is up to twelve weeks older than this jaxlib reads, and for five
-    years what is newer."""
+    years what is newer. What StableHLO has no op for, as the error function, is a custom call that XLA knows."""
+    from jaxlib import _jax
     from jaxlib.mlir.dialects import stablehlo
 
-    with _module(hlo, aliases) as module:
+    with _module(hlo, aliases, _jax.mlir.mhlo_to_stablehlo) as module:
         weeks = stablehlo.StablehloCompatibilityRequirement.WEEK_12
         version = stablehlo.get_version_from_compatibility_requirement(weeks)
         kind = _entry(module).type
@@ -73,14 +74,16 @@ def to_portable(hlo: bytes, aliases: Mapping[int, int]) -> PortableProgram:
 
 
 @contextlib.contextmanager
-def _module(hlo: bytes, aliases: Mapping[int, int]) -> Iterator[Any]:
-    """The program, for as long as its context is open."""
+def _module(
+    hlo: bytes, aliases: Mapping[int, int], convert: Callable[[bytes], bytes] = lambda content: content
+) -> Iterator[Any]:
+    """The program, for as long as its context is open. convert: applied to what the translator leaves."""
     from jax._src.interpreters.mlir import make_ir_context  # private, but jax is pinned: it knows all dialects
     from jaxlib import _jax
     from jaxlib.mlir import ir
 
     with make_ir_context():
-        module = ir.Module.parse(_jax.mlir.hlo_to_stablehlo(hlo))
+        module = ir.Module.parse(convert(_jax.mlir.hlo_to_stablehlo(hlo)))
         entry = _entry(module)
         index = ir.IntegerType.get_signless(32)
         attributes = [{} for _ in entry.arguments]
