@@ -212,8 +212,8 @@ def run_combination_steps(replica: Replica, runs: dict) -> dict:
 
 
 def run_steps(replica: Replica, runs: dict) -> dict:
-    """Train some steps of each run, {name: (run, steps)}, on batches that are the same however many processes there are,
-    and evaluate: losses, the evaluation, and what was compiled in this process."""
+    """Train some steps of each run, {name: (run, steps)}, on batches that are alike for any number of processes, and
+    evaluate: losses, the evaluation, and what was compiled in this process."""
     from xlatrain.data.phase import Place
     from xlatrain.engine.build import TrainProgram, build_phase_model
     from xlatrain.engine.contract import TrainMetrics, TrainState
@@ -257,3 +257,16 @@ def fail_by(replica: Replica, how: str) -> None:
             os.kill(os.getpid(), {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}[how])
         carry, _ = step(carry, {})
         replica.wait()
+
+
+def run_donation(replica: Replica) -> dict:
+    """Where the carry of a few steps of JAX's runtime lies, and whether the one before is gone."""
+    step = CapturedStep(lambda carry, inputs: ({"a": carry["a"] * 2}, {}), replica, "doubling step")
+    carry, places, gone = replica.to_device({"a": torch.ones(1000)}), [], []
+    for _ in range(4):
+        old = carry["a"].array
+        carry, _ = step(carry, {})
+        replica.wait()
+        places.append(carry["a"].array.unsafe_buffer_pointer())
+        gone.append(old.is_deleted())
+    return {"places": places, "gone": gone, "a": carry["a"].tolist()[:2]}
