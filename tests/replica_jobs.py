@@ -211,15 +211,62 @@ def run_combination_steps(replica: Replica, runs: dict) -> dict:
     return results
 
 
+def run_steps(replica: Replica, runs: dict) -> dict:
+    """Train some steps of each run, {name: (run, steps)}, on batches that are alike for any number of processes, and
+    evaluate: losses, the evaluation, and what was compiled in this process."""
+    from xlatrain.data.phase import Place
+    from xlatrain.engine.build import TrainProgram, build_phase_model
+    from xlatrain.engine.contract import TrainMetrics, TrainState
+    from xlatrain.engine.evaluate import Evaluator
+
+    results = {}
+    for name, (run, steps) in runs.items():
+        model = replica.shared(name, lambda run=run: build_phase_model(run, run.phases[0], replica))
+        program = TrainProgram(run, model)
+        state, tables = replica.to_device(program.carry(replica.ordinal)), replica.to_device(program.tables())
+        step = CapturedStep(program.step, replica, f"{name} step")
+        batches = replica.shared(f"{name} batches", lambda run=run, n=steps: first_batches(run, Place(0, 1), n))
+        losses = []
+        for batch in batches:
+            mine = {k: t.chunk(replica.world_size)[replica.ordinal] for k, t in batch.items()}
+            state, outputs = step(state, {**replica.to_device(mine), **tables})
+            losses.append(TrainMetrics.read(replica.to_host(outputs))["loss"])
+        evaluation = Evaluator(run.evaluation, model, replica, print)(TrainState.of(state).weights)
+        counts = replica.counts(f"{name} step", "eval step")
+        results[name] = {"losses": losses, "eval": evaluation.as_dict(), "compiles": counts.compiles}
+    return results
+
+
+def first_batches(run, place, count: int) -> list:
+    """The first batches that a process reads, copied: the memory of what is read is used again."""
+    from xlatrain.data.order import Position
+
+    batches = run.dataset.train.train_batches(place, run.config.train.seed, run.phases, Position())
+    return [{k: t.clone() for k, t in batch.items()} for _, batch in zip(range(count), batches, strict=False)]
+
+
 def fail_by(replica: Replica, how: str) -> None:
-    """The replicas of the second process fail while those of the first wait for them in a collective: "raise", "kill",
-    or "hang"."""
+    """One replica of the second process fails while those of the first wait for it in a collective: "raise", "kill",
+    or "stop", which hangs its process."""
     step = CapturedStep(lambda carry, inputs: ({"a": all_reduce(carry["a"])}, {}), replica, "waiting step")
     carry = replica.to_device({"a": torch.ones(2)})
     for i in range(10):
         if i == 7 and replica.process == 1 and replica.local_ordinal == 1:
             if how == "raise":
                 raise RuntimeError("this replica is the one that fails")
-            os.kill(os.getpid(), {"kill": signal.SIGKILL, "hang": signal.SIGSTOP}[how])
+            os.kill(os.getpid(), {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}[how])
         carry, _ = step(carry, {})
         replica.wait()
+
+
+def run_donation(replica: Replica) -> dict:
+    """Where the carry of a few steps of JAX's runtime lies, and whether the one before is gone."""
+    step = CapturedStep(lambda carry, inputs: ({"a": carry["a"] * 2}, {}), replica, "doubling step")
+    carry, places, gone = replica.to_device({"a": torch.ones(1000)}), [], []
+    for _ in range(4):
+        old = carry["a"].array
+        carry, _ = step(carry, {})
+        replica.wait()
+        places.append(carry["a"].array.unsafe_buffer_pointer())
+        gone.append(old.is_deleted())
+    return {"places": places, "gone": gone, "a": carry["a"].tolist()[:2]}

@@ -75,6 +75,23 @@ def test_a_signal_at_any_moment_ends_the_run(tmp_path, moment):
         assert json.loads((tmp_path / "runs/r/summary.json").read_text())["status"] == "failed"
 
 
+@pytest.mark.parametrize("to", ["parent", "child"])
+def test_a_signal_ends_all_processes_of_a_run(tmp_path, to):
+    process = start(tmp_path, "engine.runtime=jax", "cluster.processes_per_host=2")
+    wait_for(lambda: len(metrics(tmp_path)) > 2)
+    if to == "parent":
+        process.send_signal(signal.SIGTERM)
+    else:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        replicas = [n for n in children if b"spawn_main" in Path(f"/proc/{n}/cmdline").read_bytes()]
+        os.kill(int(replicas[1]), signal.SIGTERM)
+    process.wait(timeout=15)
+    assert process.returncode == (143 if to == "parent" else 1)
+    said = "stopped by signal 15" if to == "parent" else "was ended by SIGTERM"
+    assert said in process.stderr.read().splitlines()[-1]
+    wait_for(lambda: not left_behind(tmp_path), 10)
+
+
 @pytest.mark.parametrize("overrides", [["engine.fail_replica=1", "engine.fail_step=3"], ["kill"]])
 def test_a_failing_or_killed_run_takes_its_loaders_with_it(tmp_path, overrides):
     killed = overrides == ["kill"]

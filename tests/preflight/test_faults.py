@@ -6,6 +6,7 @@ from tests.faults import faults_of
 from xlatrain.errors import ConfigError
 from xlatrain.preflight.check import check, check_evaluation
 
+JAX = ("engine.runtime=jax",)
 LEGW = ("scaling.rule=legw", "scaling.base_lr=0.1")
 
 
@@ -72,6 +73,12 @@ LEGW = ("scaling.rule=legw", "scaling.base_lr=0.1")
         ),
         (["schedule.default_warmup=5epochs"], ["schedule.default_warmup", "'5epochs'"]),
         (["schedule=piecewise", "schedule.points=[[x,1.0]]"], ["schedule.points[0]", "'x'"]),
+        (["cluster.processes_per_host=2"], ["cluster.processes_per_host", "torch_xla", "engine.runtime=jax"]),
+        (["cluster.hosts=2"], ["cluster.hosts", "torch_xla", "engine.runtime=jax"]),
+        ([*JAX, "cluster.processes_per_host=3"], ["8 replicas", "3 processes", "cluster.replicas=9"]),
+        ([*JAX, "cluster.hosts=2", "cluster.coordinator=a:1"], ["cluster.host", "2 machines", "0 to 1"]),
+        ([*JAX, "cluster.hosts=2", "cluster.host=1"], ["cluster.coordinator", "cluster.coordinator=HOST:8476"]),
+        ([*JAX, "cluster.host=1"], ["cluster.host", "cluster.hosts=2"]),
     ],
 )
 def test_a_mistake_is_one_clear_fault(overrides, words):

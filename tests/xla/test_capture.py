@@ -8,9 +8,18 @@ from xlatrain.xla.launch import launch
 pytestmark = pytest.mark.replicas
 
 
+@pytest.fixture(scope="module", params=["torch_xla", "jax"])
+def runtime(request, tmp_path_factory):
+    if request.param == "jax":
+        pytest.importorskip("jax")
+    with pytest.MonkeyPatch.context() as patch:  # nothing was compiled before
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield request.param
+
+
 @pytest.fixture(scope="module")
-def runs():
-    return launch("tests.replica_jobs:run_capture", replicas=2)["by_replica"]
+def runs(runtime):
+    return launch("tests.replica_jobs:run_capture", replicas=2, runtime=runtime)["by_replica"]
 
 
 def test_replayed_equals_traced_to_the_last_bit(runs):
@@ -44,8 +53,8 @@ def test_another_batch_shape_is_captured_once_and_said(runs):
 
 
 @pytest.fixture(scope="module")
-def messages():
-    return launch("tests.replica_jobs:run_errors", replicas=1)
+def messages(runtime):
+    return launch("tests.replica_jobs:run_errors", replicas=1, runtime=runtime)
 
 
 @pytest.mark.parametrize(
@@ -65,3 +74,11 @@ def test_breaking_a_rule_is_an_error_that_names_it(messages, function, words):
     assert messages[function] is not None, f"{function} was captured without complaint"
     for word in words:
         assert word in messages[function]
+
+
+def test_jax_updates_the_carry_in_place():
+    pytest.importorskip("jax")
+    result = launch("tests.replica_jobs:run_donation", replicas=1, runtime="jax")
+    assert len(set(result["places"][1:])) == 1
+    assert all(result["gone"])
+    assert result["a"] == [16.0, 16.0]

@@ -8,6 +8,7 @@ import jax
 
 from xlatrain.files import user_cache
 from xlatrain.xla import jax_watch
+from xlatrain.xla.arrival import meet
 from xlatrain.xla.replica_main import Job
 
 _PLATFORMS = {"cpu": "cpu", "tpu": "tpu", "gpu": "cuda"}
@@ -15,7 +16,7 @@ _PLATFORMS = {"cpu": "cpu", "tpu": "tpu", "gpu": "cuda"}
 
 def join(job: Job, number: int, processes: int, address: str, arrival: int, heartbeat: int) -> int:
     """Join the run as process `number`; returns the number of devices here. arrival, heartbeat: seconds in which all
-    have to be there, and without a sign of life after which a process is dead. Raises RuntimeError that names who did
+    have to be there, and without a sign of life after which a process is dead. Raises TimeoutError that names who did
     not come."""
     jax.config.update("jax_platforms", _PLATFORMS[job.platform])
     jax.config.update("jax_enable_x64", True)  # else int64 labels and counters would become int32
@@ -27,6 +28,7 @@ def join(job: Job, number: int, processes: int, address: str, arrival: int, hear
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax_watch.watch()
     if processes > 1:
+        meet(number, processes, address, arrival)
         jax.distributed.initialize(
             address,
             processes,

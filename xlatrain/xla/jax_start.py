@@ -6,7 +6,7 @@ import multiprocessing
 import signal
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -42,7 +42,7 @@ class ProcessEndedError(Exception):
 
 def start(job: Job, processes: int, hosts: Hosts) -> None:
     """Start so many processes on this machine and wait for their end. Raises ProcessEndedError when one ends badly."""
-    address = hosts.coordinator or f"127.0.0.1:{_free_port()}"
+    address = hosts.coordinator or f"127.0.0.1:{free_port()}"
     context, total = multiprocessing.get_context("spawn"), hosts.count * processes
     limits = ARRIVAL_SECONDS, HEARTBEAT_SECONDS
     numbers = range(hosts.number * processes, (hosts.number + 1) * processes)
@@ -54,7 +54,7 @@ def start(job: Job, processes: int, hosts: Hosts) -> None:
             wait([process.sentinel for process in running.values()])
             ended = {n: process for n, process in running.items() if process.exitcode is not None}
             if failed := {n: process for n, process in ended.items() if process.exitcode}:
-                raise _why(failed, total)
+                raise _why(failed, running.keys() - ended.keys(), total)
             for number in ended:
                 del running[number]
     finally:
@@ -63,15 +63,19 @@ def start(job: Job, processes: int, hosts: Hosts) -> None:
             process.join()
 
 
-def _why(failed: Mapping[int, BaseProcess], total: int) -> ProcessEndedError:
-    """One that was killed comes before those that failed for it."""
+def _why(failed: Mapping[int, BaseProcess], left: Collection[int], total: int) -> ProcessEndedError:
+    """One that was killed comes before those that failed for it. One that hangs is among those that are left, when JAX
+    aborts the others since it gives no sign of life."""
     number, process = min(failed.items(), key=lambda item: -item[1].exitcode not in _KILLED)
     code = process.exitcode
     how = f"ended with exit code {code}" if code > 0 else f"was ended by {signal.Signals(-code).name}"
+    if code == -signal.SIGABRT and left:
+        how += f", and {', '.join(map(str, left))} did not end"
     return ProcessEndedError(f"process {number} of {total}, pid {process.pid}, {how}", -code in _KILLED)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

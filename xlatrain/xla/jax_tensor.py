@@ -45,7 +45,7 @@ class JaxTensor:
     def __torch_function__(cls, function: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
         """Torch asks when it meets one, which happens in a step that reads what it was not given."""
         found = next(a for a in tree_leaves((args, kwargs or {})) if isinstance(a, cls))
-        use = f"{found.dtype}{list(found.shape)}, used at {guard.caller()}"
+        use = f"{found.dtype}{list(found.shape)}, used at {guard.caller(__file__)}"
         raise CaptureError(guard.FOREIGN.format(name="step", uses=use))
 
     def tolist(self) -> Any:

@@ -1,0 +1,58 @@
+"""One traced step, whatever runs it: torch_xla, or JAX's runtime in one process or several; and it is compiled once."""
+
+import pytest
+
+from xlatrain.preflight.check import check
+from xlatrain.xla.launch import launch
+
+pytest.importorskip("jax")
+pytestmark = pytest.mark.replicas
+
+LAYOUTS = {"torch_xla": ("torch_xla", 1), "1x8": ("jax", 1), "2x4": ("jax", 2), "4x2": ("jax", 4)}
+# name: overrides and steps. Each is a program of its own to trace and compile.
+RUNS = {
+    "digits": ([], 20),
+    "lamb": (["optimizer=lamb", "precision=bf16", "ema=on", "gradient.accumulate=2"], 5),
+    "lars": (["optimizer=lars", "model.sync_bn_group=4"], 5),
+    "rmsprop": (["optimizer=rmsprop_tf", "optimizer.lr=0.002", "ema=on"], 5),
+}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """A cache of its own: nothing in it was compiled before."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def steps(layout, *names):
+    runtime, processes = LAYOUTS[layout]
+    runs = {name: (check([*RUNS[name][0], "train.duration=20step"]), RUNS[name][1]) for name in names}
+    return launch("tests.replica_jobs:run_steps", runs, replicas=8, runtime=runtime, processes=processes)
+
+
+@pytest.fixture(scope="module")
+def results(cache):
+    return {layout: steps(layout, *(RUNS if layout in ("torch_xla", "2x4") else ["digits"])) for layout in LAYOUTS}
+
+
+@pytest.mark.parametrize("layout", ["1x8", "2x4", "4x2"])
+def test_losses_and_evaluation_are_those_of_torch_xla(results, layout):
+    """Two compilers and two collectives add floats in another order: 1e-7, which training makes more of."""
+    for name, result in results[layout].items():
+        expected = results["torch_xla"][name]
+        limit = 1e-2 if name == "lamb" else 1e-4  # bf16 has 8 bits
+        assert result["losses"] == pytest.approx(expected["losses"], rel=limit), name
+        assert result["eval"]["eval_examples"] == 360
+        assert result["eval"]["top1"] == pytest.approx(expected["eval"]["top1"], abs=3 / 360), name
+
+
+def test_every_process_compiles_a_step_once(results):
+    assert results["2x4"]["digits"]["compiles"] == {"digits step": 1, "eval step": 1}
+
+
+def test_a_second_run_of_the_same_configuration_compiles_nothing(results):
+    again = steps("2x4", "digits")["digits"]
+    assert again["compiles"] == {"digits step": 0, "eval step": 0}
+    assert again["losses"] == results["2x4"]["digits"]["losses"]
