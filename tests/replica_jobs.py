@@ -231,7 +231,7 @@ def run_steps(replica: Replica, runs: dict) -> dict:
             mine = {k: t.chunk(replica.world_size)[replica.ordinal] for k, t in batch.items()}
             state, outputs = step(state, {**replica.to_device(mine), **tables})
             losses.append(TrainMetrics.read(replica.to_host(outputs))["loss"])
-        evaluation = Evaluator(run.evaluation, model, replica, print)(TrainState.of(state).weights)
+        evaluation = Evaluator(run.evaluation, model, replica, lambda text: None)(TrainState.of(state).weights)
         counts = replica.counts(f"{name} step", "eval step")
         results[name] = {"losses": losses, "eval": evaluation.as_dict(), "compiles": counts.compiles}
     return results

@@ -46,5 +46,5 @@ def test_who_does_not_arrive_is_named(monkeypatch):
     """The other machine's command was never started."""
     monkeypatch.setattr(jax_start, "ARRIVAL_SECONDS", 5)
     report, seconds = failure("raise", hosts=Hosts(2, 0, f"127.0.0.1:{jax_start.free_port()}"))
-    assert report.splitlines()[-1] == "TimeoutError: process 1 of 2 did not arrive in 5 s"
+    assert report.splitlines()[-1] == "TimeoutError: processes 2, 3 of 4 did not arrive in 5 s"
     assert seconds < 60

@@ -31,8 +31,10 @@ _LONG_MS = 24 * 3600 * 1000  # a replica may evaluate, save or compile for long;
 
 @dataclass(frozen=True)
 class JaxReplica(Replica):
-    """A replica on a device of JAX; its tensors are JaxTensors. ordinal: the device's place among all of the run."""
+    """A replica on a device of JAX; its tensors are JaxTensors. ordinal: the device's place among all of the run.
+    leads: whether its process is the first of its machine."""
 
+    leads: bool = True
     running: list[jax.Array] = field(default_factory=list)  # the results of the last step
     numbers: itertools.count = field(default_factory=itertools.count)  # of things that all replicas do in one order
 
@@ -40,14 +42,19 @@ class JaxReplica(Replica):
         return {name: to_jax(tensor, self.device) for name, tensor in tensors.items()}
 
     def compile(self, step: Step, name: str, carry: Tensors, inputs: Tensors, keep_hlo: bool) -> JaxProgram:
-        """The replicas of a process compile the same steps in the same order: the first to come does it for all."""
+        """The replicas of a process compile the same steps in the same order: the first to come does it for all. So
+        does the first process of a machine, whose cores they share: the others find in the cache what it compiled."""
         key = f"program {next(self.numbers)}"
 
         def build() -> ProcessProgram:
             exported = _export(step, name, carry, inputs, self.world_size)
+            if not self.leads:
+                _wait_for_processes(key)
             hits = jax_watch.cache_hits()
             program = ProcessProgram(exported, jax.devices(), jax.local_devices())
             watch.record_compiles(name, 1 - (jax_watch.cache_hits() - hits))
+            if self.leads and self.processes > 1:
+                _wait_for_processes(key)
             return program
 
         program = self.shared(key, build)
@@ -67,7 +74,7 @@ class JaxReplica(Replica):
     def _process_barrier(self) -> None:
         number = next(self.numbers)
         if self.local_ordinal == 0:
-            distributed.global_state.client.wait_at_barrier(f"xlatrain {number}", _LONG_MS)
+            _wait_for_processes(f"barrier {number}")
 
     def _broadcast(self, value: T) -> T:
         key, client = f"xlatrain/{next(self.numbers)}", distributed.global_state.client
@@ -77,8 +84,8 @@ class JaxReplica(Replica):
         return pickle.loads(client.blocking_key_value_get_bytes(key, 60_000))
 
 
-def this_replica(platform: str, place: int) -> JaxReplica:
-    """The replica of this process's device number `place`, in a process that has joined."""
+def this_replica(platform: str, place: int, leads: bool) -> JaxReplica:
+    """The replica of this process's device number `place`, in a process that has joined. leads: as in JaxReplica."""
     # Equal small tensors would otherwise share a buffer, and be one parameter of a trace.
     torch_xla._XLAC._set_xla_enable_device_data_cache(False)
     here, devices = jax.local_devices(), jax.devices()
@@ -91,7 +98,13 @@ def this_replica(platform: str, place: int) -> JaxReplica:
         processes=jax.process_count(),
         device=here[place],
         platform=platform,
+        leads=leads,
     )
+
+
+def _wait_for_processes(name: str) -> None:
+    """Wait until each process of the run has come to the place of that name, which is used once."""
+    distributed.global_state.client.wait_at_barrier(f"xlatrain {name}", _LONG_MS)
 
 
 def _export(step: Step, name: str, carry: Tensors, inputs: Tensors, world: int) -> ExportedStep:

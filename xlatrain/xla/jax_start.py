@@ -46,7 +46,7 @@ def start(job: Job, processes: int, hosts: Hosts) -> None:
     context, total = multiprocessing.get_context("spawn"), hosts.count * processes
     limits = ARRIVAL_SECONDS, HEARTBEAT_SECONDS
     numbers = range(hosts.number * processes, (hosts.number + 1) * processes)
-    running = {n: context.Process(target=_main, args=(job, n, total, address, limits)) for n in numbers}
+    running = {n: context.Process(target=_main, args=(job, n, total, processes, address, limits)) for n in numbers}
     for process in running.values():
         process.start()
     try:
@@ -81,18 +81,20 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _main(job: Job, number: int, processes: int, address: str, limits: tuple[int, int]) -> None:
-    """What each process runs: a thread for each of its devices."""
+def _main(job: Job, number: int, processes: int, here: int, address: str, limits: tuple[int, int]) -> None:
+    """What each process runs: a thread for each of its devices. here: processes of this machine."""
     enter_process(job)
     try:
         from xlatrain.xla import jax_join, jax_replica
 
-        here = jax_join.join(job, number, processes, address, *limits)
+        devices = jax_join.join(job, number, processes, address, *limits)
     except BaseException as error:
         fail(job, f"process {number} of {processes}", error)
     threads = [
-        threading.Thread(target=run_replica, args=(job, lambda i=i: jax_replica.this_replica(job.platform, i)))
-        for i in range(here)
+        threading.Thread(
+            target=run_replica, args=(job, lambda i=i: jax_replica.this_replica(job.platform, i, number % here == 0))
+        )
+        for i in range(devices)
     ]
     for thread in threads:
         thread.start()
