@@ -57,7 +57,7 @@ def _launch(verb: str, checked: CheckedRun | CheckedEvaluation, name: str) -> di
     config, overrides = checked.config, list(checked.overrides)
     cluster = config.cluster
     where = {"platform": cluster.platform, "replicas": cluster.replicas, "runtime": config.engine.runtime}
-    where |= {"processes": cluster.processes_per_host or 1}
+    where |= {"processes": (cluster.processes_per_host or 1) if cluster.platform == "cpu" else 1}
     where |= {"hosts": Hosts(cluster.hosts or 1, cluster.host or 0, cluster.coordinator)}
     if cluster.host:  # machine 0 has the folder, and the replica that writes to it
         return launch(_TARGETS[verb], checked, Path(config.run.root) / name, **where)

@@ -36,6 +36,7 @@ def _gather(processes: int, host: str, port: int, deadline: float) -> str:
                 connection = stack.enter_context(server.accept()[0])
                 connection.settimeout(5)
                 came[int(connection.makefile().readline())] = connection
+            came = {number: connection for number, connection in came.items() if 0 < number < processes}
         absent = sorted(set(range(1, processes)) - came.keys())
         missing = f"{'process' if len(absent) == 1 else 'processes'} {', '.join(map(str, absent))}" if absent else ""
         for connection in came.values():
