@@ -8,13 +8,11 @@ from xlatrain.xla.launch import launch
 pytest.importorskip("jax")
 pytestmark = pytest.mark.replicas
 
-LAYOUTS = {"torch_xla": ("torch_xla", 1), "1x8": ("jax", 1), "2x4": ("jax", 2), "4x2": ("jax", 4)}
+LAYOUTS = {"torch_xla": ("torch_xla", 1), "1x8": ("jax", 1), "2x4": ("jax", 2)}
 # name: overrides and steps. Each is a program of its own to trace and compile.
 RUNS = {
     "digits": ([], 20),
-    "lamb": (["optimizer=lamb", "precision=bf16", "ema=on", "gradient.accumulate=2"], 5),
-    "lars": (["optimizer=lars", "model.sync_bn_group=4"], 5),
-    "rmsprop": (["optimizer=rmsprop_tf", "optimizer.lr=0.002", "ema=on"], 5),
+    "lamb": (["optimizer=lamb", "precision=bf16", "ema=on", "gradient.accumulate=2", "model.sync_bn_group=4"], 5),
 }
 
 
@@ -37,7 +35,7 @@ def results(cache):
     return {layout: steps(layout, *(RUNS if layout in ("torch_xla", "2x4") else ["digits"])) for layout in LAYOUTS}
 
 
-@pytest.mark.parametrize("layout", ["1x8", "2x4", "4x2"])
+@pytest.mark.parametrize("layout", ["1x8", "2x4"])
 def test_losses_and_evaluation_are_those_of_torch_xla(results, layout):
     """Two compilers and two collectives add in another order: 1e-7 a step, which training makes more of. 5 losses were
     within 1e-6, 20 within 5e-5; bf16, which has 8 bits, 5 within 2e-3."""
