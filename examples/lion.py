@@ -2,8 +2,9 @@
 
     xlatrain train optimizer._target_=examples.lion.Lion optimizer.lr=0.002 +optimizer.kwargs.beta2=0.98
 
-It is called with the options of the group (lr, weight_decay, momentum, decayed) and what is under optimizer.kwargs.
-What changes from step to step comes as tensors in `hyper`; a Python number is a constant of the compiled step.
+It is called with one argument, the options of the group (config.lr, weight_decay, momentum, decayed), and with what is
+under optimizer.kwargs by name. What changes from step to step comes as tensors in `hyper`; a Python number is a
+constant of the compiled step.
 """
 
 import torch

@@ -21,28 +21,30 @@ def pytest_runtest_protocol(item):
     several replicas run alone, since on two cores two of them keep each other waiting until XLA gives up."""
     if item.get_closest_marker("replicas"):
         return (yield)
-    one = item.get_closest_marker("one_replica") is not None
-    environment = launch._environment
+    most = 1 if item.get_closest_marker("one_replica") else 0
+    environment, popen = launch._environment, subprocess.Popen
 
-    def refuse(platform, replicas, more):
-        if one and replicas == 1:
-            return environment(platform, replicas, more)
-        return pytest.fail("this test starts replicas: mark it with pytest.mark.replicas")
+    def allow(replicas):
+        if replicas > most:
+            pytest.fail(f"this test starts {replicas} replicas: mark it with pytest.mark.replicas")
 
-    class Popen(subprocess.Popen):
+    def checked_environment(platform, replicas, more):
+        allow(replicas)
+        return environment(platform, replicas, more)
+
+    class CheckedPopen(popen):
         def __init__(self, args, *rest, **named):
-            if "xlatrain" in args and STARTS & {*args} and not one:
-                refuse("cpu", 1, {})
+            if "xlatrain" in args and STARTS & {*args}:
+                allow(1)  # or more: that is told to another process
             super().__init__(args, *rest, **named)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launch, "_environment", refuse)
-        patch.setattr(subprocess, "Popen", Popen)
+        patch.setattr(launch, "_environment", checked_environment)
+        patch.setattr(subprocess, "Popen", CheckedPopen)
         return (yield)
 
 
 @pytest.fixture
 def optimized(monkeypatch):
-    """Programs are compiled as those of users, for tests of many steps and of what was promised to the digit."""
-    if os.environ["XLA_FLAGS"] == QUICK_COMPILE:
-        monkeypatch.delenv("XLA_FLAGS")
+    """Programs are compiled as those of users, for a test of many steps."""
+    monkeypatch.setenv("XLA_FLAGS", os.environ["XLA_FLAGS"].replace(QUICK_COMPILE, ""))  # torch_xla adds its own

@@ -28,8 +28,8 @@ import xlatrain
 from xlatrain.bundle import run as program_of_bundle
 from xlatrain.cli.main import main
 from xlatrain.cli.verbs import VERBS
+from xlatrain.config.choices import groups
 from xlatrain.config.override import option_keys
-from xlatrain.config.search import groups
 from xlatrain.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, ReplicaError
 from xlatrain.xla import launch as launcher
 
@@ -288,7 +288,6 @@ def test_the_readme_is_read_in_five_minutes():
 
 
 @pytest.mark.replicas
-@pytest.mark.usefixtures("optimized")
 def test_programs_run_as_they_stand(tmp_path):
     """The README's programs, in its order, in one folder. The first trains what the last one loads."""
     programs = [b.text for b in blocks((ROOT / "README.md").read_text()) if b.language == "python"]

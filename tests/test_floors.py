@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from tests import floors
 
 GRAPH = floors.import_graph()
@@ -67,6 +69,7 @@ def test_the_graph_sees_what_it_is_there_to_see(tmp_path, monkeypatch):
     ]
 
 
+@pytest.mark.slow
 def test_checking_a_run_does_not_import_torch_xla_which_comes_when_asked_for():
     """Checking is what a user waits for, and a parent that has touched a device cannot spawn."""
     code = """

@@ -1,5 +1,6 @@
 """Parts of one's own by `_target_`, and choices of one's own by --config-dir: examples/, and what can be wrong."""
 
+import random
 import sys
 from collections import Counter
 from pathlib import Path
@@ -15,12 +16,12 @@ from xlatrain.cli.main import main
 from xlatrain.cli.sweep import check_sweep
 from xlatrain.config.data import AugmentConfig, OwnDataConfig
 from xlatrain.config.schema import OptimizerConfig
-from xlatrain.data.indexed import IndexedSplit, as_pixels
+from xlatrain.data.numbered import NumberedSplit, as_pixels
 from xlatrain.data.order import Position
 from xlatrain.data.phase import Phase, Place
 from xlatrain.errors import DataError
 from xlatrain.preflight.check import check
-from xlatrain.preflight.optimizer import optimizer_faults
+from xlatrain.preflight.own_optimizer import optimizer_faults
 
 ROOT = Path(__file__).parent.parent
 CONF = f"--config-dir={ROOT}/examples/conf"
@@ -71,7 +72,7 @@ class NoLength:
 
 def split_of(dataset, workers=0):
     config = OwnDataConfig(image_size=4, eval_padding=0, workers=workers, _target_="Numbered")
-    return IndexedSplit(dataset, config, AugmentConfig(), 3)
+    return NumberedSplit(dataset, config, AugmentConfig(), 3)
 
 
 def numbers(batch):
@@ -107,6 +108,27 @@ def test_reading_goes_on_from_a_position_as_if_it_had_never_stopped():
     rows = [numbers(next(whole)) for _ in range(150)]
     stopped = split.train_batches(place, 3, phases, Position(epoch=1, legs=(), step=62))
     assert [numbers(next(stopped)) for _ in range(40)] == rows[62:102]
+
+
+class Drawn(Numbered):
+    """Its images are random, as those of random transforms are."""
+
+    def __getitem__(self, i):
+        image, label = super().__getitem__(i)
+        image[..., 2] = random.randrange(64) + np.random.randint(64) + int(torch.randint(64, ()))
+        return image, label
+
+
+def test_what_a_dataset_draws_follows_from_seed_and_sample_whoever_reads_it():
+    def drawn(seed, workers, epochs=1):
+        reader = split_of(Drawn(samples=48), workers).train_batches(Place(0, 1), seed, (Phase(0, 16, 4),), Position())
+        rows = [next(reader) for _ in range(3 * epochs)][-3:]
+        return {n: int(v) for b in rows for n, v in zip(numbers(b), b["images"][:, 0, 0, 2], strict=True)}
+
+    assert drawn(1, 0) == drawn(1, 2)
+    assert drawn(1, 0) != drawn(2, 0)
+    assert drawn(1, 0) != drawn(1, 0, epochs=2)
+    assert len(set(drawn(1, 0).values())) > 20
 
 
 def test_evaluation_sees_every_sample_once():
@@ -170,6 +192,7 @@ def half(split):
         (["data._target_=tests.test_own_parts.Numbered", "+data.kwargs.kind=float"], "data._target_", "ToTensor"),
         (["data._target_=tests.test_own_parts.Numbered", "+data.kwargs.fail_at=0"], "data._target_", "file is gone"),
         (["data._target_=tests.test_own_parts.lambdas"], "data._target_", "cannot go there"),
+        (["+model.width=24"], "+model.width=24", "arguments of model._target_ go as +model.kwargs.NAME=value"),
         (["--config-dir=nowhere"], "--config-dir", "no folder nowhere"),
         ([CONF, "recipe=stripe"], "recipe", "did you mean recipe=stripes"),
         (["recipe=stripes"], "recipe", "there is no choice 'stripes'"),
@@ -249,6 +272,11 @@ def test_choices_of_ones_own_compose_like_those_of_conf(tmp_path):
     ):
         (fault,) = faults_of(check, [own, *overrides])
         assert words in str(fault)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "wide.yaml").write_text("_target_: examples.small_net.SmallNet\nwidth: 24\n")
+    (fault,) = faults_of(check, [own, "model=wide"])
+    assert "Key 'width' not in 'ModelConfig'" in str(fault)
+    assert "arguments of a _target_ go under kwargs" in str(fault)
     (tmp_path / "optimizer").mkdir()
     (tmp_path / "optimizer" / "lars.yaml").write_text("lr: 3\n")
     (fault,) = faults_of(check, [own, "optimizer=lars"])

@@ -1,4 +1,5 @@
-"""Files: written whole or not at all, and where those are kept between runs that can be made again."""
+"""Files: written whole or not at all, and where those are kept between runs that can be made again, the last figure of
+`xlatrain data bench` among them."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def test_the_verdict_says_what_is_missing(host, needed, words):
     ("arguments", "words"),
     [
         (["data"], ["data", "write xlatrain data bench"]),
-        (["data", "bench", "data=synthetic", "augment=none"], ["synthetic reads nothing"]),
+        (["data", "bench", "data=synthetic", "augment=none"], ["synthetic are no shards"]),
         (["data", "bench", "seconds=soon"], ["seconds", "'soon'"]),
         (["data", "bench", "need=-3"], ["need", "'-3'"]),
         (["data", "bench", "data=cifar10"], ["data.root", "has no value"]),

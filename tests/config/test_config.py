@@ -7,10 +7,10 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from xlatrain.config import compose
+from xlatrain.config.choices import groups
 from xlatrain.config.compose import compose_config
 from xlatrain.config.override import option_keys
 from xlatrain.config.schema import RMSpropTFConfig
-from xlatrain.config.search import groups
 from xlatrain.preflight.check import check
 
 ON_SHARDS = ("shards", "imagenet", "cifar10")
@@ -63,7 +63,8 @@ def test_choices_have_their_own_options_and_defaults():
     "overrides",
     [
         ["data=imagenet", "data.root=/x", "model=efficientnet_b2", "+model.kwargs.act_layer=relu", "train={seed: 3}"],
-        ["train.seed=7", "recipe=lars_32k", "++train.seed=8", "optimizer.lr=0.3", "cluster.chip.price_spot=0.5"],
+        ["train.seed=7", "recipe=efficientnet_b2_32k", "++train.seed=8", "optimizer.lr=0.3", "data=synthetic"],
+        ["cluster=tpu_v3_8", "cluster.chip.price_spot=0.5", "data=synthetic"],
         ["optimizer=lars", "optimizer={nesterov: true}", "augment.sizes=[{until: 1ep, size: 16}, {size: 32}]"],
         ["optimizer=sgd", "optimizer.trust_coefficient=1"],
         ["train.seed=x"],

@@ -32,7 +32,6 @@ def digits_demo(root):
 
 
 @pytest.mark.replicas
-@pytest.mark.usefixtures("optimized")
 def test_the_demo_is_what_it_was(tmp_path):
     """The program to the last byte: it does not depend on the machine. The losses, to the last digit on one machine, to
     1e-3 on another, whose compiler sums in another order, which 20 steps amplify."""

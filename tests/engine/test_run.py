@@ -16,9 +16,8 @@ from xlatrain.data.digits import write_digits
 from xlatrain.errors import ReplicaError
 from xlatrain.preflight.weights_file import read_facts
 
-pytestmark = pytest.mark.replicas
 
-
+@pytest.mark.replicas
 def test_weights_are_those_of_the_timm_model_alone(by_replicas, random_run):
     for summary, names in ((random_run, ["weights.safetensors", "weights_raw.safetensors"]),
                            (by_replicas[1], ["weights.safetensors"])):  # fmt: skip
@@ -32,6 +31,7 @@ def test_weights_are_those_of_the_timm_model_alone(by_replicas, random_run):
             assert timm.create_model(**read_facts(file).timm).state_dict().keys() == model.state_dict().keys()
 
 
+@pytest.mark.replicas
 def test_a_run_folder_holds_what_is_promised(random_run):
     folder = Path(random_run["run"])
     names = {p.name for p in folder.iterdir()}
@@ -66,12 +66,13 @@ def test_a_run_folder_holds_what_is_promised(random_run):
     assert "4 replicas hold equal weights" in (folder / "train.log").read_text()
 
 
+@pytest.mark.one_replica
 def test_progressive_resizing_compiles_all_sizes_before_the_first_step(root):
     """One graph for each size, none later; steps, epochs and learning rates follow the batch of each."""
     sizes = "augment.sizes=[{until: 1ep, size: 16, batch: 358, lr: 0.5}, {until: 2ep, size: 24}, {size: 32, lr: 2}]"
     summary = train(
         root, "progressive", *EXACT, sizes, "train.global_batch=178", "train.duration=3ep", "train.eval_every=1ep",
-        "cluster.replicas=2", "schedule=constant", "schedule.warmup=0step", "optimizer.lr=0.05", "data.workers=2",
+        "cluster.replicas=1", "schedule=constant", "schedule.warmup=0step", "optimizer.lr=0.05", "data.workers=2",
     )  # fmt: skip
     assert summary["compiles"] == {"train": 3, "eval": 1}
     assert summary["steps"] == 4 + 8 + 8
@@ -91,9 +92,10 @@ def digits_folder(tmp_path):
     return tmp_path / "digits"
 
 
+@pytest.mark.one_replica
 def test_a_corrupt_image_ends_a_run_or_is_skipped_and_counted(root, digits_folder):
     key = damage_image(digits_folder / "train/shard-000003.tar", 7)
-    short = [f"data.root={digits_folder}", "cluster.replicas=2", "train.duration=1ep"]
+    short = [f"data.root={digits_folder}", "cluster.replicas=1", "train.duration=1ep"]
     with pytest.raises(ReplicaError) as error:
         train(root, "corrupt", *short)
     (line,) = error.value.report.splitlines()  # what to mend, and no traceback
@@ -104,6 +106,7 @@ def test_a_corrupt_image_ends_a_run_or_is_skipped_and_counted(root, digits_folde
     assert summary["steps"] == 3
 
 
+@pytest.mark.replicas
 def test_gradients_that_stay_not_finite_are_skipped_then_end_the_run(root):
     with pytest.raises(ReplicaError, match=r"not finite in 5 steps in a row, \d+ to \d+"):
         train(
@@ -122,14 +125,16 @@ def test_gradients_that_stay_not_finite_are_skipped_then_end_the_run(root):
     assert rows[-1]["skipped_steps"] >= 4
 
 
+@pytest.mark.one_replica
 def test_logits_that_are_not_numbers_are_wrong_answers(root):
     """A run that went astray must not come out best of a sweep."""
-    options = ["optimizer.lr=1e30", "schedule.warmup=0step", "cluster.replicas=2", "ema=off", "train.duration=4step"]
+    options = ["optimizer.lr=1e30", "schedule.warmup=0step", "cluster.replicas=1", "ema=off", "train.duration=4step"]
     summary = train(root, "astray", *options)
     assert (summary["top1"], summary["top5"]) == (0.0, 0.0)
     assert summary["loss"] is None or math.isnan(summary["loss"])
 
 
+@pytest.mark.replicas
 def test_another_model_trains_on_synthetic_data_and_every_image_is_evaluated(root):
     """As does test_vit, of no batch norm and one size of image, in test_gradient.py."""
     summary = train(

@@ -30,7 +30,8 @@ def data(arguments: Sequence[str]) -> int:
     seconds, need = _number(flags, "seconds", 5.0), _number(flags, "need", None)
     run = check(overrides)
     if not isinstance(run.dataset.train, ShardedSplit):
-        raise ConfigError(Fault("data", f"{run.config.data.name} reads nothing", "take data=shards data.root=..."))
+        problem = f"{run.config.data.name} are no shards, the reading of which is measured"
+        raise ConfigError(Fault("data", problem, "take data=shards data.root=..."))
     say = stamped_lines()
     found = measure(run, seconds, _needed(run, say) if need is None else need, say)
     keep_input_figure(

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from omegaconf import DictConfig, OmegaConf
 
 from xlatrain.cli.verbs import CONFIG_DIR, HELP, VERBS
+from xlatrain.config.choices import groups
 from xlatrain.config.compose import compose_config, register_schemas
 from xlatrain.config.option import options
 from xlatrain.config.schema import VARIANTS, Config
-from xlatrain.config.search import groups
 from xlatrain.console import make_console, wrapped
 from xlatrain.errors import EXIT_DONE, ConfigError, Fault
 

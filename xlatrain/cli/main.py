@@ -20,7 +20,7 @@ FUNCTIONS = {
     "export": "xlatrain.cli.export:export_step",
     "shards": "xlatrain.cli.shards:shards",
     "data": "xlatrain.cli.data_bench:data",
-    "show": "xlatrain.cli.jobs:show",
+    "show": "xlatrain.cli.show:show",
 }
 
 

@@ -14,9 +14,9 @@ from rich.console import Console
 
 from xlatrain.cli.sweep import sweep_jobs
 from xlatrain.cli.verbs import take_flags
+from xlatrain.config.choices import groups
 from xlatrain.config.compose import register_schemas
 from xlatrain.config.schema import Config
-from xlatrain.config.search import groups
 from xlatrain.console import stamped_lines
 from xlatrain.credentials import masked
 from xlatrain.engine.provenance import provenance
@@ -26,7 +26,7 @@ from xlatrain.errors import EXIT_DONE, EXIT_FAILED, ConfigError, Fault, ReplicaE
 from xlatrain.files import user_cache, write_json
 from xlatrain.planning.compile import check_compiler
 from xlatrain.planning.estimate import Estimate
-from xlatrain.planning.page import write_page
+from xlatrain.planning.html_report import write_page
 from xlatrain.planning.plan import (
     Say,
     check_plan,
@@ -36,9 +36,9 @@ from xlatrain.planning.plan import (
     trace,
     with_defaults,
 )
-from xlatrain.planning.report import print_estimate
 from xlatrain.planning.search import largest_fitting
 from xlatrain.planning.table import print_comparison
+from xlatrain.planning.terminal import print_estimate
 from xlatrain.preflight.check import check
 from xlatrain.preflight.checked import CheckedRun
 from xlatrain.words import counted

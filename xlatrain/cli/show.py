@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from xlatrain.cli.verbs import take_flags
 from xlatrain.console import make_console
 from xlatrain.drawing import pyplot
+from xlatrain.errors import EXIT_DONE, ConfigError, Fault
 from xlatrain.optim.schedule import learning_rate_table, momentum_table
+from xlatrain.preflight.check import check
 from xlatrain.preflight.checked import CheckedRun
 from xlatrain.preflight.resolve import describe_short_warmup
 from xlatrain.words import counted
@@ -15,8 +19,34 @@ from xlatrain.words import counted
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
+def show(arguments: Sequence[str]) -> int:
+    """`xlatrain show schedule [out=FILE] [overrides]`. Raises ConfigError."""
+    if not arguments or arguments[0] != "schedule":
+        raise ConfigError(Fault("show", " ".join(arguments[:1]) or "nothing to show", "write xlatrain show schedule"))
+    flags, overrides = take_flags("show", arguments[1:])
+    out = Path(flags.get("out", "schedule.png"))
+    faults = _picture(out)
+    try:
+        run = check(overrides)
+    except ConfigError as error:
+        faults += error.faults
+    if faults:
+        raise ConfigError(*faults)
+    show_schedule(run, out)
+    return EXIT_DONE
+
+
+def _picture(path: Path) -> list[Fault]:
+    """Whether a picture can be written there."""
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        return [Fault("out", f"{path} is no picture", "give out=FILE.png, .svg or .pdf")]
+    if path.is_dir() or not path.absolute().parent.is_dir() or not os.access(path.absolute().parent, os.W_OK):
+        return [Fault("out", f"{path} cannot be written", "name a file in a folder of yours")]
+    return []
+
+
 def show_schedule(run: CheckedRun, path: Path) -> None:
-    """Print a sparkline of the schedule and what it comes to; draw it to a PNG."""
+    """Print a sparkline of the schedule and what it comes to; draw it as the name of the file says."""
     rates, momenta = learning_rate_table(run.schedule), momentum_table(run.schedule)
     spec, lengths, console = run.schedule, run.lengths, make_console()
     per_epoch = " then ".join(f"{lengths.steps_per_epoch(p):.1f}" for p in lengths.phases)

@@ -11,10 +11,10 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 
+from xlatrain.config.choices import groups, split_command
 from xlatrain.config.compose import compose_config, compose_hydra
 from xlatrain.config.override import check_hydra, parse_override, reason
 from xlatrain.config.schema import Config, SweepConfig
-from xlatrain.config.search import groups, split_command
 from xlatrain.errors import ConfigError, Fault
 from xlatrain.preflight.checked import CheckedEvaluation, CheckedRun
 

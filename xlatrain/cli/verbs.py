@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from xlatrain.errors import ConfigError, Fault
+from xlatrain.planning.defaults import DEFAULTS
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,7 @@ VERBS = {
             Flag(("--check",), "every TPU recipe for its cluster: do both steps compile and fit?"),
             Flag(("--small",), "with --check: a small model on v3-8 and v5litepod-8 instead, in a minute"),
         ),
-        # ImageNet's size, the paper's number of epochs.
-        defaults={"data": "synthetic", "augment": "none", "cluster": "tpu_v3_8", "train.duration": "350ep"},
+        defaults=DEFAULTS,
     ),
     "export": Verb(
         "write a run's steps as programs for JAX: xlatrain export step out=bundle [overrides]",

@@ -17,6 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from xlatrain.config.choices import CONF, groups, is_own_group, search_path, split_command
 from xlatrain.config.override import (
     arguments_key,
     check_kind,
@@ -28,9 +29,8 @@ from xlatrain.config.override import (
     reason,
     wrong_name,
 )
-from xlatrain.config.own import settle_own_parts, uncounted
 from xlatrain.config.schema import VARIANTS, Config
-from xlatrain.config.search import CONF, groups, is_own_group, search_path, split_command
+from xlatrain.config.targets import settle_own_parts, uncounted
 from xlatrain.errors import ConfigError, Fault
 
 # An AssertionError: an option under one that is null.
@@ -190,7 +190,11 @@ def _choice_fault(text: str, folders: Sequence[str]) -> Fault | None:
     group, name = override.key_or_group, str(override.value())
     if name in groups().get(group, []):
         return None
-    cure = "see the options in `xlatrain train --help`; files of a group of your own begin with # @package _global_"
+    cure = "see the options in `xlatrain train --help`; "
+    if group in groups():
+        cure += "arguments of a _target_ go under kwargs"
+    else:
+        cure += "files of a group of your own begin with # @package _global_"
     try:
         unknown = _unknown(_compose([*folders, text]))
     except _ERRORS as error:

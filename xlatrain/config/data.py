@@ -39,8 +39,8 @@ class ImagesConfig(DataConfig):
     eval_ratio: float | None = option(None, "share of the shorter side instead, as in 0.875", low=0.01, high=1)
     workers: int | None = option(
         None,
-        "processes that prepare images, per host process; 0 = a thread; null = 0 on CPU, as many as there are cores on "
-        "TPU",
+        "processes that prepare images, per host process; 0 = a thread; null = 0 on CPU, on TPU one less than it has "
+        "cores",
         low=0,
     )
     prefetch: int = option(2, "batches prepared ahead, for each worker", low=1)

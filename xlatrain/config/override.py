@@ -1,4 +1,5 @@
-"""Overrides one by one: what each says, which option it is of, and whether it is of a kind that a job can have."""
+"""Overrides one by one: what each says, which option it is of, and whether it is of a kind that a job can have; and
+the faults of names that are not there, with the nearest right one."""
 
 from __future__ import annotations
 
@@ -12,10 +13,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
+from xlatrain.config.choices import groups, is_own_group, split_command
 from xlatrain.config.option import options
-from xlatrain.config.own import OWN
 from xlatrain.config.schema import VARIANTS, Config
-from xlatrain.config.search import groups, is_own_group, split_command
+from xlatrain.config.targets import OWN
 from xlatrain.errors import ConfigError, Fault
 
 _ARGUMENTS = tuple(f"{group}.kwargs" for group in OWN)  # what is under them is somebody else's: timm's, or one's own
@@ -108,6 +109,8 @@ def check_kind(command: Sequence[str]) -> None:
             cure = f"write {key}=value" if key in {*option_keys(), *groups(command)} else no_such(key).cure
             if owner:
                 cure = name_each(owner)
+            elif (group := key.partition(".")[0]) in OWN and key not in option_keys():
+                cure += f"; arguments of {group}._target_ go as +{group}.kwargs.NAME=value"
             raise ConfigError(Fault(text, f"options cannot be {what}", cure))
 
 

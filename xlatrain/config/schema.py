@@ -82,7 +82,7 @@ class OptimizerConfig:
         choices=("weights", "not_norm", "all"),
     )
     _target_: str | None = option(
-        None, "an optimizer of your own instead, as in my.module.Lion: called with these options and kwargs"
+        None, "an optimizer of your own instead, as in my.module.Lion: called with the options, one object, and kwargs"
     )
     kwargs: dict[str, Any] = option({}, "arguments for optimizer._target_, beside the options")
 

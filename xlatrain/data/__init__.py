@@ -1,1 +1,1 @@
-"""From shards to host batches: who reads what, decoding, and the data sets that come along."""
+"""From shards, or data of one's own, to host batches: who reads what, decoding, the data sets that come along."""

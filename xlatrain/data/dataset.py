@@ -18,7 +18,7 @@ from xlatrain.config.data import (
 from xlatrain.data import digits
 from xlatrain.data.batch import Batch
 from xlatrain.data.order import Position
-from xlatrain.data.own import open_own
+from xlatrain.data.own_data import open_own
 from xlatrain.data.phase import Phase, Place
 from xlatrain.data.shard_format import ShardIndex, read_index
 from xlatrain.data.sharded import ShardedSplit, read_options

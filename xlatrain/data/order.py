@@ -2,9 +2,10 @@
 
 An epoch is one line of samples: the shards in permuted order, laid end to end. The line is cut into equal ranges for
 processes, and each of those into equal runs for workers; inside a run, samples are shuffled in windows. The workers of
-a process fill the rows of its batches in turns, so that each batch holds samples of every worker's window.
-Whatever reads, reads forward. What was read up to any step follows from the layout alone, so a position in the data is
-a few numbers, and what remains of an epoch is a line again, to be cut for another number of processes or workers.
+a process fill the rows of its batches in turns, so that each batch holds samples of every worker's window; sources.py
+makes them. Whatever reads, reads forward. What was read up to any step follows from the layout alone, so a position in
+the data is a few numbers, and what remains of an epoch is a line again, to be cut for another number of processes or
+workers.
 """
 
 from __future__ import annotations
@@ -183,6 +184,11 @@ def sample_generator(seed: int, epoch: int, number: int) -> np.random.Generator:
 def dealt(samples: int, seed: int) -> np.ndarray:
     """Samples dealt out at random, the same in every epoch: the sample that lies at each place. int64 [samples]."""
     return _generator(seed, 3).permutation(samples)
+
+
+def sample_seed(seed: int, epoch: int, number: int) -> int:
+    """A seed for what somebody else's code draws for one sample: 32 bits."""
+    return int(np.random.SeedSequence([seed, epoch, 4, number]).generate_state(1)[0])
 
 
 def _line(spans: Iterator[Span] | Sequence[Span]) -> Line:

@@ -3,7 +3,7 @@
 A split of a data set is a folder, local or remote, of tar shards and an index.json: {"class_names": [...], "shards":
 [{"name", "samples", "bytes", "sha256", "marks"}], "clustering": {...}}. A sample is an image (jpg, jpeg, png, webp)
 and its label (cls, decimal text) under one key. marks: where samples 0, 64, 128 ... begin, in bytes, so that reading
-can start anywhere. clustering: how far classes lie together in shards of others, see mixing.py; ours are shuffled.
+can start anywhere. clustering: how far classes lie together in shards of others, see clustering.py; ours are shuffled.
 """
 
 from __future__ import annotations

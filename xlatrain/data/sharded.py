@@ -13,22 +13,19 @@ import numpy as np
 
 from xlatrain.config.schema import AugmentConfig, ShardsConfig
 from xlatrain.data import order
-from xlatrain.data.batch import Batch
-from xlatrain.data.mixing import Reading
-from xlatrain.data.order import Line, Position
-from xlatrain.data.phase import Phase, Place
+from xlatrain.data.clustering import Reading
+from xlatrain.data.order import Line
 from xlatrain.data.pixels.decode import Decoder
 from xlatrain.data.prepare import Preparer
 from xlatrain.data.shard_format import Sample, ShardIndex, read_shard
-from xlatrain.data.sources import EvalSource, TrainSource
+from xlatrain.data.sources import OrderedSplit
 from xlatrain.data.storage.retry import ReadOptions
-from xlatrain.data.workers import make_batches
 
 _DECODERS = {"auto": None, "simplejpeg": False, "nvimgcodec": True}
 
 
 @dataclass(frozen=True)
-class ShardedSplit:
+class ShardedSplit(OrderedSplit):
     """One split of a data set of shards."""
 
     index: ShardIndex
@@ -41,26 +38,12 @@ class ShardedSplit:
         return self.index.samples
 
     @property
-    def image_size(self) -> int:
-        return self.config.image_size
-
-    @property
-    def workers(self) -> int:
-        return self.config.workers or 0
-
-    @property
     def window(self) -> int:
         return self.config.shuffle_window
 
     @property
     def sizes(self) -> list[int]:
         return [s.samples for s in self.index.shards]
-
-    def train_batches(self, place: Place, seed: int, phases: tuple[Phase, ...], start: Position) -> Iterator[Batch]:
-        return make_batches(TrainSource(self, place, seed, phases, start), self.workers, self.config.prefetch)
-
-    def eval_batches(self, place: Place, batch: int) -> Iterator[Batch]:
-        return make_batches(EvalSource(self, place, batch), self.workers, self.config.prefetch)
 
     def reading(self, batch: int, hosts: int, processes_per_host: int) -> Reading:
         """How training reads the split. batch: of all replicas."""

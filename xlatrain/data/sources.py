@@ -3,50 +3,61 @@
 from __future__ import annotations
 
 import itertools
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 
+from xlatrain.config.data import ImagesConfig
 from xlatrain.data import order
-from xlatrain.data.batch import Bad, BatchShape, Fill, Rows
+from xlatrain.data.batch import Bad, Batch, BatchShape, Fill, Rows
 from xlatrain.data.order import Leg, Line, Position
 from xlatrain.data.phase import Phase, Place, phase_at, phase_end
 from xlatrain.data.prepare import Preparer
 from xlatrain.data.shard_format import Sample
+from xlatrain.data.workers import make_batches
 from xlatrain.errors import bad_sample
 
 
-class OrderedSplit(Protocol):
-    """A split whose samples lie in an order of its own, in parts: its shards. Picklable.
+class OrderedSplit(ABC):
+    """A split (data.dataset.Split) whose samples lie in an order of its own, in parts, as shards are. Picklable.
 
-    sizes: samples of each part. image_size: what is evaluated. workers: processes that read it, 0 = a thread. window:
-    samples that are shuffled together.
+    samples: of all parts. sizes: of each. window: samples that are shuffled together.
     """
 
+    config: ImagesConfig
     samples: int
     sizes: Sequence[int]
-    image_size: int
-    workers: int
     window: int
 
+    @property
+    def workers(self) -> int:
+        """Processes that read it; 0 = a thread."""
+        return self.config.workers or 0
+
+    def train_batches(self, place: Place, seed: int, phases: tuple[Phase, ...], start: Position) -> Iterator[Batch]:
+        return make_batches(TrainSource(self, place, seed, phases, start), self.workers, self.config.prefetch)
+
+    def eval_batches(self, place: Place, batch: int) -> Iterator[Batch]:
+        return make_batches(EvalSource(self, place, batch), self.workers, self.config.prefetch)
+
+    @abstractmethod
     def preparer(self) -> Preparer:
         """What makes rows of samples, with its own scratch memory."""
-        ...
 
+    @abstractmethod
     def read(self, line: Line, first: int, last: int) -> Iterator[Sample]:
         """The samples at positions first <= p < last of a line, in its order."""
-        ...
 
+    @abstractmethod
     def shuffled(
         self, line: Line, first: int, last: int, skip: int, key: tuple[int, int, int], seconds: Counter[str]
     ) -> Iterator[Sample]:
         """The same in the order that order.handed_out gives them for a key (seed, epoch, number of the leg), from the
         sample on that follows the first `skip`. seconds: of processor time, counted by name."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -151,7 +162,7 @@ class EvalSource(_Source):
 
     def __init__(self, split: OrderedSplit, place: Place, batch: int):
         super().__init__(split, place)
-        self.shape = BatchShape(batch, split.image_size, masked=True)
+        self.shape = BatchShape(batch, split.config.image_size, masked=True)
         self.range = order.eval_range(split.samples, batch, place.process, place.processes)
 
     @property

@@ -1,1 +1,1 @@
-"""A run on a replica, from its first tensor to its folder."""
+"""A run: started by the parent process, built, trained and evaluated on replicas, written to its folder."""

@@ -1,8 +1,10 @@
-"""What goes into the captured steps and what comes out of them, by name: written here, and nowhere else.
+"""What goes into the captured steps and what comes out of them, by name: written here, but for the names of a batch,
+which data.batch has.
 
-A captured step takes and returns plain dicts of tensors (xla.capture). Each class here is one of these dicts: a field
-is a name in it; a field that holds a dict has its names behind its own, as in `slots/momentum`; one that is None is not
-in it. S: values of the flat parameters, B: of the flat buffers (optim.flat).
+A captured step takes and returns plain dicts of tensors (xla.capture). A class here is one of these dicts: a field is a
+name in it; a field that holds a dict has its names behind its own, as in `slots/momentum`; one that is None is not in
+it. Metrics and sums of an evaluation are one vector in it, in the order of the fields. S: values of the flat
+parameters, B: of the flat buffers (optim.flat).
 """
 
 from __future__ import annotations

@@ -64,6 +64,8 @@ def _launch(verb: str, checked: CheckedRun | CheckedEvaluation, name: str) -> di
         try:
             summary = launch(_TARGETS[verb], checked, folder, **where)
         except ReplicaError as error:
+            with (folder / "train.log").open("a") as log:
+                log.write(masked(f"{error.report.rstrip()}\n"))
             last = error.report.strip().splitlines()[-1]
             write_json(folder / "summary.json", masked({"status": "failed", "error": last, **about}))
             raise

@@ -1,4 +1,5 @@
-"""The folder of a run: config.yaml, metrics.jsonl, summary.json, train.log, TensorBoard events."""
+"""The folder of a run: claimed for it, and its train.log, metrics.jsonl and TensorBoard events. run.py, in the parent
+process, writes its config.yaml and summary.json; weights.py its weights."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """What happens inside the compiled programs: the train step, the evaluation step, and two small ones.
 
 Each is a pure function over dicts of device tensors (engine.contract), captured by xla.capture. Whatever changes from
-step to step comes in through the carry; tables hold what is constant for the run but too large, or too important, to
-bake in.
+step to step comes in, as the carry or as the batch; tables hold what is constant for the run but too large, or too
+important, to bake in.
 """
 
 from __future__ import annotations

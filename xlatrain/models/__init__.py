@@ -1,1 +1,1 @@
-"""timm models, and what XLA needs changed in them."""
+"""timm models, or one's own, and what XLA needs changed in them."""

@@ -1,4 +1,5 @@
-"""A model, of timm's by name or one's own, seeded. What XLA needs changed in it is the other files' of this folder."""
+"""A model, of timm's by name or one's own, seeded. The other files here: what XLA needs changed in it, its FLOPs, and
+whether timm's pretrained weights can be had."""
 
 from __future__ import annotations
 
@@ -11,8 +12,8 @@ import timm
 import torch
 from torch import nn
 
-from xlatrain.config.own import find_part
 from xlatrain.config.schema import ModelConfig
+from xlatrain.config.targets import find_part
 
 
 def build_model(config: ModelConfig, num_classes: int, image_size: int, seed: int) -> nn.Module:

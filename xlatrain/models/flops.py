@@ -1,4 +1,4 @@
-"""What a model costs by its own arithmetic, whatever form a program gives it."""
+"""The FLOPs of a model by its own arithmetic, whatever form a program gives it."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from xlatrain.config.own import find_part
 from xlatrain.config.schema import AdamWConfig, LAMBConfig, LARSConfig, OptimizerConfig, RMSpropTFConfig, SGDConfig
+from xlatrain.config.targets import find_part
 from xlatrain.optim.adamw import AdamW
 from xlatrain.optim.lamb import LAMB
 from xlatrain.optim.lars import LARS

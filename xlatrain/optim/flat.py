@@ -9,7 +9,7 @@ import torch
 
 from xlatrain.words import counted
 
-ROW = 1024  # 8 x 128: one float32 tile of a TPU. Each tensor starts on a tile, so slices need no shifting.
+ROW = 1024  # 8 x 128, as a TPU lays float32 in its memory. Each tensor starts on a row: slices need no shifting.
 _KERNEL, _BACK = (2, 3, 1, 0), (3, 2, 0, 1)  # [O, I, h, w] to [h, w, I, O], and back
 
 

@@ -13,7 +13,12 @@ Tensors = dict[str, torch.Tensor]
 
 
 class Optimizer(Protocol):
-    """What a train step asks of an optimizer. All tensors are flat, float32, on the device."""
+    """What a train step asks of an optimizer. All tensors are flat, float32, on the device.
+
+    Made of one argument, its configuration (config.schema.OptimizerConfig or a subclass); one's own, which
+    optimizer._target_ names, also of what is under optimizer.kwargs, by name. `update` is pure: it changes nothing in
+    place, and reads no device value on the host.
+    """
 
     slots: dict[str, float]  # name of each slot and its value before the first step
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from xlatrain.config.cluster import ClusterConfig
 from xlatrain.errors import ConfigError, Fault
 from xlatrain.planning.compile import CHIPS, check_compiler, compile_step
+from xlatrain.planning.defaults import DEFAULTS
 from xlatrain.planning.estimate import Estimate, Step, estimate
 from xlatrain.preflight.check import check
 from xlatrain.preflight.checked import CheckedRun
@@ -16,9 +17,6 @@ from xlatrain.words import counted
 
 if TYPE_CHECKING:
     from xlatrain.planning.trace import TracedRun
-
-# What a plan is for unless the command says otherwise: ImageNet's size, the paper's number of epochs.
-DEFAULTS = {"data": "synthetic", "augment": "none", "cluster": "tpu_v3_8", "train.duration": "350ep"}
 
 Say = Callable[[str], None]
 

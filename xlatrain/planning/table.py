@@ -9,7 +9,7 @@ from rich.table import Table
 
 from xlatrain.console import print_whole
 from xlatrain.planning.estimate import GIB, Estimate
-from xlatrain.planning.report import hours, money
+from xlatrain.planning.terminal import hours, money
 
 HEADINGS = (
     "overrides",

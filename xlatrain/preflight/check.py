@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 from xlatrain.config.compose import compose_config, register_schemas
 from xlatrain.config.override import given_keys
 from xlatrain.config.schema import Config
+from xlatrain.data.clustering import advise
 from xlatrain.data.dataset import Dataset, open_dataset
-from xlatrain.data.mixing import advise
 from xlatrain.data.phase import Phase
 from xlatrain.data.sharded import ShardedSplit
 from xlatrain.errors import ConfigError, Fault
@@ -21,7 +21,7 @@ from xlatrain.preflight.decide import decide, decide_phase
 from xlatrain.preflight.facts import compare_classes, take_facts
 from xlatrain.preflight.lengths import Lengths
 from xlatrain.preflight.model import build_blank
-from xlatrain.preflight.optimizer import optimizer_faults
+from xlatrain.preflight.own_optimizer import optimizer_faults
 from xlatrain.preflight.resolve import (
     check_durations,
     describe_short_warmup,

@@ -1,4 +1,5 @@
-"""What the options leave open ("auto", null), decided here and nowhere else, for the platform of the run."""
+"""What the options leave open ("auto", null) and platform or batch decide, here and nowhere else: workers, the form of
+depthwise convolutions, steps in flight, batch norm groups, tiles. What lengths decide is in resolve.py."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ def decide(config: Config) -> Config:
 
 
 def _with_workers(config: Config) -> DataConfig:
-    """A thread on CPU, whose cores the replicas need; all cores on TPU."""
+    """A thread on CPU, whose cores the replicas need; on TPU all cores of the process but one."""
     data = config.data
     if not isinstance(data, ImagesConfig) or data.workers is not None:
         return data

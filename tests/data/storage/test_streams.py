@@ -27,7 +27,7 @@ from xlatrain.errors import ConfigError, DataError
 
 @pytest.mark.parametrize("known", [True, False])
 def test_a_thousand_broken_connections_lose_nothing_and_repeat_nothing(server, known):
-    data, lengths, before = content(3_000_000), random.Random(2), retries_so_far()
+    data, lengths, before = content(2_200_000), random.Random(2), retries_so_far()
     server.cut = lambda length: k if (k := lengths.randint(1, 4_000)) < length else None
     with open_stream(server.put("a.tar", data), QUICK, size=len(data) if known else None) as stream:
         assert read_in_steps(stream) == data

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from xlatrain.console import say, say_first
+from xlatrain.data.clustering import describe_clustering, measure_clustering
 from xlatrain.data.make_shards.classes import number_classes, tell_of_classes
 from xlatrain.data.make_shards.pool import run_jobs
 from xlatrain.data.make_shards.survey import Survey, SurveyTask, survey_shard
 from xlatrain.data.make_shards.tally import Tally
-from xlatrain.data.mixing import describe_clustering, measure_clustering
 from xlatrain.data.shard_format import INDEX, read_index, write_index
 from xlatrain.data.storage.streams import check_url, list_files
 from xlatrain.errors import EXIT_DONE, EXIT_FAILED, ConfigError, Fault

@@ -5,11 +5,11 @@ from __future__ import annotations
 from rich.table import Table
 
 from xlatrain.console import make_console, print_whole
+from xlatrain.data.clustering import describe_clustering
 from xlatrain.data.make_shards.classes import NAMED
 from xlatrain.data.make_shards.index import show_problems
 from xlatrain.data.make_shards.pictures import VAL
 from xlatrain.data.make_shards.splits import open_splits
-from xlatrain.data.mixing import describe_clustering
 from xlatrain.data.shard_format import ShardIndex
 from xlatrain.errors import EXIT_DONE, EXIT_FAILED
 from xlatrain.words import counted, listed

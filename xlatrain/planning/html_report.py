@@ -11,8 +11,8 @@ from typing import Any
 
 from xlatrain.drawing import pyplot
 from xlatrain.planning.estimate import GIB, Estimate, bounded_products, top_ops
-from xlatrain.planning.report import figures, title
 from xlatrain.planning.table import HEADINGS, comparison, differing
+from xlatrain.planning.terminal import figures, title
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}

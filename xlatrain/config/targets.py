@@ -1,4 +1,8 @@
-"""Parts of one's own: a group's `_target_` names what takes its place, as everywhere in Hydra."""
+"""Parts of one's own: a group's `_target_` names what takes its place, found by its dotted name as Hydra finds it.
+
+Looked at before anything starts by preflight/model.py, preflight/own_optimizer.py and data/own_data.py; made, where a
+run needs them, by models/create.py, optim/create.py and data/own_data.py.
+"""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ from rich.console import Console
 
 from tests.planning.modules import an_estimate
 from xlatrain.engine.provenance import provenance
-from xlatrain.planning.page import write_page
-from xlatrain.planning.report import figures, print_estimate
+from xlatrain.planning.html_report import write_page
+from xlatrain.planning.terminal import figures, print_estimate
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 160])

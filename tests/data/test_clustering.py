@@ -8,7 +8,7 @@ import pytest
 from tests.data.orders import all_batches
 from xlatrain.cli.shards import shards
 from xlatrain.data import order
-from xlatrain.data.mixing import BAD, GOOD, Reading, batch_chi2, good_window, measure_clustering
+from xlatrain.data.clustering import BAD, GOOD, Reading, batch_chi2, good_window, measure_clustering
 from xlatrain.data.order import Leg
 from xlatrain.data.shard_format import read_index, write_shards
 from xlatrain.engine.run import train

@@ -6,8 +6,8 @@ import pickle
 from typing import Any
 
 from xlatrain.config.data import AugmentConfig, OwnDataConfig
-from xlatrain.config.own import find_part
-from xlatrain.data.indexed import IndexedSplit
+from xlatrain.config.targets import find_part
+from xlatrain.data.numbered import NumberedSplit
 from xlatrain.data.shard_format import label_outside
 from xlatrain.errors import ConfigError, DataError, Fault, in_a_line
 from xlatrain.words import counted
@@ -50,12 +50,12 @@ def _split(config: OwnDataConfig, part: Any, augment: AugmentConfig, classes: in
     if all(hasattr(part, name) for name in ("samples", "train_batches", "eval_batches")):
         split = part
     elif all(hasattr(part, name) for name in ("__len__", "__getitem__")):
-        split = IndexedSplit(part, config, augment, classes)
+        split = NumberedSplit(part, config, augment, classes)
     else:
         raise _fault(config, f"a {type(part).__name__} has no length and no samples by number")
     if not split.samples:
         raise _fault(config, "it gives no samples")
-    if isinstance(split, IndexedSplit):
+    if isinstance(split, NumberedSplit):
         try:
             label = split.sample(0).label
         except DataError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,21 +14,18 @@ from PIL import Image
 
 from xlatrain.config.data import AugmentConfig, OwnDataConfig
 from xlatrain.data import order
-from xlatrain.data.batch import Batch
-from xlatrain.data.order import Line, Position
-from xlatrain.data.phase import Phase, Place
+from xlatrain.data.order import Line
 from xlatrain.data.pixels.decode import Decoder
 from xlatrain.data.prepare import Preparer
 from xlatrain.data.shard_format import Sample
-from xlatrain.data.sources import EvalSource, TrainSource
-from xlatrain.data.workers import make_batches
+from xlatrain.data.sources import OrderedSplit
 from xlatrain.errors import bad_sample, in_a_line
 
 _PART = 64  # samples that go together when an epoch is cut into runs for workers, as those of a shard do
 
 
 @dataclass(frozen=True)
-class IndexedSplit:
+class NumberedSplit(OrderedSplit):
     """One split: `dataset[i]` is (image, label) for 0 <= i < len(dataset). Reading any of them costs the same, so all
     that a worker reads in an epoch is shuffled together, and nothing is held in memory."""
 
@@ -41,14 +39,6 @@ class IndexedSplit:
         return len(self.dataset)
 
     @property
-    def image_size(self) -> int:
-        return self.config.image_size
-
-    @property
-    def workers(self) -> int:
-        return self.config.workers or 0
-
-    @property
     def window(self) -> int:
         return max(1, self.samples)
 
@@ -56,12 +46,6 @@ class IndexedSplit:
     def sizes(self) -> list[int]:
         whole, rest = divmod(self.samples, _PART)
         return [_PART] * whole + [rest] * (rest > 0)
-
-    def train_batches(self, place: Place, seed: int, phases: tuple[Phase, ...], start: Position) -> Iterator[Batch]:
-        return make_batches(TrainSource(self, place, seed, phases, start), self.workers, self.config.prefetch)
-
-    def eval_batches(self, place: Place, batch: int) -> Iterator[Batch]:
-        return make_batches(EvalSource(self, place, batch), self.workers, self.config.prefetch)
 
     def preparer(self) -> Preparer:
         return Preparer(self.config, self.augment, self.classes, Decoder(self.config.interpolation, fast=False))
@@ -76,11 +60,17 @@ class IndexedSplit:
         dealt = order.dealt(self.samples, seed=key[0])
         for start, end, ranks in order.handed_out(first, last, *key, self.window, skip):
             numbers = dealt[self._numbers(line, start, end)]
-            yield from map(self.sample, numbers[ranks].tolist())
+            for number in numbers[ranks].tolist():
+                # What a data set draws by itself follows from the sample too, whichever process reads it.
+                yield self.sample(number, order.sample_seed(key[0], key[1], number))
 
-    def sample(self, number: int) -> Sample:
-        """A sample, its pixels decoded. Raises DataError for whatever goes wrong in reading it."""
+    def sample(self, number: int, seed: int = 0) -> Sample:
+        """A sample, its pixels decoded. seed: of the generators of random, numpy and torch while it is read. Raises
+        DataError for whatever goes wrong in reading it."""
         try:
+            random.seed(seed)
+            np.random.seed(seed)
+            torch.manual_seed(seed)
             image, label = self.dataset[number]
             return Sample(self.config.name, str(number), number, as_pixels(image), int(label))
         except Exception as error:  # of somebody's code
