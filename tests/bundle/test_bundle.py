@@ -51,7 +51,8 @@ def run_bundle(folder, *files):
 
 @pytest.mark.replicas
 def test_a_bundle_trains_and_evaluates_as_the_run_does(tmp_path):
-    """2e-5 relative: another release of XLA's compiler, which sums in another order, over six steps."""
+    """2e-5 relative: another release of XLA's compiler, which sums in another order, over six steps (the demo's first
+    six were within 5e-6). The loss of an evaluation is of weights alone, each moved a little differently: 5e-4."""
     run = check(OVERRIDES)
     export(run, tmp_path / "bundle")
     place = Place(0, 1)
@@ -68,7 +69,7 @@ def test_a_bundle_trains_and_evaluates_as_the_run_does(tmp_path):
     sums = evaluation["eval"]
     assert sums["examples"] == summary["eval_examples"]
     assert sums["top1"] / sums["examples"] == pytest.approx(summary["top1"], abs=1.5 / 360)
-    assert sums["loss"] / sums["examples"] == pytest.approx(summary["loss"], rel=1e-4)
+    assert sums["loss"] / sums["examples"] == pytest.approx(summary["loss"], rel=5e-4)
     files = tmp_path / "weights.safetensors", tmp_path / "run" / "weights.safetensors"
     found, wanted = map(load_file, files)
     assert found.keys() == wanted.keys()

@@ -9,7 +9,7 @@ from xlatrain.config.choices import groups
 from xlatrain.preflight.check import check
 from xlatrain.xla.launch import launch
 
-pytestmark = [pytest.mark.one_replica, pytest.mark.xdist_group("combinations")]
+pytestmark = pytest.mark.one_replica
 
 # Pairwise: each optimizer in each precision, with and without micro-batches, and each of these two with the other. All
 # twenty triples take twice as long and met nothing more.
