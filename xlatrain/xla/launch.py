@@ -80,9 +80,9 @@ def _failure_report(job: Job, error: BaseException) -> str:
         return job.failure.read_text()
     return (
         f"a process of replicas ended without a Python error ({error}). What it printed last is above. On one CPU "
-        "XLA aborts the run when a replica keeps the others waiting in a collective for 10 s (jax: 40 s): a smaller "
-        "model, image or batch, or fewer replicas, shortens the step. A process killed for its memory ends like this "
-        "too."
+        "XLA aborts the run when a replica keeps the others waiting in a collective for 10 s (by jax, longer): a "
+        "smaller model, image or batch, or fewer replicas, shortens the step. A process killed for its memory ends "
+        "like this too."
     )
 
 
