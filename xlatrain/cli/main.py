@@ -36,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if verb not in VERBS:
             return _unknown_verb(verb)
         # Parts of one's own are found where a command is given, as python -m would; last, so that they hide nothing.
-        sys.path.append(os.getcwd())
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())
         with temporary_files():
             return _run(verb, joined(rest))
     except ConfigError as error:

@@ -59,10 +59,7 @@ def compose_config(command: Sequence[str], fill: bool = False) -> tuple[Config, 
         composed = _compose(command)
         if faults := uncounted(composed, given_keys(command)):
             raise ConfigError(*faults)
-        settle_own_parts(composed)
-        for key in OmegaConf.missing_keys(composed) if fill else ():
-            OmegaConf.update(composed, key, "")
-        return to_config(composed), composed
+        return to_config(composed, fill), composed
     except (*_ERRORS, ConfigError) as error:
         _compose([])  # what fails without any override is a fault of conf/ itself: let it be seen whole
         faults, usable = _diagnose(command)
@@ -71,10 +68,12 @@ def compose_config(command: Sequence[str], fill: bool = False) -> tuple[Config, 
         raise ConfigError(*faults, usable=usable) from None
 
 
-def to_config(composed: DictConfig) -> Config:
-    """An OmegaConf configuration as dataclasses. Raises ConfigError naming the options that have no value, and those
-    that are in no schema: `++key=value` adds what it likes."""
+def to_config(composed: DictConfig, fill: bool = False) -> Config:
+    """An OmegaConf configuration as dataclasses. fill: as compose_config. Raises ConfigError naming the options that
+    have no value, and those that are in no schema: `++key=value` adds what it likes."""
     settle_own_parts(composed)
+    for key in OmegaConf.missing_keys(composed) if fill else ():
+        OmegaConf.update(composed, key, "")
     missing = [k for k in sorted(OmegaConf.missing_keys(composed)) if not k.startswith("hydra")]
     faults = [Fault(key, "has no value", f"give {key}=...") for key in missing] + _unknown(composed)
     if faults:
