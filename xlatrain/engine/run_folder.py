@@ -79,7 +79,7 @@ def log_to(folder: Path, notes: Sequence[str] = ()) -> None:
 
 
 class _Masked(logging.Formatter):
-    """Keeps the credentials of URLs out of a log that others may read."""
+    """Keeps credentials out of a log that others may read."""
 
     def format(self, record: logging.LogRecord) -> str:
         return masked(super().format(record))
@@ -97,7 +97,7 @@ class MetricsWriter:
     def write(self, kind: str, step: int, epoch: float, **values: Any) -> None:
         """kind: train, eval or event. step: optimizer steps done; epoch: the same in epochs."""
         line = {"kind": kind, "step": step, "epoch": round(epoch, 6), **values}
-        self._lines.write(json.dumps(finite(line)) + "\n")
+        self._lines.write(json.dumps(masked(finite(line))) + "\n")
         for name, value in values.items():
             if isinstance(value, (int, float)) and not isinstance(value, bool):
                 self._board.add_scalar(f"{kind}/{name}", value, step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from xlatrain.errors import ConfigError, Fault
 from xlatrain.preflight.checked import CheckedEvaluation, CheckedRun
 from xlatrain.preflight.contradictions import find_contradictions
 from xlatrain.preflight.decide import decide, decide_phase
+from xlatrain.preflight.environment import environment_faults
 from xlatrain.preflight.facts import compare_classes, take_facts
 from xlatrain.preflight.lengths import Lengths
 from xlatrain.preflight.model import build_blank
@@ -30,7 +32,7 @@ from xlatrain.preflight.resolve import (
     resolve_schedule,
 )
 from xlatrain.preflight.runtime import runtime_faults
-from xlatrain.preflight.values import batch_faults, environment_faults, folder_faults, value_faults
+from xlatrain.preflight.values import batch_faults, folder_faults, value_faults
 from xlatrain.preflight.weights_file import check_fit, read_facts
 
 if TYPE_CHECKING:
@@ -167,7 +169,7 @@ class _Basis:
 
 def _basis(config: Config) -> _Basis:
     """Data and model, opened and built as far as that needs no device, and what is wrong with them."""
-    faults = environment_faults() + folder_faults(config) + find_contradictions(config)
+    faults = environment_faults(os.environ) + folder_faults(config) + find_contradictions(config)
     config, dataset, more = decide(config), None, []
     faults += runtime_faults(config)
     try:

@@ -1,4 +1,4 @@
-"""Values on their own: within the limits of the schema, a folder that can be written, a sane environment."""
+"""Values on their own: within the limits of the schema, a folder that can be written."""
 
 from __future__ import annotations
 
@@ -70,19 +70,6 @@ def folder_faults(config: Config) -> list[Fault]:
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         faults.append(Fault("run.root", f"{config.run.root} cannot be written", "name a folder of yours"))
     return faults
-
-
-def environment_faults() -> list[Fault]:
-    """Variables that would change the numbers behind a run's back."""
-    return [
-        Fault(
-            f"environment variable {name}",
-            "is set; it would silently turn float32 state into bf16",
-            f"unset {name}; use precision=bf16",
-        )
-        for name in ("XLA_USE_BF16", "XLA_DOWNCAST_BF16")
-        if os.environ.get(name, "0") != "0"
-    ]
 
 
 def batch_faults(config: Config, samples: int | None) -> list[Fault]:
