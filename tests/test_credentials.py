@@ -108,7 +108,7 @@ def test_no_file_of_a_run_holds_a_secret(tmp_path, monkeypatch):
     monkeypatch.setattr("xlatrain.xla.launch.launch", launch)
     overrides = [
         *(f"run.root={tmp_path}", "run.name=r", f"+data.kwargs.token={SECRET}", f"data._target_={__name__}.photos"),
-        *("data.num_classes=2", f"+data.kwargs.note='api_key={SECRET}'", "model.name=test_efficientnet"),
+        *("data.num_classes=2", "train.global_batch=64", f"+data.kwargs.note='api_key={SECRET}'", "model.name=test_efficientnet"),
     ]
     logger = logging.getLogger("xlatrain")
     handlers, state = list(logger.handlers), (logger.level, logger.propagate)
@@ -130,7 +130,8 @@ def test_no_file_of_a_run_holds_a_secret(tmp_path, monkeypatch):
 def photos(split, token, note):
     import torch
 
-    return torch.utils.data.TensorDataset(torch.zeros(64, 3, 8, 8, dtype=torch.uint8), torch.zeros(64, dtype=torch.int64))
+    images, labels = torch.zeros(64, 3, 8, 8, dtype=torch.uint8), torch.zeros(64, dtype=torch.int64)
+    return torch.utils.data.TensorDataset(images, labels)
 
 
 def test_the_facts_of_weights_hold_none():
