@@ -108,7 +108,8 @@ def test_no_file_of_a_run_holds_a_secret(tmp_path, monkeypatch):
     monkeypatch.setattr("xlatrain.xla.launch.launch", launch)
     overrides = [
         *(f"run.root={tmp_path}", "run.name=r", f"+data.kwargs.token={SECRET}", f"data._target_={__name__}.photos"),
-        *("data.num_classes=2", "train.global_batch=64", f"+data.kwargs.note='api_key={SECRET}'", "model.name=test_efficientnet"),
+        *("data.num_classes=2", "train.global_batch=64", "model.name=test_efficientnet"),
+        f"+data.kwargs.note='api_key={SECRET}'",
     ]
     logger = logging.getLogger("xlatrain")
     handlers, state = list(logger.handlers), (logger.level, logger.propagate)

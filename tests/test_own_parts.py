@@ -334,7 +334,8 @@ def test_a_run_of_parts_of_ones_own_learns_and_its_weights_know_them(tmp_path):
     weights = Path(summary["run"]) / "weights.safetensors"
     facts = read_facts(weights)
     assert (facts.timm, facts.options["model._target_"]) == (None, "examples.small_net.SmallNet")
-    again = evaluate([f"weights={weights}", STRIPES, "+data.kwargs.samples=256", *where])
+    (fault,) = faults_of(evaluate, [f"weights={weights}", STRIPES])  # a file alone makes no code run
+    again = evaluate([f"weights={weights}", STRIPES, "+data.kwargs.samples=256", fault.cure.split()[-1], *where])
     assert (again["top1"], again["eval_examples"]) == (summary["top1"], 256)
     (fault,) = faults_of(evaluate, [f"weights={weights}", STRIPES, "model._target_=tests.test_own_parts.same_net"])
     assert "holds SmallNet" in str(fault)

@@ -166,7 +166,10 @@ def test_room_for_runs_and_for_the_cache(fake, examined, tmp_path, monkeypatch):
     assert (status, cure) == ("failed", f"du -xh --max-depth=1 {tmp_path} | sort -h; or run.root=FOLDER")
     monkeypatch.setattr(storage.os, "access", lambda path, mode: False)
     assert "cannot be written" in examined(check_space, fake.machine(), root)[0][1]
-    assert examined(check_space, fake.machine(), "run.root=gs://b/x")[0][0] == "unknown"
+    ((status, text, cure),) = examined(check_space, fake.machine(), "run.root=memory://b/x")
+    assert (status, cure) == ("failed", "run.root=FOLDER")
+    assert "can be written, but runs write to a folder of this machine" in text
+    assert "is not known" in examined(check_space, fake.machine(), "run.root=nothing://b/x")[0][1]
 
 
 def test_checkpoints_that_find_no_room(tmp_path, monkeypatch):

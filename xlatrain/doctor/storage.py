@@ -18,6 +18,7 @@ from xlatrain.data.storage.streams import join_url, open_stream
 from xlatrain.doctor.finding import FAILED, NOTE, OK, UNKNOWN, Finding, Machine, failed
 from xlatrain.errors import ConfigError, DataError
 from xlatrain.preflight.space import existing
+from xlatrain.preflight.store import store_faults
 
 _BYTES, _SECONDS = 8 << 20, 1.5  # that are read at most
 _GIB = 2**30
@@ -59,7 +60,11 @@ def check_space(machine: Machine, config: Config) -> Iterator[Finding]:
     """Whether the folder of runs can be written, and what is free there."""
     root = config.run.root
     if "://" in root:
-        yield Finding(UNKNOWN, masked(f"{root} is no folder of this machine"))
+        faults = store_faults("run.root", root, _SECONDS)
+        yield from map(failed, faults)
+        if not faults:
+            text = masked(f"run.root: {root} can be written, but runs write to a folder of this machine")
+            yield Finding(FAILED, text, "run.root=FOLDER")
         return
     there = existing(Path(root))
     free = shutil.disk_usage(there).free

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from xlatrain.config.schema import Config
+from xlatrain.credentials import masked
 from xlatrain.errors import Fault
 from xlatrain.preflight.resolve import too_few_images
 from xlatrain.words import counted
@@ -61,10 +62,16 @@ def folder_faults(config: Config) -> list[Fault]:
     """Whether the run's folder can be made, without making it."""
     faults = []
     name = config.run.name
-    if name is not None and (not name or Path(name).is_absolute() or {".", ".."} & set(name.split("/"))):
+    if name is not None and (
+        not name.isprintable() or not name or Path(name).is_absolute() or {".", ".."} & set(name.split("/"))
+    ):
         faults.append(
             Fault("run.name", f"{name!r} is no name of a folder under run.root", "take letters, digits, - and _")
         )
+    if "://" in config.run.root:
+        problem = f"{masked(config.run.root)} is no folder of this machine, to which a run writes"
+        faults.append(Fault("run.root", problem, "name a local folder, and copy it when the run has ended"))
+        return faults
     root = Path(config.run.root).absolute()
     nearest = next(p for p in (root, *root.parents) if p.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):

@@ -18,8 +18,9 @@ def installed(name: str) -> str | None:
         return None
 
 
-def version_faults() -> list[Fault]:
-    """What is missing, too old, or of another series than what it is built for."""
+def version_faults(jax_too: bool = True) -> list[Fault]:
+    """What is missing, too old, or of another series than what it is built for. jax_too: also jax and jaxlib, which a
+    run of torch_xla does without (runtime.py asks more of them where one does not)."""
     torch, torch_xla, jax, jaxlib = map(installed, ("torch", "torch_xla", "jax", "jaxlib"))
     faults = []
     for name, version in (("torch", torch), ("torch_xla", torch_xla), ("timm", installed("timm"))):
@@ -29,7 +30,7 @@ def version_faults() -> list[Fault]:
         problem = f"{torch_xla} is built for torch {_series(torch_xla)}; {torch} is installed"
         cure = f"pip install 'torch=={_series(torch_xla)}.*' 'torch_xla=={_public(torch_xla)}'"
         faults.append(Fault("torch_xla", problem, cure))
-    if jax and _public(jax) != _public(jaxlib or ""):
+    if jax_too and jax and _public(jax) != _public(jaxlib or ""):
         there = f"jaxlib {jaxlib} is installed" if jaxlib else "jaxlib is not installed"
         cure = f"pip install 'jax=={_public(jax)}' 'jaxlib=={_public(jax)}'"
         faults.append(Fault("jax", f"{jax} takes the jaxlib of its own version; {there}", cure))

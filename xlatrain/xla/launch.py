@@ -22,7 +22,7 @@ from xlatrain.errors import ReplicaError
 from xlatrain.xla import jax_start, torch_xla_start
 from xlatrain.xla.jax_start import ALONE, Hosts, ProcessEndedError
 from xlatrain.xla.replica_main import GROUP, Job
-from xlatrain.xla.temporary import temporary_files
+from xlatrain.xla.temporary import read_own, temporary_files
 
 # What torch_xla needs where it only traces: one device, of the CPU.
 _TRACING = {"PJRT_DEVICE": "CPU", "CPU_NUM_DEVICES": "1"}
@@ -70,7 +70,7 @@ def launch(
             raise ReplicaError(f"stopped by signal {received[0]}", 128 + received[0])
         if problem:
             raise ReplicaError(_failure_report(job, problem))
-        return pickle.loads(job.result.read_bytes())
+        return pickle.loads(read_own(job.result))
 
 
 def _failure_report(job: Job, error: BaseException) -> str:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
+import fsspec
+
+from xlatrain.errors import Fault
+
 _SIGN_IN = {
     "gs": "gcloud auth application-default login, or GOOGLE_APPLICATION_CREDENTIALS=KEY.json",
     "s3": "aws configure, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment",
@@ -14,8 +18,8 @@ _SAME = {"gcs": "gs", "s3a": "s3"}
 # What the libraries of the stores say of missing or wrong credentials. They raise types of their own for it, from
 # modules that need not be installed.
 _NOT_KNOWN = re.compile(
-    r"credential|anonymous|unauthori[sz]ed|not authenticated|access denied|invalid_grant|\b40[13]\b|forbidden|"
-    r"permission|does not have .* access",
+    r"credential|anonymous|unauthori[sz]ed|not authenticated|access denied|invalid_grant|forbidden|permission|"
+    r"does not have .* access|(?<!byte )\b40[13]\b",
     re.I,
 )
 
@@ -36,6 +40,21 @@ def access_cure(url: str, error: BaseException) -> str:
     if scheme in _LIST:
         return f"{_LIST[scheme]} {scheme}://{parts.netloc}"
     return f"curl -I {url}"
+
+
+def missing_bucket(url: str, key: str = "data.root") -> Fault | None:
+    """That the bucket of a url is not there; None where it is, where nobody may know, and of urls that have none."""
+    parts = urlsplit(url)
+    scheme = _SAME.get(parts.scheme, parts.scheme)
+    if scheme not in _LIST:
+        return None
+    bucket = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    try:
+        system, path = fsspec.url_to_fs(bucket)
+        there = system.exists(path)
+    except Exception:  # of any store's library, or none: then nobody may know
+        return None
+    return None if there else Fault(key, f"there is no bucket {bucket}", f"{_LIST[scheme]}, and name one of them")
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:
