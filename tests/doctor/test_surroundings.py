@@ -129,8 +129,8 @@ def test_data_are_read_and_what_cannot_be_read_is_told(fake, examined, tmp_path)
     assert examined(check_reading, fake.machine(), "data=synthetic")[0][0] == "unknown"
     (tmp_path / "train").mkdir()
     ((status, text, cure),) = read(tmp_path)
-    assert (status, cure) == ("failed", f"ls -l {tmp_path}")
-    assert "index.json" in text
+    assert (status, cure) == ("failed", f"ls -l {tmp_path}/train")
+    assert text == f"there is no {tmp_path}/train/index.json"
     (tmp_path / "train/index.json").write_text('{"shards": []}')
     assert "is no index of shards" in read(tmp_path)[0][1]
     (tmp_path / "train/index.json").write_text('{"shards": [{"name": "a.tar"}]}')

@@ -38,6 +38,9 @@ def check_reading(machine: Machine, config: Config) -> Iterator[Finding]:
         size, seconds = _read(url, bytes_)
     except ConfigError as error:
         yield from map(failed, error.faults)
+    except FileNotFoundError as error:
+        text = f"there is no {error.filename or error}"
+        yield Finding(FAILED, masked(text), masked(access_cure(join_url(data.root, data.train), error)))
     except (OSError, DataError) as error:
         root = join_url(data.root, data.train)
         yield Finding(FAILED, masked(f"{root} cannot be read: {error}"), masked(access_cure(data.root, error)))
