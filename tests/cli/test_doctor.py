@@ -52,14 +52,23 @@ def test_a_check_that_hangs_or_breaks_does_not_hold_up_the_others(monkeypatch):
     def fail(machine, config):
         yield 1 / 0
 
-    checks = (Check("a", hang, "look there"), Check("b", fail), Check("c", lambda m, c: iter([])))
+    late = Check("a", hang, lambda config: f"look {config.run.root}")
+    checks = (late, Check("b", fail), Check("c", lambda machine, config: iter([])))
     monkeypatch.setattr(examine, "CHECKS", checks)
     config, _ = compose_config([])
     found = examine.examine(Machine(), config, seconds=0.2)
     release.set()
-    assert found["a"] == [Finding("failed", "no answer within 0.2 s", "look there")]
+    assert found["a"] == [Finding("failed", "no answer within 0.2 s", "look runs")]
     assert found["b"][0].text == "cannot be seen here: ZeroDivisionError: division by zero"
     assert found["c"] == [Finding("ok", "nothing unusual")]
+
+
+def test_what_does_not_answer_is_told_with_the_command_that_shows_it(monkeypatch):
+    config, _ = compose_config(["data=shards", "data.root=http://h/x", "data.image_size=8", "cluster.coordinator=a:1"])
+    late = {check.name: check.late(config) for check in CHECKS}
+    assert late["data"] == "curl -I http://h/x/train"
+    assert late["coordinator"] == "getent hosts a"
+    assert late["space"] == "df -h"
 
 
 def test_clearing_says_how_much(cache, capsys):

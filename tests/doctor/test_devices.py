@@ -59,13 +59,15 @@ def test_cards_with_and_without_files(fake, examined):
 def test_who_holds_a_chip_is_named_with_what_ends_him(fake, examined):
     fake.tpu(1)
     assert examined(check_holders, fake.machine()) == [("ok", "nobody", "")]
-    fake.process(4242, "python train.py --token=hunter2 s3://me:hunter2@b/x", "/dev/vfio/0", holders.LOCK)
+    command = "python train.py \x1b[2J --token=hunter2 s3://me:hunter2@b/x"
+    fake.process(4242, command, "/dev/vfio/0", holders.LOCK)
     fake.process(17, "bash")
     fake.process(os.getpid(), "xlatrain doctor", "/dev/vfio/0")
     ((status, text, cure),) = examined(check_holders, fake.machine())
     assert (status, cure) == ("failed", "kill 4242")
     assert text.startswith("process 4242 holds /dev/vfio/0, /tmp/libtpu_lockfile: python train.py")
     assert "hunter2" not in text
+    assert text.isprintable()
 
 
 def test_the_process_of_another_user_needs_more(fake, examined, monkeypatch):

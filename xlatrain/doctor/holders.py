@@ -76,5 +76,6 @@ def _command(folder: Path) -> str:
         text = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     except OSError:
         text = ""
-    text = masked(text) or "a process without a command line"
+    text = "".join(c if c.isprintable() else "?" for c in masked(text))  # it is somebody else's, and goes to a terminal
+    text = text or "a process without a command line"
     return text if len(text) <= _MOST else text[: _MOST - 1] + "…"

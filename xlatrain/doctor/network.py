@@ -36,6 +36,11 @@ def check_coordinator(machine: Machine, config: Config) -> Iterator[Finding]:
         yield Finding(OK, f"{host} is {address[0]}")
 
 
+def late_coordinator(config: Config) -> str:
+    """The command that shows why its name is not resolved in time."""
+    return f"getent hosts {(with_hosts(config).coordinator or 'HOST:').rpartition(':')[0]}"
+
+
 def _taken(address: tuple) -> str:
     """Why this machine, the coordinator, cannot listen there; nothing if it can."""
     with socket.socket(socket.AF_INET6 if len(address) == 4 else socket.AF_INET) as probe:

@@ -50,6 +50,12 @@ def check_reading(machine: Machine, config: Config) -> Iterator[Finding]:
         yield Finding(OK, masked(f"{url}: {rate}{local})"))
 
 
+def late_data(config: Config) -> str:
+    """The command that shows why nothing comes in time."""
+    url = join_url(getattr(config.data, "root", ""), getattr(config.data, "train", ""))
+    return masked(access_cure(url, TimeoutError()))
+
+
 def _read(url: str, bytes_: int | None) -> tuple[int, float]:
     """Bytes and seconds of the first megabytes."""
     size, started = 0, time.perf_counter()

@@ -44,7 +44,8 @@ def launch(
     platform: "cpu" runs `replicas` replicas as threads of one child process, with real collectives between them; "tpu"
     uses all chips of this host, one process per chip. args must be picklable. environment: further variables for the
     children. runtime: "torch_xla", or "jax", an extra, whose replicas of a CPU are threads of so many `processes` on
-    each of the `hosts`, where the same is launched.
+    each of the `hosts`, where the same is launched. Of several processes the function returns plain values
+    (xla/message.py).
     Raises ReplicaError, with the traceback of the replica that failed first, or the one line that says it all, within
     seconds of the failure.
     """
