@@ -47,6 +47,7 @@ def test_credentials_in_urls_are_masked(text, expected):
         f'{{"accessKey": "{SECRET}"}}',
         f"model:\n  kwargs:\n    password: {SECRET}\n",
         f"# token: {SECRET}",
+        f"private_key='{SECRET} with an end that is cut",
         f"Authorization: Bearer {SECRET}",
         "use hf_abcdefghijklmnopqrstuv0123",
         "git clone https://x/y with ghp_abcdefghijklmnopqrstuv0123",
@@ -56,6 +57,12 @@ def test_what_is_named_or_shaped_like_a_secret_is_masked(text):
     assert SECRET not in masked(text)
     assert not re.search("[a-z]{20}", masked(text))
     assert "***" in masked(text)
+
+
+@pytest.mark.parametrize("part", ["a.", "-", "token ", "token='", "\n", "{", "'", "a://", "ya29."])
+def test_masking_takes_no_longer_than_the_text(part):
+    """Patterns that look back and forth would take minutes of this."""
+    assert len(masked(part * 50_000)) > 1000
 
 
 @pytest.mark.parametrize(

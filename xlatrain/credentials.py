@@ -7,18 +7,19 @@ import re
 from typing import Any
 
 _HIDDEN = "***"
-_USER = re.compile(r"(\w://)[^\s/'\"]+@")  # user:password@, a token alone too
-_QUERY = re.compile(r"(\w://[^\s?'\"]*\?)[^\s'\"]+")  # signatures of links that are good for a while
+# All of them bounded: what is masked may be large, and be made by somebody else.
+_USER = re.compile(r"(\w://)[^\s/'\"]{1,2000}@")  # user:password@, a token alone too
+_QUERY = re.compile(r"(\w://[^\s?'\"]{0,2000}\?)[^\s'\"]+")  # signatures of links that are good for a while
 _WORD = (
     r"(?:token|secret|passw(?:or)?d|passphrase|(?:api|access|secret|private|account|auth|signing|encryption)[_-]?key)"
 )
-_NAME = re.compile(rf"(?:^|[^a-z0-9]|(?<=[a-z0-9])_?){_WORD}(?:[_-]?id)?$", re.I)
-_VALUE = r"""(?:'[^'\n]*'|"[^"\n]*"|[^\s,'"}\])&;]+)"""
-# name=value, as in overrides, keyword arguments and exported variables; also name = 'value' of a line of code.
-_GIVEN = re.compile(rf"(\b[\w.+-]*(?:{_WORD}|kwargs\.key)\s*=\s*)({_VALUE})", re.I)
-# --token value; "token": "value", token: value of YAML, {token:value} of Hydra.
-_FLAG = re.compile(rf"(--?[\w-]*{_WORD}\s+)({_VALUE})", re.I)
-_ENTRY = re.compile(rf"((?:^[\s#-]*|['\"{{,]\s*)[\w.+-]*{_WORD}['\"]?\s*:\s*)({_VALUE})", re.I | re.M)
+_NAME = re.compile(rf"{_WORD}(?:[_-]?id)?$", re.I)
+_VALUE = r"""(?:'[^'\n]{0,8000}'|"[^"\n]{0,8000}"|['"]?[^\s,'"}\])&;]+)"""
+_GIVEN = re.compile(
+    rf"(?P<word>{_WORD}|kwargs\.key)(?P<sign>['\"]?[ \t]{{0,9}}[=:][ \t]{{0,9}}|[ \t]{{1,9}})(?P<value>{_VALUE})", re.I
+)
+_BEFORE = re.compile(r"[\w.+-]*$")  # the rest of a name
+_ENTRY = re.compile(r"(?:^|\n)[ \t#-]*$|['\"{,][ \t]*$")  # what stands before a key of YAML, JSON or a dict
 _PLAIN = re.compile(r"['\"]?(?:true|false|null|none|[-+]?[\d.]+(?:e[-+]?\d+)?|)['\"]?", re.I)  # class_token=true
 # What shows by itself what it is: of Hugging Face, GitHub, Google and Slack, and of HTTP.
 _SHAPES = re.compile(
@@ -59,16 +60,26 @@ def _hides(name: str, content: str) -> bool:
 def _masked_text(text: str, secrets: list[str]) -> str:
     for secret in secrets:
         text = text.replace(secret, _HIDDEN)
-    for pattern in (_GIVEN, _FLAG, _ENTRY):
-        text = pattern.sub(_without_value, text)
+    text = _GIVEN.sub(_without_value, text)
     return _SHAPES.sub(_HIDDEN, _QUERY.sub(r"\1***", _USER.sub(r"\1***@", text)))
 
 
 def _without_value(found: re.Match[str]) -> str:
-    if _PLAIN.fullmatch(found[2]) or found[2].startswith("${"):
+    """name=value, as in overrides, arguments and lines of code; --name value; name: value of YAML, JSON or Hydra, where
+    it is a key, and not the end of a sentence."""
+    value, sign, start = found["value"], found["sign"], found.start()
+    before = found.string[max(0, start - 100) : start]
+    rest = _BEFORE.search(before)[0]
+    if "=" in sign:
+        given = True
+    elif ":" in sign:
+        given = sign[0] in "'\"" or _ENTRY.search(before.removesuffix(rest)) is not None
+    else:
+        given = rest.startswith("-")
+    if not given or _PLAIN.fullmatch(value) or value.startswith("${"):
         return found[0]
-    quote = found[2][0] if found[2][0] in "'\"" else ""
-    return f"{found[1]}{quote}{_HIDDEN}{quote}"
+    quote = value[0] if value[0] in "'\"" else ""
+    return f"{found['word']}{sign}{quote}{_HIDDEN}{quote if value[-1] == quote else ''}"
 
 
 def _variables() -> list[str]:
