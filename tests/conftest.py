@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+from tests import warm
 from xlatrain.xla import launch
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -12,6 +13,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # XLA then takes a third of the time to compile a step for this CPU, of which tests have few steps to run.
 QUICK_COMPILE = "--xla_backend_optimization_level=0"
 os.environ.setdefault("XLA_FLAGS", QUICK_COMPILE)
+warm.start_server()
 STARTS = {"train", "eval", "plan", "bench", "export"}  # verbs that start replicas
 
 
@@ -48,3 +50,5 @@ def pytest_runtest_protocol(item):
 def optimized(monkeypatch):
     """Programs are compiled as those of users, for a test of many steps."""
     monkeypatch.setenv("XLA_FLAGS", os.environ["XLA_FLAGS"].replace(QUICK_COMPILE, ""))  # torch_xla adds its own
+    with warm.cold():  # which has read the flags
+        yield
