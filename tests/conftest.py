@@ -17,10 +17,20 @@ warm.start_server()
 STARTS = {"train", "eval", "plan", "bench", "export"}  # verbs that start replicas
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Tests of several replicas run one after the other, beside all others: on two cores two of them keep each other
+    waiting until XLA gives up. They come first, since they take longest; of the others a file stays together."""
+    items.sort(key=lambda item: not item.get_closest_marker("replicas"))
+    for item in items:
+        group = "replicas" if item.get_closest_marker("replicas") else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     """A test that starts replicas without saying so fails: `make quick` leaves out those that say so, and those of
-    several replicas run alone, since on two cores two of them keep each other waiting until XLA gives up."""
+    several replicas run one at a time."""
     if item.get_closest_marker("replicas"):
         return (yield)
     most = 1 if item.get_closest_marker("one_replica") else 0
