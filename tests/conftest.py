@@ -13,8 +13,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # XLA then takes a third of the time to compile a step for this CPU, of which tests have few steps to run.
 QUICK_COMPILE = "--xla_backend_optimization_level=0"
 os.environ.setdefault("XLA_FLAGS", QUICK_COMPILE)
-warm.start_server()
 STARTS = {"train", "eval", "plan", "bench", "export"}  # verbs that start replicas
+
+
+def pytest_configure(config):
+    if "not one_replica" not in config.option.markexpr:  # else no replicas start, and what the server imports is lost
+        warm.start_server()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -49,8 +49,10 @@ class _WarmContext(context.ForkServerContext):
 
 
 def start_server() -> None:
-    """From here on, what is spawned is forked by a warm server, which ends with this process."""
+    """From here on, what is spawned is forked by a warm server, which ends with this process; so are the workers that
+    this process itself has read its data, for which the server has more than they ask for."""
     multiprocessing.get_context("forkserver").set_forkserver_preload(["tests.warm_imports"])
+    forkserver.set_forkserver_preload = lambda names: None
     context._concrete_contexts["spawn"] = _WarmContext()
 
 
@@ -106,6 +108,7 @@ def command(*arguments: str, cwd: Path, environment: Mapping[str, str] | None = 
 
 
 def _run(arguments: tuple[str, ...], folder: str, environment: dict[str, str]) -> None:
+    multiprocessing.current_process()._config.pop("tempdir", None)  # its temporary folder is its own, as a user's is
     for name, number in ((".out", 1), (".err", 2)):
         os.dup2(os.open(Path(folder).with_suffix(name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.environ.update(environment)
