@@ -137,6 +137,7 @@ def started(monkeypatch) -> list[str]:
     return targets
 
 
+@pytest.mark.slow  # all of them: `xlatrain` ninety times
 @pytest.mark.parametrize("command", cases())
 def test_command(command, things, started, tmp_path, monkeypatch, capsys):
     for thing in things.iterdir():

@@ -82,7 +82,7 @@ def numbers(batch):
     return (pixels[:, 0] * 256 + pixels[:, 1]).tolist()
 
 
-@pytest.mark.parametrize(("processes", "workers"), [(1, 0), (3, 0), (2, 2)])
+@pytest.mark.parametrize(("processes", "workers"), [(1, 0), (3, 0), pytest.param(2, 2, marks=pytest.mark.slow)])
 def test_every_sample_of_a_dataset_is_read_once_an_epoch_in_another_order_each(processes, workers):
     batch, steps = 12, 1000 // 12 // processes
     phase = (Phase(0, batch * processes, 4),)

@@ -2,11 +2,10 @@
 could have made."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
+from tests.warm import command
 from xlatrain.xla.jax_start import free_port
 
 pytest.importorskip("jax")
@@ -22,17 +21,9 @@ def run_on_machines(root, *of_each):
     for number, overrides in enumerate(of_each):
         folder = root / str(number)
         folder.mkdir(parents=True)
-        command = [sys.executable, "-m", "xlatrain", "train", *RUN, *overrides, f"cluster.host={number}"]
-        machines.append(
-            subprocess.Popen(
-                [*command, *(meet if len(of_each) > 1 else [])],
-                cwd=folder,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-        )
-    said = [machine.communicate(timeout=200)[0] for machine in machines]
+        common = [*RUN, *overrides, f"cluster.host={number}", *(meet if len(of_each) > 1 else [])]
+        machines.append(command("train", *common, cwd=folder))
+    said = [machine.wait().stdout + machine.stderr for machine in machines]
     return [machine.returncode for machine in machines], said
 
 

@@ -55,7 +55,7 @@ def launch(
         _environment(platform, replicas, {**(_TRACING if runtime == "jax" else {}), **(environment or {})}),
         _signals() as received,
     ):
-        job = Job(target, args, platform, replicas, Path(channel), os.getpid())
+        job = Job(target, args, platform, replicas, Path(channel))
         problem: BaseException | None = None
         try:
             if not received:
