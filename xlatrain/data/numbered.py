@@ -75,7 +75,7 @@ class NumberedSplit(OrderedSplit):
         try:
             random.seed(seed)
             np.random.seed(seed)
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed keeps a stack for each call: 1.4 ms
             image, label = self.dataset[number]
             return Sample(self.config.name, str(number), number, as_pixels(image), int(label))
         except Exception as error:  # of somebody's code
