@@ -66,7 +66,7 @@ def last_state(folder: Path) -> dict[str, torch.Tensor]:
 def differing(one: Path, other: Path) -> dict[str, str]:
     """What of two runs is not the same, by name, and how."""
     a, b = last_state(one), last_state(other)
-    found = {name: "only in one" for name in set(a) ^ set(b)}
+    found = dict.fromkeys(set(a) ^ set(b), "only in one")
     for name in set(a) & set(b):
         same = a[name].shape == b[name].shape and a[name].dtype == b[name].dtype
         bits = [t.reshape(-1).view(torch.uint8) for t in (a[name], b[name])]
