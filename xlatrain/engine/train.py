@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from xlatrain.data.order import Position
 from xlatrain.data.phase import Phase
 from xlatrain.data.storage.retry import retries_so_far
@@ -20,7 +22,7 @@ from xlatrain.engine.provenance import versions
 from xlatrain.engine.run_folder import MetricsWriter, log_to
 from xlatrain.engine.step import average_buffers, compare_replicas
 from xlatrain.engine.weights import save_weights
-from xlatrain.errors import DivergenceError
+from xlatrain.errors import DataError, DivergenceError
 from xlatrain.models.create import timm_arguments
 from xlatrain.optim.create import describe_optimizer
 from xlatrain.optim.reduce import describe_gradient
@@ -133,13 +135,19 @@ class Trainer:
             step.prepare(state, {**self.replica.to_device(program.blank_batch(phase)), **tables})
 
     def _check_replicas_equal(self, state: Tensors) -> None:
-        """Compare weights over all replicas, on the devices themselves."""
+        """Compare weights, and how the data are cut, over all replicas, on the devices themselves."""
         if self.replica.world_size == 1:
             return
-        compare = CapturedStep(compare_replicas, self.replica, "comparison step")
-        _, outputs = compare({}, TrainState.of(state).raw_weights.tensors())
-        if spread := float(self.replica.to_host(outputs)["spread"]):
-            raise DivergenceError(f"replicas start with different weights, up to {spread:g} apart")
+        streams = getattr(self.run.config.data, "streams", None) or 0
+        inputs = TrainState.of(state).raw_weights.tensors()
+        inputs |= self.replica.to_device({"streams": torch.tensor([float(streams)])})
+        _, outputs = CapturedStep(compare_replicas, self.replica, "comparison step")({}, inputs)
+        spread = {name: float(gap) for name, gap in self.replica.to_host(outputs).items()}
+        if spread.pop("streams"):  # null follows from the workers, which follow from a machine's cores
+            problem = f"machines would cut the data into different streams, this one into {streams}"
+            raise DataError(f"{problem}: give all of them the same data.streams")
+        if any(spread.values()):
+            raise DivergenceError(f"replicas start with different weights, up to {max(spread.values()):g} apart")
         self.progress.say(f"{counted(self.replica.world_size, 'replica')} hold equal weights")
 
     def _batches(self, feed: DeviceFeed) -> Iterator[Tensors]:
