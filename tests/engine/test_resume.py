@@ -246,3 +246,12 @@ def test_lines_of_later_steps_and_torn_ones_go_and_are_kept(tmp_path):
     assert (tmp_path / CUT).read_text() == "".join(rows[6:]) + '{"kind": "train", "st\n'
     assert cut_metrics(tmp_path, 3) == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == [CUT, METRICS]
+
+
+def test_more_workers_leave_the_batches_as_they_were(tmp_path, started):
+    """data.streams, left open, follows from the workers; a run that goes on keeps those that it began with."""
+    leave(tmp_path / "r", 8)
+    train(tmp_path, "r", *OPTIONS, "data.workers=20")
+    assert started[0][0].config.data.streams == started[0][0].dataset.train.streams == 8
+    with pytest.raises(ConfigError, match="data.streams: is 4 now and was 8"):
+        train(tmp_path, "r", *OPTIONS, "data.streams=4", "train.duration=30step")

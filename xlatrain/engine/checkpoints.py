@@ -18,7 +18,7 @@ from xlatrain.config.schema import Config
 from xlatrain.credentials import masked
 from xlatrain.data.dataset import position_after
 from xlatrain.data.order import Leg, Position
-from xlatrain.engine.build import HostModel, place
+from xlatrain.engine.build import HostModel
 from xlatrain.engine.contract import Tensors
 from xlatrain.engine.metrics import MetricsWriter
 from xlatrain.engine.provenance import versions
@@ -167,9 +167,7 @@ class Checkpoints:
     ) -> dict[str, Any]:
         run, replica, before = self.run, self.replica, self._progress
         config, lengths = run.config, run.lengths
-        position = position_after(
-            run.dataset.train, place(replica), config.train.seed, run.phases, before.position, done - before.step
-        )
+        position = position_after(run.dataset.train, config.train.seed, run.phases, before.position, done - before.step)
         self._progress = Progress(done, position)
         keep = config.checkpoint.keep_every
         last = max(self._saver.known, default=0)
