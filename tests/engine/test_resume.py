@@ -255,3 +255,24 @@ def test_more_workers_leave_the_batches_as_they_were(tmp_path, started):
     assert started[0][0].config.data.streams == started[0][0].dataset.train.streams == 8
     with pytest.raises(ConfigError, match="data.streams: is 4 now and was 8"):
         train(tmp_path, "r", *OPTIONS, "data.streams=4", "train.duration=30step")
+
+
+@pytest.mark.parametrize(
+    ("folder", "words"),
+    [
+        ("FILE/checkpoints", "checkpoint.folder: .*/a-file/checkpoints cannot be written"),
+        ("https://host/runs", "checkpoint.folder: https://host/runs cannot be written to"),
+        ("nfs://host/runs", "checkpoint.folder: nfs://host/runs: nfs:// is not known"),
+    ],
+)
+def test_a_folder_that_cannot_hold_checkpoints_is_a_fault(tmp_path, folder, words):
+    (tmp_path / "a-file").touch()
+    with pytest.raises(ConfigError, match=words):
+        check([*OPTIONS, f"checkpoint.folder={folder.replace('FILE', str(tmp_path / 'a-file'))}"])
+
+
+def test_a_duration_is_asked_for():
+    with pytest.raises(ConfigError, match="checkpoint.every: 'often' is not a duration"):
+        check([*OPTIONS, "checkpoint.every=often"])
+    with pytest.raises(ConfigError, match="checkpoint.keep_every: '0ep' is not a duration"):
+        check([*OPTIONS, "checkpoint.keep_every=0ep"])
