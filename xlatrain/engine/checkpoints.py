@@ -140,8 +140,8 @@ class Checkpoints:
         wait: bool,
     ) -> bool:
         """Save the state after so many steps: returns when the tensors are copied, or with `wait` when all is safe,
-        then whether it is. Every replica has to come. One that is due while the one before is still being written is
-        left out, unless it is waited for."""
+        then whether it is. evaluated: just before, which made statistics equal. Every replica has to come. One that is
+        due while the one before is still being written is left out, unless it is waited for."""
         if wait:
             self._saver.finish()
         started = time.perf_counter()
@@ -150,7 +150,7 @@ class Checkpoints:
             self._say(f"no checkpoint of step {done:,}: the one before is still being written")
         if self.replica.agree(busy or there):
             return True
-        tensors = self._snapshot.take(state)
+        tensors = self._snapshot.take(state, equal=evaluated)
         if writer:
             facts = self._facts(done, model, meter, last_eval, evaluated)
             seconds = time.perf_counter() - started
