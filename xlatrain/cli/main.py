@@ -21,6 +21,7 @@ FUNCTIONS = {
     "shards": "xlatrain.cli.shards:shards",
     "data": "xlatrain.cli.data_bench:data",
     "show": "xlatrain.cli.show:show",
+    "doctor": "xlatrain.cli.doctor:doctor",
 }
 
 

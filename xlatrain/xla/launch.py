@@ -22,7 +22,7 @@ from xlatrain.errors import ReplicaError
 from xlatrain.xla import jax_start, torch_xla_start
 from xlatrain.xla.jax_start import ALONE, Hosts, ProcessEndedError
 from xlatrain.xla.replica_main import GROUP, Job
-from xlatrain.xla.temporary import temporary_files
+from xlatrain.xla.temporary import read_own, temporary_files
 
 # What torch_xla needs where it only traces: one device, of the CPU.
 _TRACING = {"PJRT_DEVICE": "CPU", "CPU_NUM_DEVICES": "1"}
@@ -44,7 +44,8 @@ def launch(
     platform: "cpu" runs `replicas` replicas as threads of one child process, with real collectives between them; "tpu"
     uses all chips of this host, one process per chip. args must be picklable. environment: further variables for the
     children. runtime: "torch_xla", or "jax", an extra, whose replicas of a CPU are threads of so many `processes` on
-    each of the `hosts`, where the same is launched.
+    each of the `hosts`, where the same is launched. Of several processes the function returns plain values
+    (xla/message.py).
     Raises ReplicaError, with the traceback of the replica that failed first, or the one line that says it all, within
     seconds of the failure.
     """
@@ -54,7 +55,7 @@ def launch(
         _environment(platform, replicas, {**(_TRACING if runtime == "jax" else {}), **(environment or {})}),
         _signals() as received,
     ):
-        job = Job(target, args, platform, replicas, Path(channel), os.getpid())
+        job = Job(target, args, platform, replicas, Path(channel))
         problem: BaseException | None = None
         try:
             if not received:
@@ -70,7 +71,7 @@ def launch(
             raise ReplicaError(f"stopped by signal {received[0]}", 128 + received[0])
         if problem:
             raise ReplicaError(_failure_report(job, problem))
-        return pickle.loads(job.result.read_bytes())
+        return pickle.loads(read_own(job.result))
 
 
 def _failure_report(job: Job, error: BaseException) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import multiprocessing
 import os
 import pickle
 import signal
@@ -27,14 +28,13 @@ GROUP = "group-"  # begins the name of a file that names a process group of the 
 @dataclass(frozen=True)
 class Job:
     """What replicas run: `target`, "package.module:name", as f(replica, *args). Picklable. channel: the folder that the
-    parent process and its children have in common. parent: its process number."""
+    parent process and its children have in common."""
 
     target: str
     args: tuple[Any, ...]
     platform: str
     replicas: int
     channel: Path
-    parent: int
 
     @property
     def result(self) -> Path:
@@ -103,8 +103,7 @@ def _write_once(path: Path, content: bytes) -> bool:
 
 def _die_with(job: Job) -> None:
     """End this process when its parent is gone, so that no temporary files stay either."""
-    while os.getppid() == job.parent:
-        time.sleep(1)
+    multiprocessing.parent_process().join()
     try:
         clear_left_behind(job.channel.parent.parent)
     finally:
