@@ -9,8 +9,8 @@ do, the copy from the device alone. loop: seconds until training may go on, all:
 until they are on the disk (fsync), which the others leave to the system. memory: the most that the process held beyond
 what it held before, in units of the state; its peak counter is reset before each. Medians of the repeats.
 
-Evidence: command as above, 2 CPU cores (a virtual machine, other jobs beside), torch 2.9.1, torch-xla 2.9.0, 24 Nov 2026,
-medians of 3. loop, all, memory: the copy alone 1.82 s, 1.25; xlatrain 1.71 s, 4.51 s, 1.25; torch.save 3.55 s, 3.55 s,
+Evidence: command as above, 2 CPU cores (a virtual machine), torch 2.9.1, torch-xla 2.9.0, 24 Nov 2026, medians of
+3. loop, all, memory: the copy alone 1.82 s, 1.25; xlatrain 1.71 s, 4.51 s, 1.25; torch.save 3.55 s, 3.55 s,
 1.25; xm.save 2.31 s, 2.31 s, 2.00; async_save 2.17 s, 3.94 s, 2.00. So the loop waits for the copy and nothing else.
 Not run: on a TPU, where the copy goes over PCIe; how much a step slows down while the thread writes.
 """
