@@ -1,4 +1,4 @@
-"""The schema of conf/: each option's type, default, unit and help, here and in data.py and cluster.py.
+"""The schema of conf/: each option's type, default, unit and help, here and in data.py, cluster.py and run.py.
 
 YAML files under conf/ only compose and override these. `xlatrain train --help` prints them.
 """
@@ -19,7 +19,8 @@ from xlatrain.config.data import (
     ShardsConfig,
     SyntheticConfig,
 )
-from xlatrain.config.option import option
+from xlatrain.config.option import group, option
+from xlatrain.config.run import CheckpointConfig, RunConfig, SweepConfig
 
 
 @dataclass
@@ -221,42 +222,32 @@ class EngineConfig:
         choices=("torch_xla", "jax"),
     )
     replay: bool = option(True, "replay the captured step; false traces it every time (debugging, same results)")
-    in_flight: int | None = option(None, "steps handed to the device before waiting; null = 1 on CPU, 2 on TPU", low=1)
-    save_hlo: bool = option(False, "write the train step's program to the run folder, as train_step.hlo.pb")
-    fail_replica: int | None = option(None, "rehearse a failure: this replica raises ...")
-    fail_step: int | None = option(None, "... at this step")
+    in_flight: int | None = option(
+        None, "steps handed to the device before waiting; null = 1 on CPU, 2 on TPU", low=1, may_change=True
+    )
+    save_hlo: bool = option(
+        False, "write the train step's program to the run folder, as train_step.hlo.pb", may_change=True
+    )
+    fail_replica: int | None = option(None, "rehearse a failure: this replica raises ...", may_change=True)
+    fail_step: int | None = option(None, "... at this step", may_change=True)
 
 
 @dataclass
 class TrainConfig:
     global_batch: int = option(128, "images per step over all replicas", "images", low=1)
-    duration: str = option("20ep", "length of the run", "duration")
+    duration: str = option("20ep", "length of the run", "duration", may_change=True)
     seed: int = option(0, "of initial weights, order, augmentation and masks", low=0, high=2**31 - 1)
     label_smoothing: float = option(0.0, "share of the target spread over all classes", "probability", low=0, high=1)
-    log_every: str = option("10step", "how often a line of metrics is written", "duration")
+    log_every: str = option("10step", "how often a line of metrics is written", "duration", may_change=True)
     eval_every: str = option("5ep", "how often the validation set is evaluated", "duration")
-    max_skipped_steps: int = option(20, "non-finite gradients in a row that end the run", "steps", low=1)
+    max_skipped_steps: int = option(
+        20, "non-finite gradients in a row that end the run", "steps", low=1, may_change=True
+    )
 
 
 @dataclass
 class EvalConfig:
     global_batch: int | None = option(None, "images per evaluation step; null = train.global_batch", "images", low=1)
-
-
-@dataclass
-class RunConfig:
-    root: str = option("runs", "folder of all runs")
-    name: str | None = option(None, "this run's folder under root; null = made from model, data and time")
-
-
-@dataclass
-class SweepConfig:
-    objective: str = option(
-        "top1",
-        "what the jobs of a sweep (-m) return to a sweeper that chooses as it goes, as Optuna's, and by what "
-        "the table marks the best",
-        choices=("top1", "top5", "loss", "images_per_second", "wall_seconds"),
-    )
 
 
 @dataclass
@@ -270,12 +261,13 @@ class Config:
     gradient: GradientConfig = field(default_factory=GradientConfig)
     precision: PrecisionConfig = field(default_factory=PrecisionConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
-    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    cluster: ClusterConfig = group(ClusterConfig, may_change=True)
     engine: EngineConfig = field(default_factory=EngineConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
-    run: RunConfig = field(default_factory=RunConfig)
-    sweep: SweepConfig = field(default_factory=SweepConfig)
+    checkpoint: CheckpointConfig = group(CheckpointConfig, may_change=True)
+    run: RunConfig = group(RunConfig, may_change=True)
+    sweep: SweepConfig = group(SweepConfig, may_change=True)
     weights: str | None = option(
         None,
         "xlatrain eval: the weights.safetensors to evaluate, or the weights_raw.safetensors beside it; model, size, "

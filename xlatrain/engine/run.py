@@ -17,12 +17,16 @@ from omegaconf import OmegaConf
 from xlatrain.config.schema import Config
 from xlatrain.console import say
 from xlatrain.credentials import masked
+from xlatrain.engine.checkpoints import checkpoint_store
+from xlatrain.engine.metrics import CUT, cut_metrics
 from xlatrain.engine.provenance import provenance
-from xlatrain.engine.run_folder import claimed_folder
+from xlatrain.engine.resume import NEVER, Start, find_start, with_notes
+from xlatrain.engine.run_folder import claimed_folder, held_folder
 from xlatrain.errors import ReplicaError
 from xlatrain.files import write_json
 from xlatrain.preflight.check import check, check_evaluation
 from xlatrain.preflight.checked import CheckedEvaluation, CheckedRun
+from xlatrain.words import counted
 
 _TARGETS = {"train": "xlatrain.engine.train:train_replica", "eval": "xlatrain.engine.evaluate:evaluate_replica"}
 
@@ -36,48 +40,100 @@ def train(run: CheckedRun | Sequence[str] = (), name: str | None = None) -> dict
     with the traceback of the replica that failed first. A script that calls this needs the usual guard, if __name__ ==
     "__main__", since replicas live in child processes."""
     run = run if isinstance(run, CheckedRun) else check(run)
-    return _launch("train", run, name or _default_name(run.config, ""))
+    name = name or _default_name(run.config, "")
+    if run.config.run.resume == NEVER:
+        name = _beside(run.config, name)
+    folder = Path(run.config.run.root) / name
+    if run.config.cluster.host:  # machine 0 has the folder, and the replica that writes to it
+        return _launch("train", run, folder, None)
+    if folder.exists():
+        with held_folder(folder) as held:
+            start = find_start(run, held, say)
+            if start.finished or start.manifest:
+                return _go_on(held, start)
+    with claimed_folder(run.config.run.root, name) as folder:
+        start = find_start(run, folder, say)  # where the folder is new, but not the checkpoints elsewhere
+        return _go_on(folder, start)
+
+
+def _go_on(folder: Path, start: Start) -> dict[str, Any]:
+    """Train from a start on; of a finished run say that it is."""
+    run = start.run
+    if start.finished:
+        say(f"{folder} is finished after {start.finished['steps']:,} steps: nothing is left to do. A longer "
+            "train.duration goes on with it, run.resume=never starts a new run beside it")  # fmt: skip
+        return start.finished
+    if start.manifest:
+        (folder / "summary.json").unlink(missing_ok=True)
+        if cut := cut_metrics(folder, start.manifest.step):
+            note = f"{counted(cut, 'line')} of metrics.jsonl after step {start.manifest.step:,} went to {CUT}"
+            run = with_notes(run, note)
+    return _run_in("train", run, folder, start.checkpoint)
+
+
+def _beside(config: Config, name: str) -> str:
+    """A name that no run has: the name itself, or NAME-2, NAME-3, ..."""
+    root = Path(config.run.root)
+    for number in itertools.count(1):
+        free = name if number == 1 else f"{name}-{number}"
+        if not (root / free).exists() and not checkpoint_store(config, root / free).names():
+            if number > 1:
+                say(f"{root / name} stays as it is; the new run is {free}")
+            return free
+    raise AssertionError("numbers have no end")
 
 
 def evaluate(evaluation: CheckedEvaluation | Sequence[str], name: str | None = None) -> dict[str, Any]:
     """Evaluate saved weights. As train."""
     evaluation = evaluation if isinstance(evaluation, CheckedEvaluation) else check_evaluation(evaluation)
-    return _launch("eval", evaluation, name or _default_name(evaluation.config, "eval-"))
+    name = name or _default_name(evaluation.config, "eval-")
+    if evaluation.config.cluster.host:
+        return _launch("eval", evaluation, Path(evaluation.config.run.root) / name)
+    with claimed_folder(evaluation.config.run.root, name) as folder:
+        return _run_in("eval", evaluation, folder)
 
 
 def _default_name(config: Config, prefix: str) -> str:
     return config.run.name or free_name(config.run.root, f"{prefix}{config.model.name}-{config.data.name}")
 
 
-def _launch(verb: str, checked: CheckedRun | CheckedEvaluation, name: str) -> dict[str, Any]:
+def _launch(verb: str, checked: CheckedRun | CheckedEvaluation, folder: Path, *more: Any) -> dict[str, Any]:
+    """Run a verb on its replicas; more: what it takes beside what was checked and the folder."""
     from xlatrain.xla.jax_start import Hosts
     from xlatrain.xla.launch import launch
 
-    started = time.perf_counter()
-    config, overrides = checked.config, list(checked.overrides)
-    cluster = config.cluster
+    config, cluster = checked.config, checked.config.cluster
     where = {"platform": cluster.platform, "replicas": cluster.replicas, "runtime": config.engine.runtime}
     where |= {"processes": (cluster.processes_per_host or 1) if cluster.platform == "cpu" else 1}
     where |= {"hosts": Hosts(cluster.hosts or 1, cluster.host or 0, cluster.coordinator)}
-    if cluster.host:  # machine 0 has the folder, and the replica that writes to it
-        return launch(_TARGETS[verb], checked, Path(config.run.root) / name, **where)
-    with claimed_folder(config.run.root, name) as folder:
-        origin = masked(provenance(["xlatrain", verb, *overrides]))
-        write_config(folder / "config.yaml", config, origin)
-        about = {"run": str(folder), "overrides": overrides, "provenance": origin}
-        for note in checked.notes:
-            say(note)
-        try:
-            summary = launch(_TARGETS[verb], checked, folder, **where)
-        except ReplicaError as error:
-            with (folder / "train.log").open("a") as log:
-                log.write(masked(f"{error.report.rstrip()}\n"))
-            last = error.report.strip().splitlines()[-1]
-            write_json(folder / "summary.json", masked({"status": "failed", "error": last, **about}))
-            raise
-        summary |= {"wall_seconds": round(time.perf_counter() - started, 3), **about}
-        write_json(folder / "summary.json", masked(summary))
+    return launch(_TARGETS[verb], checked, folder, *more, **where)
+
+
+def _run_in(verb: str, checked: CheckedRun | CheckedEvaluation, folder: Path, *more: Any) -> dict[str, Any]:
+    """Run a verb in a folder that is held, and write there what it was and what came of it."""
+    started, overrides = time.perf_counter(), list(checked.overrides)
+    origin = masked(provenance(["xlatrain", verb, *overrides]))
+    write_config(_next_config(folder), checked.config, origin)
+    about = {"run": str(folder), "overrides": overrides, "provenance": origin}
+    for note in checked.notes:
+        say(note)
+    try:
+        summary = _launch(verb, checked, folder, *more)
+    except ReplicaError as error:
+        with (folder / "train.log").open("a") as log:
+            log.write(masked(f"{error.report.rstrip()}\n"))
+        last = error.report.strip().splitlines()[-1]
+        write_json(folder / "summary.json", masked({"status": "failed", "error": last, **about}))
+        raise
+    summary |= {"wall_seconds": round(time.perf_counter() - started, 3), **about}
+    write_json(folder / "summary.json", masked(summary))
     return summary
+
+
+def _next_config(folder: Path) -> Path:
+    """Where the options of a start are written down: config.yaml, that of the second config.2.yaml, ..."""
+    later = (folder / f"config.{number}.yaml" for number in itertools.count(2))
+    return next(path for path in itertools.chain([folder / "config.yaml"], later) if not path.exists())
 
 
 def write_config(path: Path, config: Config, origin: dict[str, Any]) -> None:

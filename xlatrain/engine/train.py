@@ -8,26 +8,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from xlatrain.checkpoint.manifest import step_of
 from xlatrain.data.order import Position
 from xlatrain.data.phase import Phase
 from xlatrain.data.storage.retry import retries_so_far
 from xlatrain.engine.build import HostModel, TrainProgram, build_phase_model, place
+from xlatrain.engine.checkpoints import Checkpoints, Progress
 from xlatrain.engine.contract import Tensors, TrainMetrics, TrainState
+from xlatrain.engine.equality import check_replicas_equal
 from xlatrain.engine.evaluate import Evaluator, build_eval_model
 from xlatrain.engine.meter import Meter
+from xlatrain.engine.metrics import MetricsWriter
 from xlatrain.engine.progress import ProgressLine
-from xlatrain.engine.provenance import versions
-from xlatrain.engine.run_folder import MetricsWriter, log_to
-from xlatrain.engine.step import average_buffers, compare_replicas
-from xlatrain.engine.weights import save_weights
-from xlatrain.errors import DataError, DivergenceError
-from xlatrain.models.create import timm_arguments
+from xlatrain.engine.results import describe_machinery, write_programs, write_weights
+from xlatrain.engine.run_folder import log_to
+from xlatrain.engine.step import average_buffers
+from xlatrain.errors import DivergenceError
 from xlatrain.optim.create import describe_optimizer
 from xlatrain.optim.reduce import describe_gradient
 from xlatrain.preflight.checked import CheckedRun
-from xlatrain.preflight.facts import describe_weights
 from xlatrain.preflight.lengths import Lengths
 from xlatrain.preflight.resolve import describe_learning_rate
 from xlatrain.words import counted
@@ -36,18 +35,19 @@ from xlatrain.xla.feed import DeviceFeed, HostFan
 from xlatrain.xla.replica import Replica
 
 
-def train_replica(replica: Replica, run: CheckedRun, folder: Path) -> dict[str, Any]:
-    """Train; returns the summary. Runs on every replica; the first one writes."""
+def train_replica(replica: Replica, run: CheckedRun, folder: Path, checkpoint: str | None = None) -> dict[str, Any]:
+    """Train; returns the summary. Runs on every replica; the first one writes. checkpoint: the name of the one to go on
+    from, if any, as the first replica is told it."""
     if replica.is_first:
         log_to(folder, run.notes)
     with ProgressLine(run.lengths.total_steps, silent=not replica.is_first) as progress:
-        return Trainer(replica, run, folder, progress).train()
+        return Trainer(replica, run, folder, progress, checkpoint).train()
 
 
 class Trainer:
     """The parts of a run. `train` reads top to bottom: build, compare, loop, evaluate, save."""
 
-    def __init__(self, replica: Replica, run: CheckedRun, folder: Path, progress: ProgressLine):
+    def __init__(self, replica: Replica, run: CheckedRun, folder: Path, progress: ProgressLine, checkpoint: str | None):
         self.replica, self.run, self.folder, self.progress = replica, run, folder, progress
         self.started = time.perf_counter()
         config, engine = run.config, run.config.engine
@@ -62,9 +62,11 @@ class Trainer:
         ]
         self.evaluator = Evaluator(run.evaluation, self.model, replica, progress.say)
         self.synchronise = CapturedStep(average_buffers, replica, "statistics step", engine.replay)
-        self.writer = MetricsWriter(folder) if replica.is_first else None
+        self.checkpoints = Checkpoints(replica, run, folder, checkpoint, progress.say, progress.keep)
+        self.writer = MetricsWriter(folder, step_of(checkpoint) if checkpoint else None) if replica.is_first else None
         self.meter = Meter()
         self.last_eval: dict[str, Any] = {}
+        self.running: deque[tuple[int, Tensors]] = deque()  # steps handed to the device whose metrics are not read yet
 
     def _build_models(self) -> list[HostModel]:
         """One for each phase, since groups of batch norm and tiles depend on batch and size, and last the one that is
@@ -88,32 +90,64 @@ class Trainer:
                 self.progress.say(text)
 
     def train(self) -> dict[str, Any]:
-        lengths, replica, in_flight = self.run.lengths, self.replica, self.run.config.engine.in_flight
-        state = replica.to_device(self.programs[0].carry(replica.ordinal))
-        self._check_replicas_equal(state)
-        tables = replica.to_device(self.programs[0].tables())
-        self._compile_ahead(state, tables)
-        feed = DeviceFeed(replica.shared("train-loader", self._open_loader), replica)
-        running: deque[tuple[int, Tensors]] = deque()
+        with self.checkpoints:
+            state, start = self._begin()
+            tables = self.replica.to_device(self.programs[0].tables())
+            self._compile_ahead(state, tables, start.step)
+            loader = self.replica.shared("train-loader", lambda: self._open_loader(start.position))
+            feed = DeviceFeed(loader, self.replica)
+            for done, batch in enumerate(self._batches(feed, start.step), start.step + 1):
+                state = self._step(state, {**batch, **tables}, done, feed.waited)
+                evaluated = self.run.lengths.due(self.run.lengths.eval_every, done)
+                if evaluated:
+                    state = self._evaluate(state, done)
+                if self.checkpoints.due(done, evaluated):
+                    self.save(state, done, evaluated)
+            feed.close()
+            return self._finish(state)
 
-        for done, batch in enumerate(self._batches(feed), 1):
-            self.meter.waited(feed.waited)
-            step = self.steps[self._phase_of(done)]
-            while len(running) >= in_flight:
-                self._read(*running.popleft())
-            with self.meter.host():
-                state, outputs = step(state, {**batch, **tables})
-            running.append((done, outputs))
-            if lengths.due(lengths.eval_every, done):
-                while running:
-                    self._read(*running.popleft())
-                state = self._evaluate(state, done)
-        feed.close()
-        return self._finish(state)
+    def save(self, state: Tensors, done: int, evaluated: bool = False, wait: bool = False) -> bool:
+        """Save all that the run is after so many steps; every replica has to come. Returns when the tensors are copied,
+        or with `wait` when the checkpoint stands, then whether it does."""
+        self._drain()
+        with self.meter.pause():
+            return self.checkpoints.save(
+                state, done, self.model, self.meter.state(), self.last_eval, evaluated, self.writer, wait
+            )
 
-    def _open_loader(self) -> HostFan:
+    def _begin(self) -> tuple[Tensors, Progress]:
+        """The state that the run begins with, on the device: of its seed, or of a checkpoint."""
+        fresh = self.programs[0].carry(self.replica.ordinal)
+        host, start = self.checkpoints.begin(fresh)
+        state = self.replica.to_device(host)
+        check_replicas_equal(self.replica, self.run, state, start.step > 0 and self.checkpoints.differ)
+        if self.replica.world_size > 1:
+            self.progress.say(f"{counted(self.replica.world_size, 'replica')} hold equal weights")
+        self.last_eval = start.last_eval
+        if start.meter is not None:
+            self.meter.restore(start.meter)
+            if self.writer:
+                self.writer.write("event", start.step, self.run.lengths.epoch(start.step), event="resumed")
+        return state, start
+
+    def _step(self, state: Tensors, inputs: Tensors, done: int, waited: float) -> Tensors:
+        """Hand one step to the device; wait for one before it where enough are under way."""
+        self.meter.waited(waited)
+        step = self.steps[self._phase_of(done)]
+        while len(self.running) >= self.run.config.engine.in_flight:
+            self._read(*self.running.popleft())
+        with self.meter.host():
+            state, outputs = step(state, inputs)
+        self.running.append((done, outputs))
+        return state
+
+    def _drain(self) -> None:
+        while self.running:
+            self._read(*self.running.popleft())
+
+    def _open_loader(self, position: Position) -> HostFan:
         run, replica = self.run, self.replica
-        batches = run.dataset.train.train_batches(place(replica), run.config.train.seed, run.phases, Position())
+        batches = run.dataset.train.train_batches(place(replica), run.config.train.seed, run.phases, position)
         return HostFan(batches, replica.local_count)
 
     def _phase_of(self, done: int) -> int:
@@ -124,36 +158,22 @@ class Trainer:
             self.progress.say(f"phase {number + 1}: {_describe_phase(self.run.lengths, phase)}")
         return number
 
-    def _compile_ahead(self, state: Tensors, tables: Tensors) -> None:
-        """Compile the steps of all phases before the first: a phase then begins without a pause."""
+    def _compile_ahead(self, state: Tensors, tables: Tensors, first: int) -> None:
+        """Compile the steps of all phases that are to come before the first: a phase then begins without a pause."""
         lengths, count = self.run.lengths, len(self.steps)
         if count == 1:
             return
         for i, (step, program, phase) in enumerate(zip(self.steps, self.programs, self.run.phases, strict=True)):
+            if i < lengths.phase_number(first):
+                continue
             start = f"from step {phase.first_step:,}, epoch {lengths.epoch(phase.first_step):.1f}"
             self.progress.say(f"phase {i + 1} of {count}, {start}: {_describe_phase(lengths, phase)}")
             step.prepare(state, {**self.replica.to_device(program.blank_batch(phase)), **tables})
 
-    def _check_replicas_equal(self, state: Tensors) -> None:
-        """Compare weights, and how the data are cut, over all replicas, on the devices themselves."""
-        if self.replica.world_size == 1:
-            return
-        streams = getattr(self.run.config.data, "streams", None) or 0
-        inputs = TrainState.of(state).raw_weights.tensors()
-        inputs |= self.replica.to_device({"streams": torch.tensor([float(streams)])})
-        _, outputs = CapturedStep(compare_replicas, self.replica, "comparison step")({}, inputs)
-        spread = {name: float(gap) for name, gap in self.replica.to_host(outputs).items()}
-        if spread.pop("streams"):  # null follows from the workers, which follow from a machine's cores
-            problem = f"machines would cut the data into different streams, this one into {streams}"
-            raise DataError(f"{problem}: give all of them the same data.streams")
-        if any(spread.values()):
-            raise DivergenceError(f"replicas start with different weights, up to {max(spread.values()):g} apart")
-        self.progress.say(f"{counted(self.replica.world_size, 'replica')} hold equal weights")
-
-    def _batches(self, feed: DeviceFeed) -> Iterator[Tensors]:
-        """One for each step of the run; where a failure is rehearsed, that of its step raises instead."""
+    def _batches(self, feed: DeviceFeed, first: int) -> Iterator[Tensors]:
+        """One for each step of the run from the first on; where a failure is rehearsed, that of its step raises."""
         engine, batches = self.run.config.engine, iter(feed)
-        for step in range(self.run.lengths.total_steps):
+        for step in range(first, self.run.lengths.total_steps):
             if (engine.fail_replica, engine.fail_step) == (self.replica.ordinal, step):
                 what = f"engine.fail_replica={engine.fail_replica} engine.fail_step={engine.fail_step}"
                 raise RuntimeError(f"rehearsed failure: {what}")
@@ -183,6 +203,7 @@ class Trainer:
 
     def _evaluate(self, state: Tensors, done: int) -> Tensors:
         """Make the running statistics equal, evaluate the weights meant for use, report."""
+        self._drain()
         state = self._synchronised(state)
         with self.meter.pause():
             result = self.evaluator(TrainState.of(state).weights)
@@ -204,45 +225,28 @@ class Trainer:
 
     def _finish(self, state: Tensors) -> dict[str, Any]:
         """Save the weights and say how it went."""
+        self._drain()
         self.replica.wait()
-        config, lengths = self.run.config, self.run.lengths
         host = self.replica.to_host(state) if self.replica.is_first else {}
-        counts = self.replica.counts("train step", "eval step")
+        lengths = self.run.lengths
         summary = {
             "status": "done",
             **self.last_eval,
             "steps": lengths.total_steps,
             "epochs": lengths.epoch(lengths.total_steps),
-            "replicas": self.replica.world_size,
-            "global_batch": config.train.global_batch,
-            "compiles": {name.removesuffix(" step"): n for name, n in counts.compiles.items()},
-            "other_compiles": counts.other_compiles,
-            "cpu_fallbacks": counts.cpu_fallbacks,
-            "device_reads": counts.device_reads,
+            **describe_machinery(self.replica, self.run),
             **self.meter.totals(),
+            **self.checkpoints.figures(),
             "data_retries": retries_so_far(),
             "capture_seconds": round(sum(step.capture_seconds for step in self.steps), 3),
             "wall_seconds": round(time.perf_counter() - self.started, 3),
         }
         if self.writer:
-            summary["sha256"] = self._save_weights(TrainState.of(host))
-            for i, step in enumerate(self.steps):
-                if step.hlo:
-                    name = "train_step.hlo.pb" if len(self.steps) == 1 else f"train_step_{i + 1}.hlo.pb"
-                    (self.folder / name).write_bytes(step.hlo)
+            summary["sha256"] = write_weights(self.folder, self.run, self.model, TrainState.of(host), self.progress.say)
+            write_programs(self.folder, [step.hlo for step in self.steps])
             self.writer.write("event", lengths.total_steps, lengths.epoch(lengths.total_steps), event="done")
             self.writer.close()
         return summary
-
-    def _save_weights(self, state: TrainState) -> dict[str, str]:
-        """Save the weights of a state on the host; returns the checksum of each file by its name."""
-        config, data = self.run.config, self.run.dataset
-        arguments = timm_arguments(config.model, data.num_classes, config.data.image_size)
-        facts = describe_weights(config, data.num_classes, data.class_names, arguments, versions())
-        digests = save_weights(self.folder, state, self.model.layout, self.model.persistent(), facts)
-        for name, digest in digests.items():
-            self.progress.say(f"saved {name}, sha256 {digest}")
-        return digests
 
 
 def _describe_phase(lengths: Lengths, phase: Phase) -> str:

@@ -33,7 +33,7 @@ from xlatrain.preflight.resolve import (
 )
 from xlatrain.preflight.runtime import runtime_faults
 from xlatrain.preflight.stride import describe_small_images
-from xlatrain.preflight.values import batch_faults, folder_faults, value_faults
+from xlatrain.preflight.values import batch_faults, checkpoint_folder_faults, folder_faults, value_faults
 from xlatrain.preflight.versions import version_faults
 from xlatrain.preflight.weights_file import check_fit, read_facts
 
@@ -178,7 +178,12 @@ class _Basis:
 
 def _basis(config: Config) -> _Basis:
     """Data and model, opened and built as far as that needs no device, and what is wrong with them."""
-    faults = version_faults(jax_too=False) + environment_faults(os.environ) + folder_faults(config)
+    faults = (
+        version_faults(jax_too=False)
+        + environment_faults(os.environ)
+        + folder_faults(config)
+        + checkpoint_folder_faults(config)
+    )
     faults += find_contradictions(config)
     config, dataset, more = decide(config), None, []
     faults += runtime_faults(config)

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from xlatrain.config.schema import Config
 from xlatrain.credentials import masked
-from xlatrain.errors import Fault
+from xlatrain.data.storage.access import missing_bucket
+from xlatrain.data.storage.streams import check_url
+from xlatrain.errors import ConfigError, Fault
 from xlatrain.preflight.resolve import too_few_images
 from xlatrain.words import counted
 
@@ -72,11 +74,32 @@ def folder_faults(config: Config) -> list[Fault]:
         problem = f"{masked(config.run.root)} is no folder of this machine, to which a run writes"
         faults.append(Fault("run.root", problem, "name a local folder, and copy it when the run has ended"))
         return faults
-    root = Path(config.run.root).absolute()
-    nearest = next(p for p in (root, *root.parents) if p.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+    if not _can_be_made(config.run.root):
         faults.append(Fault("run.root", f"{config.run.root} cannot be written", "name a folder of yours"))
     return faults
+
+
+def checkpoint_folder_faults(config: Config) -> list[Fault]:
+    """Whether checkpoint.folder can be written to, as far as is seen without writing."""
+    key, folder = "checkpoint.folder", config.checkpoint.folder
+    if folder is None:
+        return []
+    if "://" not in folder:
+        return [] if _can_be_made(folder) else [Fault(key, f"{folder} cannot be written", "name a folder of yours")]
+    if folder.startswith(("http://", "https://")):
+        return [Fault(key, f"{masked(folder)} cannot be written to", "name a folder, or a gs:// or s3:// URL")]
+    try:
+        check_url(folder, key)
+    except ConfigError as error:
+        return list(error.faults)
+    missing = missing_bucket(folder, key)
+    return [missing] if missing else []
+
+
+def _can_be_made(folder: str) -> bool:
+    root = Path(folder).absolute()
+    nearest = next(p for p in (root, *root.parents) if p.exists())
+    return nearest.is_dir() and os.access(nearest, os.W_OK)
 
 
 def batch_faults(config: Config, samples: int | None) -> list[Fault]:
