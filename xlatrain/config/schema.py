@@ -223,8 +223,19 @@ class EngineConfig:
     replay: bool = option(True, "replay the captured step; false traces it every time (debugging, same results)")
     in_flight: int | None = option(None, "steps handed to the device before waiting; null = 1 on CPU, 2 on TPU", low=1)
     save_hlo: bool = option(False, "write the train step's program to the run folder, as train_step.hlo.pb")
-    fail_replica: int | None = option(None, "rehearse a failure: this replica raises ...")
-    fail_step: int | None = option(None, "... at this step")
+    stall_after: float | None = option(
+        300.0,
+        "a run that for so long comes to no further step, or batch of an evaluation, hangs: it is ended, with the "
+        "stacks of all threads in train.log; compiling and saving have limits of their own; null = never",
+        "seconds",
+        low=1,
+    )
+    strict: bool = option(
+        False, "a compile or a transfer from the device that was not planned ends the run; false logs it, once"
+    )
+    fail_replica: int | None = option(None, "rehearse a failure: this replica fails ...")
+    fail_step: int | None = option(None, "... before this step, counted from 0 ...")
+    fail_how: str = option("raise", "... like this", choices=("raise", "hang"))
 
 
 @dataclass
@@ -236,6 +247,9 @@ class TrainConfig:
     log_every: str = option("10step", "how often a line of metrics is written", "duration")
     eval_every: str = option("5ep", "how often the validation set is evaluated", "duration")
     max_skipped_steps: int = option(20, "non-finite gradients in a row that end the run", "steps", low=1)
+    loss_spike: float | None = option(
+        3.0, "a loss above this many times the median of the last 100 is noted in metrics.jsonl; null = none is", low=1
+    )
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+import tempfile
 import textwrap
 import time
 from collections.abc import Sequence
@@ -19,10 +20,11 @@ from xlatrain.console import say
 from xlatrain.credentials import masked
 from xlatrain.engine.provenance import provenance
 from xlatrain.engine.run_folder import claimed_folder
-from xlatrain.errors import ReplicaError
+from xlatrain.errors import ReplicaError, StoppedError
 from xlatrain.files import write_json
 from xlatrain.preflight.check import check, check_evaluation
 from xlatrain.preflight.checked import CheckedEvaluation, CheckedRun
+from xlatrain.xla.heartbeat import FOLDER, last_step
 
 _TARGETS = {"train": "xlatrain.engine.train:train_replica", "eval": "xlatrain.engine.evaluate:evaluate_replica"}
 
@@ -34,7 +36,7 @@ def train(run: CheckedRun | Sequence[str] = (), name: str | None = None) -> dict
 
     name: the folder under run.root, if not run.name. Raises ConfigError before any device is touched, and ReplicaError
     with the traceback of the replica that failed first. A script that calls this needs the usual guard, if __name__ ==
-    "__main__", since replicas live in child processes."""
+    "__main__", since replicas live in child processes. A run that was asked to stop raises StoppedError."""
     run = run if isinstance(run, CheckedRun) else check(run)
     return _launch("train", run, name or _default_name(run.config, ""))
 
@@ -52,6 +54,7 @@ def _default_name(config: Config, prefix: str) -> str:
 def _launch(verb: str, checked: CheckedRun | CheckedEvaluation, name: str) -> dict[str, Any]:
     from xlatrain.xla.jax_start import Hosts
     from xlatrain.xla.launch import launch
+    from xlatrain.xla.replica_main import Watch
 
     started = time.perf_counter()
     config, overrides = checked.config, list(checked.overrides)
@@ -59,8 +62,17 @@ def _launch(verb: str, checked: CheckedRun | CheckedEvaluation, name: str) -> di
     where = {"platform": cluster.platform, "replicas": cluster.replicas, "runtime": config.engine.runtime}
     where |= {"processes": (cluster.processes_per_host or 1) if cluster.platform == "cpu" else 1}
     where |= {"hosts": Hosts(cluster.hosts or 1, cluster.host or 0, cluster.coordinator)}
+
+    def run(folder: Path, heartbeats: Path) -> dict[str, Any]:
+        watch = Watch(heartbeats, config.engine.stall_after, stoppable=verb == "train")
+        summary = launch(_TARGETS[verb], checked, folder, watch=watch, **where)
+        if summary["status"] == "stopped":
+            raise StoppedError(summary.pop("report"), summary["stopped_by"], summary)
+        return summary
+
     if cluster.host:  # machine 0 has the folder, and the replica that writes to it
-        return launch(_TARGETS[verb], checked, Path(config.run.root) / name, **where)
+        with tempfile.TemporaryDirectory(prefix="xlatrain-heartbeats-") as heartbeats:
+            return run(Path(config.run.root) / name, Path(heartbeats))
     with claimed_folder(config.run.root, name) as folder:
         origin = masked(provenance(["xlatrain", verb, *overrides]))
         write_config(folder / "config.yaml", config, origin)
@@ -68,16 +80,23 @@ def _launch(verb: str, checked: CheckedRun | CheckedEvaluation, name: str) -> di
         for note in checked.notes:
             say(note)
         try:
-            summary = launch(_TARGETS[verb], checked, folder, **where)
+            summary = run(folder, folder / FOLDER)
         except ReplicaError as error:
             with (folder / "train.log").open("a") as log:
-                log.write(masked(f"{error.report.rstrip()}\n"))
-            last = error.report.strip().splitlines()[-1]
-            write_json(folder / "summary.json", masked({"status": "failed", "error": last, **about}))
+                log.write(masked("".join(f"{part.rstrip()}\n" for part in (error.stacks, error.report) if part)))
+            write_json(folder / "summary.json", masked({**_of_end(error, folder), **about}))
             raise
         summary |= {"wall_seconds": round(time.perf_counter() - started, 3), **about}
         write_json(folder / "summary.json", masked(summary))
     return summary
+
+
+def _of_end(error: ReplicaError, folder: Path) -> dict[str, Any]:
+    """What the summary says of a run that did not come to its end."""
+    if isinstance(error, StoppedError):
+        return {"status": "stopped", "stopped_by": error.why, "steps": last_step(folder / FOLDER), **error.summary}
+    last = error.report.strip().splitlines()[-1]
+    return {"status": "failed", "steps": last_step(folder / FOLDER), "error": last}
 
 
 def write_config(path: Path, config: Config, origin: dict[str, Any]) -> None:

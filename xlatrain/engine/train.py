@@ -17,8 +17,10 @@ from xlatrain.engine.evaluate import Evaluator, build_eval_model
 from xlatrain.engine.meter import Meter
 from xlatrain.engine.progress import ProgressLine
 from xlatrain.engine.provenance import versions
+from xlatrain.engine.rehearsal import rehearse
 from xlatrain.engine.run_folder import MetricsWriter, log_to
 from xlatrain.engine.step import average_buffers, compare_replicas
+from xlatrain.engine.stopping import Stop, begin, stopped
 from xlatrain.engine.weights import save_weights
 from xlatrain.errors import DivergenceError
 from xlatrain.models.create import timm_arguments
@@ -29,8 +31,10 @@ from xlatrain.preflight.facts import describe_weights
 from xlatrain.preflight.lengths import Lengths
 from xlatrain.preflight.resolve import describe_learning_rate
 from xlatrain.words import counted
+from xlatrain.xla import pulse
 from xlatrain.xla.capture import CapturedStep
 from xlatrain.xla.feed import DeviceFeed, HostFan
+from xlatrain.xla.heartbeat import BUILDING, SAVING, STEP
 from xlatrain.xla.replica import Replica
 
 
@@ -48,6 +52,7 @@ class Trainer:
     def __init__(self, replica: Replica, run: CheckedRun, folder: Path, progress: ProgressLine):
         self.replica, self.run, self.folder, self.progress = replica, run, folder, progress
         self.started = time.perf_counter()
+        pulse.mark(replica.ordinal, BUILDING, 0)
         config, engine = run.config, run.config.engine
         progress.say(f"building {config.model.name} for {counted(replica.world_size, 'replica')}")
         models = self._build_models()
@@ -62,6 +67,7 @@ class Trainer:
         self.synchronise = CapturedStep(average_buffers, replica, "statistics step", engine.replay)
         self.writer = MetricsWriter(folder) if replica.is_first else None
         self.meter = Meter()
+        self.stop = Stop(replica)
         self.last_eval: dict[str, Any] = {}
 
     def _build_models(self) -> list[HostModel]:
@@ -94,20 +100,38 @@ class Trainer:
         feed = DeviceFeed(replica.shared("train-loader", self._open_loader), replica)
         running: deque[tuple[int, Tensors]] = deque()
 
-        for done, batch in enumerate(self._batches(feed), 1):
+        done = 0
+        for number, batch in enumerate(self._batches(feed), 1):
             self.meter.waited(feed.waited)
-            step = self.steps[self._phase_of(done)]
+            step = self.steps[self._phase_of(number)]
             while len(running) >= in_flight:
                 self._read(*running.popleft())
+            if self.stop.seen:
+                break
+            if number == 1:
+                step.prepare(state, {**batch, **tables})
+                begin()
+            pulse.mark(replica.ordinal, STEP, number)
             with self.meter.host():
-                state, outputs = step(state, {**batch, **tables})
-            running.append((done, outputs))
+                state, outputs = step(state, {**batch, **tables, **self.stop.input()})
+            running.append((number, outputs))
+            done = number
             if lengths.due(lengths.eval_every, done):
                 while running:
                     self._read(*running.popleft())
-                state = self._evaluate(state, done)
+                if not self.stop.seen:
+                    state = self._evaluate(state, done)
+        while running:
+            self._read(*running.popleft())
         feed.close()
+        pulse.mark(replica.ordinal, SAVING, done)
+        if self.stop.seen:
+            return self._stopped(state, done)
         return self._finish(state)
+
+    def save(self, state: Tensors, done: int) -> bool:
+        """Save all that the run is after so many steps; whether it was."""
+        return False
 
     def _open_loader(self) -> HostFan:
         run, replica = self.run, self.replica
@@ -143,18 +167,17 @@ class Trainer:
         self.progress.say(f"{counted(self.replica.world_size, 'replica')} hold equal weights")
 
     def _batches(self, feed: DeviceFeed) -> Iterator[Tensors]:
-        """One for each step of the run; where a failure is rehearsed, that of its step raises instead."""
-        engine, batches = self.run.config.engine, iter(feed)
+        """One for each step of the run; where a failure is rehearsed, it comes before that of its step."""
+        batches = iter(feed)
         for step in range(self.run.lengths.total_steps):
-            if (engine.fail_replica, engine.fail_step) == (self.replica.ordinal, step):
-                what = f"engine.fail_replica={engine.fail_replica} engine.fail_step={engine.fail_step}"
-                raise RuntimeError(f"rehearsed failure: {what}")
+            rehearse(self.run.config.engine, self.replica.ordinal, step)
             yield next(batches)  # of a feed that ends before the run, an error
 
     def _read(self, done: int, outputs: Tensors) -> None:
         """Read what a step reported, once it has run; log, and end a run that diverges."""
         values, lengths = TrainMetrics.read(self.replica.to_host(outputs)), self.run.lengths
         self.meter.step(values, self.run.phases[lengths.phase_number(done - 1)].global_batch)
+        self.stop.read(values["stop"])
         in_a_row = int(values["skipped_in_a_row"])
         if in_a_row >= self.run.config.train.max_skipped_steps:
             steps = f"{counted(in_a_row, 'step')} in a row, {done - in_a_row + 1} to {done}"
@@ -177,7 +200,9 @@ class Trainer:
         """Make the running statistics equal, evaluate the weights meant for use, report."""
         state = self._synchronised(state)
         with self.meter.pause():
-            result = self.evaluator(TrainState.of(state).weights)
+            result = self.evaluator(TrainState.of(state).weights, self.stop, done)
+        if result is None:
+            return state
         self.last_eval = result.as_dict()
         epoch = self.run.lengths.epoch(done)
         if self.writer:
@@ -194,28 +219,23 @@ class Trainer:
         equal, _ = self.synchronise(TrainState.of(state).statistics(), {})
         return {**state, **equal}
 
+    def _stopped(self, state: Tensors, done: int) -> dict[str, Any]:
+        """Save all, and say that the run was stopped."""
+        lengths = self.run.lengths
+        self.progress.say(f"stopping after step {done:,}")
+        summary = stopped(self.stop.why, done, lengths.total_steps, self.save(state, done))
+        if self.writer:
+            self.writer.write("event", done, lengths.epoch(done), event="stopped", by=self.stop.why)
+            self.writer.close()
+        self.progress.say(summary["report"])
+        return {**self._figures(done), **summary}
+
     def _finish(self, state: Tensors) -> dict[str, Any]:
         """Save the weights and say how it went."""
         self.replica.wait()
-        config, lengths = self.run.config, self.run.lengths
+        lengths = self.run.lengths
         host = self.replica.to_host(state) if self.replica.is_first else {}
-        counts = self.replica.counts("train step", "eval step")
-        summary = {
-            "status": "done",
-            **self.last_eval,
-            "steps": lengths.total_steps,
-            "epochs": lengths.epoch(lengths.total_steps),
-            "replicas": self.replica.world_size,
-            "global_batch": config.train.global_batch,
-            "compiles": {name.removesuffix(" step"): n for name, n in counts.compiles.items()},
-            "other_compiles": counts.other_compiles,
-            "cpu_fallbacks": counts.cpu_fallbacks,
-            "device_reads": counts.device_reads,
-            **self.meter.totals(),
-            "data_retries": retries_so_far(),
-            "capture_seconds": round(sum(step.capture_seconds for step in self.steps), 3),
-            "wall_seconds": round(time.perf_counter() - self.started, 3),
-        }
+        summary = {"status": "done", **self.last_eval, **self._figures(lengths.total_steps)}
         if self.writer:
             summary["sha256"] = self._save_weights(TrainState.of(host))
             for i, step in enumerate(self.steps):
@@ -225,6 +245,24 @@ class Trainer:
             self.writer.write("event", lengths.total_steps, lengths.epoch(lengths.total_steps), event="done")
             self.writer.close()
         return summary
+
+    def _figures(self, done: int) -> dict[str, Any]:
+        """What the summary says of so many steps."""
+        counts = self.replica.counts("train step", "eval step")
+        return {
+            "steps": done,
+            "epochs": self.run.lengths.epoch(done),
+            "replicas": self.replica.world_size,
+            "global_batch": self.run.config.train.global_batch,
+            "compiles": {name.removesuffix(" step"): n for name, n in counts.compiles.items()},
+            "other_compiles": counts.other_compiles,
+            "cpu_fallbacks": counts.cpu_fallbacks,
+            "device_reads": counts.device_reads,
+            **self.meter.totals(),
+            "data_retries": retries_so_far(),
+            "capture_seconds": round(sum(step.capture_seconds for step in self.steps), 3),
+            "wall_seconds": round(time.perf_counter() - self.started, 3),
+        }
 
     def _save_weights(self, state: TrainState) -> dict[str, str]:
         """Save the weights of a state on the host; returns the checksum of each file by its name."""

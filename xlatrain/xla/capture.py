@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from xlatrain.xla import pulse
 from xlatrain.xla.replica import Program, Replica, Step, Tensors
 from xlatrain.xla.trace import ExportedStep, export
 
@@ -74,10 +75,11 @@ class CapturedStep:
             self.report(f"compiling the {self.name}{again}{shape}")
         started = time.perf_counter()
         self.replica.wait()  # a compile takes a lock of the process: none may be held up by a step that still runs
-        program = self.replica.compile(self.function, self.name, carry, inputs, self.keep_hlo)
-        self.hlo = program.hlo
-        # The others trace after the first: without the barrier they would keep it waiting in a collective meanwhile.
-        self.replica.barrier()
+        with pulse.compiling(self.replica.ordinal):
+            program = self.replica.compile(self.function, self.name, carry, inputs, self.keep_hlo)
+            self.hlo = program.hlo
+            # The others trace after the first: without the barrier they would keep it waiting in a collective.
+            self.replica.barrier()
         seconds = time.perf_counter() - started
         self.capture_seconds += seconds
         if announce:
