@@ -46,7 +46,8 @@ class Evaluator:
     ):
         self.evaluation, self.replica = evaluation, replica
         self.program = EvalProgram(evaluation, model)
-        self.step = CapturedStep(self.program.step, replica, "eval step", evaluation.config.engine.replay, report)
+        engine = evaluation.config.engine
+        self.step = CapturedStep(self.program.step, replica, "eval step", engine.replay, report, strict=engine.strict)
         self._tables = replica.to_device(self.program.tables())
         self._count = 0
 

@@ -17,7 +17,7 @@ from xlatrain.files import finite
 
 logger = logging.getLogger("xlatrain")
 
-_LOCK = ".lock"  # held by the process of a run that is going on
+LOCK = ".lock"  # held by the process of a run that is going on
 _SWEEP = "multirun.yaml"  # where Hydra writes a sweep's overrides down, as they are
 
 
@@ -39,7 +39,7 @@ def claimed_folder(root: str, name: str) -> Iterator[Path]:
             raise ConfigError(
                 Fault("run.root", f"{folder} cannot be made: {error}", "name a folder of yours")
             ) from None
-    with (folder / _LOCK).open("w") as lock:
+    with (folder / LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             yield folder.resolve()
@@ -52,7 +52,7 @@ def _keep_aside(folder: Path) -> None:
     if not folder.exists():
         return
     with contextlib.ExitStack() as stack:
-        for path in folder.glob(f"**/{_LOCK}"):
+        for path in folder.glob(f"**/{LOCK}"):
             lock = stack.enter_context(path.open())
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

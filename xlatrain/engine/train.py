@@ -11,6 +11,7 @@ from typing import Any
 from xlatrain.data.order import Position
 from xlatrain.data.phase import Phase
 from xlatrain.data.storage.retry import retries_so_far
+from xlatrain.engine.anomalies import Anomalies
 from xlatrain.engine.build import HostModel, TrainProgram, build_phase_model, place
 from xlatrain.engine.contract import Tensors, TrainMetrics, TrainState
 from xlatrain.engine.evaluate import Evaluator, build_eval_model
@@ -21,6 +22,7 @@ from xlatrain.engine.rehearsal import rehearse
 from xlatrain.engine.run_folder import MetricsWriter, log_to
 from xlatrain.engine.step import average_buffers, compare_replicas
 from xlatrain.engine.stopping import Stop, begin, stopped
+from xlatrain.engine.unplanned import Unplanned
 from xlatrain.engine.weights import save_weights
 from xlatrain.errors import DivergenceError
 from xlatrain.models.create import timm_arguments
@@ -60,7 +62,9 @@ class Trainer:
         self.programs = [TrainProgram(run, model) for model in models[: len(run.phases)]]
         self._describe()
         self.steps = [
-            CapturedStep(program.step, replica, "train step", engine.replay, progress.say, engine.save_hlo)
+            CapturedStep(
+                program.step, replica, "train step", engine.replay, progress.say, engine.save_hlo, engine.strict
+            )
             for program in self.programs
         ]
         self.evaluator = Evaluator(run.evaluation, self.model, replica, progress.say)
@@ -68,6 +72,8 @@ class Trainer:
         self.writer = MetricsWriter(folder) if replica.is_first else None
         self.meter = Meter()
         self.stop = Stop(replica)
+        self.anomalies = Anomalies(config.train.loss_spike)
+        self.unplanned: Unplanned | None = None  # from the first step on
         self.last_eval: dict[str, Any] = {}
 
     def _build_models(self) -> list[HostModel]:
@@ -111,6 +117,7 @@ class Trainer:
             if number == 1:
                 step.prepare(state, {**batch, **tables})
                 begin()
+                self.unplanned = Unplanned(replica, self.run.config.engine.strict, self.progress.keep)
             pulse.mark(replica.ordinal, STEP, number)
             with self.meter.host():
                 state, outputs = step(state, {**batch, **tables, **self.stop.input()})
@@ -185,6 +192,10 @@ class Trainer:
             raise DivergenceError(f"the gradient was not finite in {steps}; none was applied. {cure}")
         log = lengths.due(lengths.log_every, done)
         epoch = lengths.epoch(done)
+        if log and self.replica.local_ordinal == 0:
+            self.unplanned.look(done)
+        for event in self.anomalies.of_step(values) if self.writer else ():
+            self.writer.write("event", done, epoch, **event)
         if log and self.writer:
             self.writer.write("train", done, epoch, **self.meter.interval())
         elif log:

@@ -99,22 +99,23 @@ def describe_behind(beats: Iterable[Heartbeat]) -> str:
     least, most = min(far.values()), max(far.values())
     first = next(iter(places.values()))[0]
     if least == most and len({place.phase for place, _ in places.values()}) == 1:
-        return f"all {len(places)} replicas are equally far: {_doing(first)}"
+        return f"all {len(places)} replicas are equally far: {describe(first)}"
     if least == most:
-        return "; ".join(f"replica {n} is {_doing(place)}" for n, (place, _) in places.items())
+        return "; ".join(f"replica {n} is {describe(place)}" for n, (place, _) in places.items())
     late = [n for n in places if far[n] == least]
     ahead = next(place for n, (place, _) in places.items() if far[n] == most)
     who = _replicas(late)
     pids = ", ".join(sorted({f"{places[n][1].pid}" for n in late}))
     words = "is" if len(late) == 1 else "are"
-    return f"{who} (pid {pids}) {words} behind: last seen {_doing(places[late[0]][0])}, others {_doing(ahead)}"
+    return f"{who} (pid {pids}) {words} behind: last seen {describe(places[late[0]][0])}, others {describe(ahead)}"
 
 
 def _replicas(numbers: list[int]) -> str:
     return f"replica{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
 
 
-def _doing(place: Place) -> str:
+def describe(place: Place) -> str:
+    """What a replica does, in words."""
     if place.phase == STEP:
         return f"in step {place.step}"
     if place.phase == EVALUATING:

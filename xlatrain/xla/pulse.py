@@ -19,6 +19,7 @@ _LOOK, _BEAT = 0.2, 1.0  # seconds between two looks for a request to stop, and 
 @dataclass
 class _Pulse:
     channel: Path | None = None
+    folder: Path | None = None
     asked: str | None = None
 
 
@@ -29,20 +30,26 @@ _pulse = _Pulse()
 def start(channel: Path, folder: Path) -> None:
     """Begin to look for requests to stop in the channel folder, and to write heartbeats to another, if it is there: a
     machine that has no folder of the run has none to write to."""
-    _pulse.channel = channel
-    threading.Thread(target=_beat, args=(channel, folder), daemon=True, name="pulse").start()
+    _pulse.channel, _pulse.folder = channel, folder
+    threading.Thread(target=_watch, args=(channel,), daemon=True, name="pulse").start()
 
 
-def _beat(channel: Path, folder: Path) -> None:
+def _watch(channel: Path) -> None:
     written = 0.0
     while True:
         if _pulse.asked is None:
             _pulse.asked = stop.asked(channel)
         if time.monotonic() - written >= _BEAT:
             written = time.monotonic()
-            with contextlib.suppress(OSError):  # a full disk is no reason to end
-                heartbeat.write(folder, heartbeat.own(dict(_places), time.time()))
+            beat()
         time.sleep(_LOOK)
+
+
+def beat() -> None:
+    """Write a heartbeat now; the thread does, once a second."""
+    if _pulse.folder:
+        with contextlib.suppress(OSError):  # a full disk is no reason to end
+            heartbeat.write(_pulse.folder, heartbeat.own(dict(_places), time.time()))
 
 
 def mark(ordinal: int, phase: str, step: int, batch: int = 0) -> None:

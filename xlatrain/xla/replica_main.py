@@ -85,6 +85,7 @@ def fail(job: Job, name: str, error: BaseException) -> None:
     first = write_once(job.failure, f"{name} failed:{words}".encode(errors="backslashreplace"))
     if not first:
         time.sleep(5)  # another replica failed first and ends the process
+    pulse.beat()
     logging.shutdown()
     sys.stdout.flush()
     os._exit(1)
