@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).parent.parent / "xlatrain"
 # From the ground up. Rooms of one floor do not import each other.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("ground",),
-    ("config", "xla"),
+    ("config", "xla", "checkpoint"),
     ("data", "models", "optim"),
     ("preflight",),
     ("engine",),

@@ -69,4 +69,9 @@ class DivergenceError(RuntimeError):
     """Training cannot go on: gradients stayed non-finite, or replicas do not hold the same weights."""
 
 
-SPOKEN = (DataError, DivergenceError)  # their message says what to mend; where in the code it was raised helps nobody
+class CheckpointError(RuntimeError):
+    """A run cannot go on from its checkpoint; the message says why, and what to do."""
+
+
+# Their message says what to mend; where in the code it was raised helps nobody.
+SPOKEN = (DataError, DivergenceError, CheckpointError)

@@ -42,8 +42,9 @@ class ImagesConfig(DataConfig):
         "processes that prepare images, per host process; 0 = a thread; null = 0 on CPU, on TPU one less than it has "
         "cores",
         low=0,
+        may_change=True,
     )
-    prefetch: int = option(2, "batches prepared ahead, for each worker", low=1)
+    prefetch: int = option(2, "batches prepared ahead, for each worker", low=1, may_change=True)
 
 
 @dataclass
@@ -76,11 +77,19 @@ class ShardsConfig(ImagesConfig):
     on_error: str = option(
         "raise", "a sample that cannot be decoded ends the run, or is skipped and counted", choices=("raise", "skip")
     )
-    retries: int = option(8, "remote data: attempts in a row without a byte before giving up", low=0)
-    retry_wait: float = option(0.5, "remote data: before the first new attempt, doubled each time", "seconds", low=0)
-    read_ahead_mb: float = option(8.0, "remote data: read ahead of decoding, for each worker", "MB", low=0.1)
-    cache: str | None = option(None, "remote data: folder that keeps shards, shared by the processes of a host")
-    cache_gb: float | None = option(None, "size that the cache stays within; null = no limit", "GB", low=0)
+    retries: int = option(8, "remote data: attempts in a row without a byte before giving up", low=0, may_change=True)
+    retry_wait: float = option(
+        0.5, "remote data: before the first new attempt, doubled each time", "seconds", low=0, may_change=True
+    )
+    read_ahead_mb: float = option(
+        8.0, "remote data: read ahead of decoding, for each worker", "MB", low=0.1, may_change=True
+    )
+    cache: str | None = option(
+        None, "remote data: folder that keeps shards, shared by the processes of a host", may_change=True
+    )
+    cache_gb: float | None = option(
+        None, "size that the cache stays within; null = no limit", "GB", low=0, may_change=True
+    )
 
 
 @dataclass

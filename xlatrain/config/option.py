@@ -16,13 +16,32 @@ def option(
     low: float | None = None,
     high: float | None = None,
     below: float | None = None,
+    may_change: bool = False,
 ) -> Any:
     """A field of the schema: default, explanation, unit, and the values it may take: some choices, low to high, or low
-    up to but not `below`."""
+    up to but not `below`. may_change: a run that goes on from a checkpoint may have another value than before."""
     metadata = {"help": help, "unit": unit, "choices": choices, "low": low, "high": high, "below": below}
+    metadata["may_change"] = may_change
     if isinstance(default, (dict, list)):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+def group(schema: type, may_change: bool = False) -> Any:
+    """A part of the schema that has options of its own. may_change: of all of them."""
+    return field(default_factory=schema, metadata={"may_change": may_change})
+
+
+def settings(config: Any, prefix: str = "", may_change: bool = False) -> dict[str, tuple[Any, bool]]:
+    """Every option of a configuration by its dotted key: its value, and whether it may change when a run goes on."""
+    found: dict[str, tuple[Any, bool]] = {}
+    for f in dataclasses.fields(config):
+        value, free = getattr(config, f.name), may_change or f.metadata.get("may_change", False)
+        if dataclasses.is_dataclass(value):
+            found |= settings(value, f"{prefix}{f.name}.", free)
+        else:
+            found[prefix + f.name] = (value, free)
+    return found
 
 
 def options(schema: type, prefix: str = "") -> list[tuple[str, dataclasses.Field]]:

@@ -19,7 +19,7 @@ from xlatrain.config.data import (
     ShardsConfig,
     SyntheticConfig,
 )
-from xlatrain.config.option import option
+from xlatrain.config.option import group, option
 
 
 @dataclass
@@ -221,34 +221,46 @@ class EngineConfig:
         choices=("torch_xla", "jax"),
     )
     replay: bool = option(True, "replay the captured step; false traces it every time (debugging, same results)")
-    in_flight: int | None = option(None, "steps handed to the device before waiting; null = 1 on CPU, 2 on TPU", low=1)
-    save_hlo: bool = option(False, "write the train step's program to the run folder, as train_step.hlo.pb")
+    in_flight: int | None = option(
+        None, "steps handed to the device before waiting; null = 1 on CPU, 2 on TPU", low=1, may_change=True
+    )
+    save_hlo: bool = option(
+        False, "write the train step's program to the run folder, as train_step.hlo.pb", may_change=True
+    )
     stall_after: float | None = option(
         300.0,
         "a run that for so long comes to no further step, or batch of an evaluation, hangs: it is ended, with the "
         "stacks of all threads in train.log; compiling and saving have limits of their own; null = never",
         "seconds",
         low=1,
+        may_change=True,
     )
     strict: bool = option(
-        False, "a compile or a transfer from the device that was not planned ends the run; false logs it, once"
+        False,
+        "a compile or a transfer from the device that was not planned ends the run; false logs it, once",
+        may_change=True,
     )
-    fail_replica: int | None = option(None, "rehearse a failure: this replica fails ...")
-    fail_step: int | None = option(None, "... before this step, counted from 0 ...")
-    fail_how: str = option("raise", "... like this", choices=("raise", "hang"))
+    fail_replica: int | None = option(None, "rehearse a failure: this replica fails ...", may_change=True)
+    fail_step: int | None = option(None, "... before this step, counted from 0 ...", may_change=True)
+    fail_how: str = option("raise", "... like this", choices=("raise", "hang"), may_change=True)
 
 
 @dataclass
 class TrainConfig:
     global_batch: int = option(128, "images per step over all replicas", "images", low=1)
-    duration: str = option("20ep", "length of the run", "duration")
+    duration: str = option("20ep", "length of the run", "duration", may_change=True)
     seed: int = option(0, "of initial weights, order, augmentation and masks", low=0, high=2**31 - 1)
     label_smoothing: float = option(0.0, "share of the target spread over all classes", "probability", low=0, high=1)
-    log_every: str = option("10step", "how often a line of metrics is written", "duration")
+    log_every: str = option("10step", "how often a line of metrics is written", "duration", may_change=True)
     eval_every: str = option("5ep", "how often the validation set is evaluated", "duration")
-    max_skipped_steps: int = option(20, "non-finite gradients in a row that end the run", "steps", low=1)
+    max_skipped_steps: int = option(
+        20, "non-finite gradients in a row that end the run", "steps", low=1, may_change=True
+    )
     loss_spike: float | None = option(
-        3.0, "a loss above this many times the median of the last 100 is noted in metrics.jsonl; null = none is", low=1
+        3.0,
+        "a loss above this many times the median of the last 100 is noted in metrics.jsonl; null = none is",
+        low=1,
+        may_change=True,
     )
 
 
@@ -261,6 +273,32 @@ class EvalConfig:
 class RunConfig:
     root: str = option("runs", "folder of all runs")
     name: str | None = option(None, "this run's folder under root; null = made from model, data and time")
+    resume: str = option(
+        "auto",
+        "a run that is there already goes on from its newest checkpoint (auto), also if options have changed that "
+        "matter (force); never = it stays as it is, and a new one is called NAME-2",
+        choices=("auto", "force", "never"),
+    )
+
+
+@dataclass
+class CheckpointConfig:
+    every: str | None = option(
+        "eval",
+        "how often the whole state is saved: a duration, or eval = after each evaluation; null = only when a run is "
+        "told to stop",
+        "duration",
+    )
+    keep: int = option(2, "how many of the newest stay", low=1)
+    keep_every: str | None = option(None, "the first after each so long stays for good; null = none does", "duration")
+    best: str | None = option(
+        None, "the best by this, of those saved after an evaluation, stays too", choices=("top1", "loss")
+    )
+    folder: str | None = option(
+        None,
+        "folder or URL (gs://, s3://) that all machines see, in which runs have theirs, by their names; null = the run "
+        "folder's checkpoints/",
+    )
 
 
 @dataclass
@@ -284,12 +322,13 @@ class Config:
     gradient: GradientConfig = field(default_factory=GradientConfig)
     precision: PrecisionConfig = field(default_factory=PrecisionConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
-    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    cluster: ClusterConfig = group(ClusterConfig, may_change=True)
     engine: EngineConfig = field(default_factory=EngineConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
-    run: RunConfig = field(default_factory=RunConfig)
-    sweep: SweepConfig = field(default_factory=SweepConfig)
+    checkpoint: CheckpointConfig = group(CheckpointConfig, may_change=True)
+    run: RunConfig = group(RunConfig, may_change=True)
+    sweep: SweepConfig = group(SweepConfig, may_change=True)
     weights: str | None = option(
         None,
         "xlatrain eval: the weights.safetensors to evaluate, or the weights_raw.safetensors beside it; model, size, "

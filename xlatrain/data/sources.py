@@ -44,6 +44,9 @@ class OrderedSplit(ABC):
     def eval_batches(self, place: Place, batch: int) -> Iterator[Batch]:
         return make_batches(EvalSource(self, place, batch), self.workers, self.config.prefetch)
 
+    def position(self, place: Place, seed: int, phases: tuple[Phase, ...], start: Position, steps: int) -> Position:
+        return TrainSource(self, place, seed, phases, start).position(steps)
+
     @abstractmethod
     def preparer(self) -> Preparer:
         """What makes rows of samples, with its own scratch memory."""
@@ -120,6 +123,15 @@ class TrainSource(_Source):
                 places = range(leg.batch)[order.worker_rows(leg.batch, leg.workers, worker, n)]
                 mine = list(zip(places, itertools.islice(samples, len(places)), strict=True))
                 yield BatchShape(leg.batch, phase.image_size), partial(self._fill, position.epoch, phase, mine)
+
+    def position(self, steps: int) -> Position:
+        """Where the data stand after so many steps more."""
+        target = self.start.step + steps
+        for stretch in self._stretches():
+            left = target - stretch.position.step
+            if left < stretch.last - stretch.leg.steps:
+                return stretch.position.advance(left)
+        raise AssertionError("training has no end")
 
     def _stretches(self) -> Iterator[Stretch]:
         """What is read one after the other: what is left of the epoch that the start is in, then whole epochs, each in

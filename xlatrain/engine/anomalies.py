@@ -18,8 +18,8 @@ class Anomalies:
         self._spike, self._losses, self._high = spike, deque(maxlen=_WINDOW), False
 
     def of_step(self, values: dict[str, float]) -> list[dict[str, Any]]:
-        """The events of a step. A spike is one event however long it lasts; its losses are not compared with. Of updates
-        left out in a row each is one."""
+        """The events of a step. A spike is one event however long it lasts; its losses are not compared with. Of
+        updates left out in a row each is one."""
         events: list[dict[str, Any]] = []
         if in_a_row := int(values["skipped_in_a_row"]):
             events.append({"event": "skipped_update", "in_a_row": in_a_row})

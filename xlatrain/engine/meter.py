@@ -1,4 +1,4 @@
-"""Counts of a run on the host: means over an interval, speed, and where the time goes."""
+"""Counts of a run on the host: means over an interval, speed, and where the time goes. They go on where a run does."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import contextlib
 import statistics
 import time
 from collections.abc import Iterator
+from typing import Any
 
-_WARM_UP = 3  # steps before times are counted: the first compiles
+from xlatrain.checkpoint.manifest import number
+
+_WARM_UP = 3  # steps before times are counted, after each start: the first compiles
 
 
 class Meter:
@@ -15,7 +18,8 @@ class Meter:
 
     def __init__(self):
         self._interval: list[dict[str, float]] = []
-        self._steps = self._images = self._images_at_start = 0
+        self._steps = self._images = self._images_at_start = 0  # steps: since this start
+        self._before = (0, 0.0, 0.0)  # images, seconds and seconds waited that were counted before this start
         self._skipped_samples = 0
         self._skipped_steps = 0
         self._host: list[float] = []
@@ -81,16 +85,43 @@ class Meter:
         }
 
     def totals(self) -> dict[str, float]:
-        """Speed and shares over the whole run, after the warm-up."""
-        counted, elapsed = self._steps - _WARM_UP, self._elapsed()
-        speed = (self._images - self._images_at_start) / elapsed if counted > 0 and elapsed > 0 else 0.0
+        """Speed and shares over the whole run, after the warm-up of each start."""
+        images, seconds, waited = self._counted()
         return {
-            "images_per_second": round(speed, 2),
+            "images_per_second": round(images / seconds if images and seconds > 0 else 0.0, 2),
             "host_ms_per_step": round(self._host_ms(), 3),
-            "data_wait_fraction": round(self._data_wait(), 4),
+            "data_wait_fraction": round(min(1.0, waited / seconds) if seconds > 0 else 0.0, 4),
             "skipped_steps": self._skipped_steps,
             "train_skipped_samples": self._skipped_samples,
         }
+
+    def state(self) -> dict[str, Any]:
+        """All that is to go on in a later start, fit for a checkpoint."""
+        images, seconds, waited = self._counted()
+        return {
+            "images": self._images,
+            "counted_images": images,
+            "counted_seconds": seconds,
+            "waited_seconds": waited,
+            "skipped_samples": self._skipped_samples,
+            "skipped_steps": self._skipped_steps,
+            "interval": [dict(row) for row in self._interval],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` said."""
+        self._images = self._images_at_start = state["images"]
+        self._before = (state["counted_images"], state["counted_seconds"], state["waited_seconds"])
+        self._skipped_samples, self._skipped_steps = state["skipped_samples"], state["skipped_steps"]
+        self._interval = [{name: number(value) for name, value in row.items()} for row in state["interval"]]
+
+    def _counted(self) -> tuple[int, float, float]:
+        """Images, seconds and seconds waited for data after warm-ups, over all starts."""
+        images, seconds, waited = self._before
+        if self._steps <= _WARM_UP:
+            return images, seconds, waited
+        here = self._images - self._images_at_start, self._elapsed(), self._waited - self._waited_at_start
+        return images + here[0], seconds + here[1], waited + here[2]
 
     def _elapsed(self) -> float:
         return 0.0 if self._clock is None else time.perf_counter() - self._clock - self._paused

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import math
@@ -9,6 +10,7 @@ import tempfile
 import textwrap
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,16 @@ from omegaconf import OmegaConf
 from xlatrain.config.schema import Config
 from xlatrain.console import say
 from xlatrain.credentials import masked
+from xlatrain.engine.checkpoints import checkpoint_store
+from xlatrain.engine.metrics import CUT, cut_metrics
 from xlatrain.engine.provenance import provenance
-from xlatrain.engine.run_folder import claimed_folder
+from xlatrain.engine.resume import NEVER, Start, find_start, with_notes
+from xlatrain.engine.run_folder import claimed_folder, held_folder
 from xlatrain.errors import ReplicaError, StoppedError
 from xlatrain.files import write_json
 from xlatrain.preflight.check import check, check_evaluation
 from xlatrain.preflight.checked import CheckedEvaluation, CheckedRun
+from xlatrain.words import counted
 from xlatrain.xla.heartbeat import FOLDER, last_step
 
 _TARGETS = {"train": "xlatrain.engine.train:train_replica", "eval": "xlatrain.engine.evaluate:evaluate_replica"}
@@ -38,65 +44,115 @@ def train(run: CheckedRun | Sequence[str] = (), name: str | None = None) -> dict
     with the traceback of the replica that failed first. A script that calls this needs the usual guard, if __name__ ==
     "__main__", since replicas live in child processes. A run that was asked to stop raises StoppedError."""
     run = run if isinstance(run, CheckedRun) else check(run)
-    return _launch("train", run, name or _default_name(run.config, ""))
+    name = name or _default_name(run.config, "")
+    if run.config.run.resume == NEVER:
+        name = _beside(run.config, name)
+    folder = Path(run.config.run.root) / name
+    if run.config.cluster.host:  # machine 0 has the folder, and the replica that writes to it
+        return _launch("train", run, folder, None)
+    if folder.exists():
+        with held_folder(folder) as held:
+            start = find_start(run, held, say)
+            if start.finished or start.manifest:
+                return _go_on(run, held, start)
+    with claimed_folder(run.config.run.root, name) as folder:
+        start = find_start(run, folder, say)  # where the folder is new, but not the checkpoints elsewhere
+        return _go_on(run, folder, start)
+
+
+def _go_on(run: CheckedRun, folder: Path, start: Start) -> dict[str, Any]:
+    """Train from a start on; of a finished run say that it is."""
+    if start.finished:
+        say(f"{folder} is finished after {start.finished['steps']:,} steps: nothing is left to do. A longer "
+            "train.duration goes on with it, run.resume=never starts a new run beside it")  # fmt: skip
+        return start.finished
+    if start.manifest:
+        (folder / "summary.json").unlink(missing_ok=True)
+        if cut := cut_metrics(folder, start.manifest.step):
+            note = f"{counted(cut, 'line')} of metrics.jsonl after step {start.manifest.step:,} went to {CUT}"
+            start = replace(start, notes=(*start.notes, note))
+    return _run_in("train", with_notes(run, start), folder, start.checkpoint)
+
+
+def _beside(config: Config, name: str) -> str:
+    """A name that no run has: the name itself, or NAME-2, NAME-3, ..."""
+    root = Path(config.run.root)
+    for number in itertools.count(1):
+        free = name if number == 1 else f"{name}-{number}"
+        if not (root / free).exists() and not checkpoint_store(config, root / free).names():
+            if number > 1:
+                say(f"{root / name} stays as it is; the new run is {free}")
+            return free
+    raise AssertionError("numbers have no end")
 
 
 def evaluate(evaluation: CheckedEvaluation | Sequence[str], name: str | None = None) -> dict[str, Any]:
     """Evaluate saved weights. As train."""
     evaluation = evaluation if isinstance(evaluation, CheckedEvaluation) else check_evaluation(evaluation)
-    return _launch("eval", evaluation, name or _default_name(evaluation.config, "eval-"))
+    name = name or _default_name(evaluation.config, "eval-")
+    if evaluation.config.cluster.host:
+        return _launch("eval", evaluation, Path(evaluation.config.run.root) / name)
+    with claimed_folder(evaluation.config.run.root, name) as folder:
+        return _run_in("eval", evaluation, folder)
 
 
 def _default_name(config: Config, prefix: str) -> str:
     return config.run.name or free_name(config.run.root, f"{prefix}{config.model.name}-{config.data.name}")
 
 
-def _launch(verb: str, checked: CheckedRun | CheckedEvaluation, name: str) -> dict[str, Any]:
+def _launch(verb: str, checked: CheckedRun | CheckedEvaluation, folder: Path, *more: Any) -> dict[str, Any]:
+    """Run a verb on its replicas; more: what it takes beside what was checked and the folder."""
     from xlatrain.xla.jax_start import Hosts
     from xlatrain.xla.launch import launch
     from xlatrain.xla.replica_main import Watch
 
-    started = time.perf_counter()
-    config, overrides = checked.config, list(checked.overrides)
-    cluster = config.cluster
+    config, cluster = checked.config, checked.config.cluster
     where = {"platform": cluster.platform, "replicas": cluster.replicas, "runtime": config.engine.runtime}
     where |= {"processes": (cluster.processes_per_host or 1) if cluster.platform == "cpu" else 1}
     where |= {"hosts": Hosts(cluster.hosts or 1, cluster.host or 0, cluster.coordinator)}
-
-    def run(folder: Path, heartbeats: Path) -> dict[str, Any]:
+    with contextlib.ExitStack() as stack:
+        heartbeats = folder / FOLDER
+        if cluster.host:  # which has no folder of the run
+            heartbeats = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="xlatrain-heartbeats-")))
         watch = Watch(heartbeats, config.engine.stall_after, stoppable=verb == "train")
-        summary = launch(_TARGETS[verb], checked, folder, watch=watch, **where)
-        if summary["status"] == "stopped":
-            raise StoppedError(summary.pop("report"), summary["stopped_by"], summary)
-        return summary
+        summary = launch(_TARGETS[verb], checked, folder, *more, watch=watch, **where)
+    if summary["status"] == "stopped":
+        raise StoppedError(summary.pop("report"), summary["stopped_by"], summary)
+    return summary
 
-    if cluster.host:  # machine 0 has the folder, and the replica that writes to it
-        with tempfile.TemporaryDirectory(prefix="xlatrain-heartbeats-") as heartbeats:
-            return run(Path(config.run.root) / name, Path(heartbeats))
-    with claimed_folder(config.run.root, name) as folder:
-        origin = masked(provenance(["xlatrain", verb, *overrides]))
-        write_config(folder / "config.yaml", config, origin)
-        about = {"run": str(folder), "overrides": overrides, "provenance": origin}
-        for note in checked.notes:
-            say(note)
-        try:
-            summary = run(folder, folder / FOLDER)
-        except ReplicaError as error:
-            with (folder / "train.log").open("a") as log:
-                log.write(masked("".join(f"{part.rstrip()}\n" for part in (error.stacks, error.report) if part)))
-            write_json(folder / "summary.json", masked({**_of_end(error, folder), **about}))
-            raise
-        summary |= {"wall_seconds": round(time.perf_counter() - started, 3), **about}
-        write_json(folder / "summary.json", masked(summary))
+
+def _run_in(verb: str, checked: CheckedRun | CheckedEvaluation, folder: Path, *more: Any) -> dict[str, Any]:
+    """Run a verb in a folder that is held, and write there what it was and what came of it."""
+    started, overrides = time.perf_counter(), list(checked.overrides)
+    origin = masked(provenance(["xlatrain", verb, *overrides]))
+    write_config(_next_config(folder), checked.config, origin)
+    about = {"run": str(folder), "overrides": overrides, "provenance": origin}
+    for note in checked.notes:
+        say(note)
+    try:
+        summary = _launch(verb, checked, folder, *more)
+    except ReplicaError as error:
+        with (folder / "train.log").open("a") as log:
+            log.write(masked("".join(f"{part.rstrip()}\n" for part in (error.stacks, error.report) if part)))
+        write_json(folder / "summary.json", masked({**_of_end(error, folder), **about}))
+        raise
+    summary |= {"wall_seconds": round(time.perf_counter() - started, 3), **about}
+    write_json(folder / "summary.json", masked(summary))
     return summary
 
 
 def _of_end(error: ReplicaError, folder: Path) -> dict[str, Any]:
     """What the summary says of a run that did not come to its end."""
+    steps = last_step(folder / FOLDER)
     if isinstance(error, StoppedError):
-        return {"status": "stopped", "stopped_by": error.why, "steps": last_step(folder / FOLDER), **error.summary}
-    last = error.report.strip().splitlines()[-1]
-    return {"status": "failed", "steps": last_step(folder / FOLDER), "error": last}
+        return {"status": "stopped", "stopped_by": error.why, "steps": steps, **error.summary}
+    return {"status": "failed", "steps": steps, "error": error.report.strip().splitlines()[-1]}
+
+
+def _next_config(folder: Path) -> Path:
+    """Where the options of a start are written down: config.yaml, that of the second config.2.yaml, ..."""
+    later = (folder / f"config.{number}.yaml" for number in itertools.count(2))
+    return next(path for path in itertools.chain([folder / "config.yaml"], later) if not path.exists())
 
 
 def write_config(path: Path, config: Config, origin: dict[str, Any]) -> None:

@@ -1,19 +1,16 @@
-"""The folder of a run: claimed for it, and its train.log, metrics.jsonl and TensorBoard events. run.py, in the parent
-process, writes its config.yaml and summary.json; weights.py its weights."""
+"""The folder of a run: claimed for it, and its train.log. run.py, in the parent process, writes its config.yaml and
+summary.json; metrics.py its metrics, checkpoints.py its checkpoints, weights.py its weights."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from xlatrain.credentials import masked
 from xlatrain.errors import ConfigError, Fault
-from xlatrain.files import finite
 
 logger = logging.getLogger("xlatrain")
 
@@ -48,6 +45,24 @@ def claimed_folder(root: str, name: str) -> Iterator[Path]:
                 sweep.write_text(masked(sweep.read_text()))
 
 
+@contextlib.contextmanager
+def held_folder(folder: Path) -> Iterator[Path]:
+    """Hold the folder of a run that is there already, to go on with it. The claim of a process that died is none.
+    Raises ConfigError when a run holds it right now, or it cannot be written."""
+    try:
+        lock = (folder / LOCK).open("a")
+    except OSError as error:
+        raise ConfigError(
+            Fault("run.name", f"{folder} cannot be gone on with: {error}", "name a folder of yours")
+        ) from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _going_on(folder) from None
+        yield folder.resolve()
+
+
 def _keep_aside(folder: Path) -> None:
     if not folder.exists():
         return
@@ -57,14 +72,16 @@ def _keep_aside(folder: Path) -> None:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise ConfigError(
-                    Fault("run.name", f"a run in {folder} is going on", "wait for it, or take another run.name")
-                ) from None
+                raise _going_on(folder) from None
         number = 1
         while (kept := folder.with_name(f"{folder.name}.{number}")).exists():
             number += 1
         folder.rename(kept)
     logger.warning("%s was there already and is kept as %s", folder, kept)
+
+
+def _going_on(folder: Path) -> ConfigError:
+    return ConfigError(Fault("run.name", f"a run in {folder} is going on", "wait for it, or take another run.name"))
 
 
 def log_to(folder: Path, notes: Sequence[str] = ()) -> None:
@@ -83,25 +100,3 @@ class _Masked(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return masked(super().format(record))
-
-
-class MetricsWriter:
-    """Appends to metrics.jsonl, one object a line, and to TensorBoard events."""
-
-    def __init__(self, folder: Path):
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._lines = (folder / "metrics.jsonl").open("a", buffering=1)
-        self._board = SummaryWriter(str(folder))
-
-    def write(self, kind: str, step: int, epoch: float, **values: Any) -> None:
-        """kind: train, eval or event. step: optimizer steps done; epoch: the same in epochs."""
-        line = {"kind": kind, "step": step, "epoch": round(epoch, 6), **values}
-        self._lines.write(json.dumps(finite(line)) + "\n")
-        for name, value in values.items():
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
-                self._board.add_scalar(f"{kind}/{name}", value, step)
-
-    def close(self) -> None:
-        self._lines.close()
-        self._board.close()

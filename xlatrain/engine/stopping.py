@@ -45,8 +45,9 @@ def begin() -> None:
         threading.Event().wait()
 
 
-def stopped(why: str, done: int, total: int, saved: bool) -> dict[str, Any]:
-    """What the summary of a run says that was stopped after so many steps. saved: whether all of it is."""
-    kept = "all of it is saved" if saved else "nothing was saved"
+def stopped(why: str, done: int, total: int, name: str, saved: bool) -> dict[str, Any]:
+    """What the summary says of a run, of that name, that was stopped after so many steps. saved: whether all of it is.
+    report: the last line of the command."""
+    kept = f"all of it is saved; the same command with run.name={name} goes on" if saved else "it could not be saved"
     report = f"stopped by {why} after step {done:,} of {total:,}: {kept}"
     return {"status": "stopped", "stopped_by": why, "steps": done, "report": report}

@@ -8,28 +8,28 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from xlatrain.checkpoint.manifest import step_of
 from xlatrain.data.order import Position
 from xlatrain.data.phase import Phase
 from xlatrain.data.storage.retry import retries_so_far
 from xlatrain.engine.anomalies import Anomalies
 from xlatrain.engine.build import HostModel, TrainProgram, build_phase_model, place
+from xlatrain.engine.checkpoints import Checkpoints, Progress
 from xlatrain.engine.contract import Tensors, TrainMetrics, TrainState
 from xlatrain.engine.evaluate import Evaluator, build_eval_model
 from xlatrain.engine.meter import Meter
+from xlatrain.engine.metrics import MetricsWriter
 from xlatrain.engine.progress import ProgressLine
-from xlatrain.engine.provenance import versions
 from xlatrain.engine.rehearsal import rehearse
-from xlatrain.engine.run_folder import MetricsWriter, log_to
+from xlatrain.engine.results import describe_machinery, write_programs, write_weights
+from xlatrain.engine.run_folder import log_to
 from xlatrain.engine.step import average_buffers, compare_replicas
 from xlatrain.engine.stopping import Stop, begin, stopped
 from xlatrain.engine.unplanned import Unplanned
-from xlatrain.engine.weights import save_weights
 from xlatrain.errors import DivergenceError
-from xlatrain.models.create import timm_arguments
 from xlatrain.optim.create import describe_optimizer
 from xlatrain.optim.reduce import describe_gradient
 from xlatrain.preflight.checked import CheckedRun
-from xlatrain.preflight.facts import describe_weights
 from xlatrain.preflight.lengths import Lengths
 from xlatrain.preflight.resolve import describe_learning_rate
 from xlatrain.words import counted
@@ -40,21 +40,22 @@ from xlatrain.xla.heartbeat import BUILDING, SAVING, STEP
 from xlatrain.xla.replica import Replica
 
 
-def train_replica(replica: Replica, run: CheckedRun, folder: Path) -> dict[str, Any]:
-    """Train; returns the summary. Runs on every replica; the first one writes."""
+def train_replica(replica: Replica, run: CheckedRun, folder: Path, checkpoint: str | None = None) -> dict[str, Any]:
+    """Train; returns the summary. Runs on every replica; the first one writes. checkpoint: the name of the one to go on
+    from, if any, as the first replica is told it."""
     if replica.is_first:
         log_to(folder, run.notes)
     with ProgressLine(run.lengths.total_steps, silent=not replica.is_first) as progress:
-        return Trainer(replica, run, folder, progress).train()
+        return Trainer(replica, run, folder, progress, checkpoint).train()
 
 
 class Trainer:
     """The parts of a run. `train` reads top to bottom: build, compare, loop, evaluate, save."""
 
-    def __init__(self, replica: Replica, run: CheckedRun, folder: Path, progress: ProgressLine):
+    def __init__(self, replica: Replica, run: CheckedRun, folder: Path, progress: ProgressLine, checkpoint: str | None):
         self.replica, self.run, self.folder, self.progress = replica, run, folder, progress
         self.started = time.perf_counter()
-        pulse.mark(replica.ordinal, BUILDING, 0)
+        pulse.mark(replica.ordinal, BUILDING, step_of(checkpoint) if checkpoint else 0)
         config, engine = run.config, run.config.engine
         progress.say(f"building {config.model.name} for {counted(replica.world_size, 'replica')}")
         models = self._build_models()
@@ -69,12 +70,14 @@ class Trainer:
         ]
         self.evaluator = Evaluator(run.evaluation, self.model, replica, progress.say)
         self.synchronise = CapturedStep(average_buffers, replica, "statistics step", engine.replay)
-        self.writer = MetricsWriter(folder) if replica.is_first else None
+        self.checkpoints = Checkpoints(replica, run, folder, checkpoint, progress.say, progress.keep)
+        self.writer = MetricsWriter(folder, step_of(checkpoint) if checkpoint else None) if replica.is_first else None
         self.meter = Meter()
         self.stop = Stop(replica)
         self.anomalies = Anomalies(config.train.loss_spike)
         self.unplanned: Unplanned | None = None  # from the first step on
         self.last_eval: dict[str, Any] = {}
+        self.running: deque[tuple[int, Tensors]] = deque()  # steps handed to the device whose metrics are not read yet
 
     def _build_models(self) -> list[HostModel]:
         """One for each phase, since groups of batch norm and tiles depend on batch and size, and last the one that is
@@ -98,51 +101,79 @@ class Trainer:
                 self.progress.say(text)
 
     def train(self) -> dict[str, Any]:
-        lengths, replica, in_flight = self.run.lengths, self.replica, self.run.config.engine.in_flight
-        state = replica.to_device(self.programs[0].carry(replica.ordinal))
-        self._check_replicas_equal(state)
-        tables = replica.to_device(self.programs[0].tables())
-        self._compile_ahead(state, tables)
-        feed = DeviceFeed(replica.shared("train-loader", self._open_loader), replica)
-        running: deque[tuple[int, Tensors]] = deque()
-
-        done = 0
-        for number, batch in enumerate(self._batches(feed), 1):
-            self.meter.waited(feed.waited)
-            step = self.steps[self._phase_of(number)]
-            while len(running) >= in_flight:
-                self._read(*running.popleft())
+        in_flight = self.run.config.engine.in_flight
+        with self.checkpoints:
+            state, start = self._begin()
+            tables = self.replica.to_device(self.programs[0].tables())
+            self._compile_ahead(state, tables, start.step)
+            loader = self.replica.shared("train-loader", lambda: self._open_loader(start.position))
+            feed = DeviceFeed(loader, self.replica)
+            done, evaluated = start.step, start.evaluated
+            if not evaluated and self._evaluation_due(done):  # it was asked to stop before it had evaluated
+                state, evaluated = self._evaluate(state, done)
+            for number, batch in enumerate(self._batches(feed, start.step), start.step + 1):
+                self._drain(but=in_flight - 1)
+                if self.stop.seen:
+                    break
+                state, done, evaluated = self._step(state, {**batch, **tables}, number, feed.waited), number, False
+                if self._evaluation_due(done):
+                    state, evaluated = self._evaluate(state, done)
+                if self.checkpoints.due(done, evaluated) and not self.stop.seen:
+                    self.save(state, done, evaluated)
+            self._drain()
+            feed.close()
             if self.stop.seen:
-                break
-            if number == 1:
-                step.prepare(state, {**batch, **tables})
-                begin()
-                self.unplanned = Unplanned(replica, self.run.config.engine.strict, self.progress.keep)
-            pulse.mark(replica.ordinal, STEP, number)
-            with self.meter.host():
-                state, outputs = step(state, {**batch, **tables, **self.stop.input()})
-            running.append((number, outputs))
-            done = number
-            if lengths.due(lengths.eval_every, done):
-                while running:
-                    self._read(*running.popleft())
-                if not self.stop.seen:
-                    state = self._evaluate(state, done)
-        while running:
-            self._read(*running.popleft())
-        feed.close()
-        pulse.mark(replica.ordinal, SAVING, done)
-        if self.stop.seen:
-            return self._stopped(state, done)
-        return self._finish(state)
+                return self._stopped(state, done, evaluated)
+            return self._finish(state)
 
-    def save(self, state: Tensors, done: int) -> bool:
-        """Save all that the run is after so many steps; whether it was."""
-        return False
+    def _evaluation_due(self, done: int) -> bool:
+        return done > 0 and self.run.lengths.due(self.run.lengths.eval_every, done)
 
-    def _open_loader(self) -> HostFan:
+    def save(self, state: Tensors, done: int, evaluated: bool = False, wait: bool = False) -> bool:
+        """Save all that the run is after so many steps; every replica has to come. Returns when the tensors are copied,
+        or with `wait` when the checkpoint stands, then whether it does."""
+        self._drain()
+        pulse.mark(self.replica.ordinal, SAVING, done)
+        with self.meter.pause():
+            return self.checkpoints.save(
+                state, done, self.model, self.meter.state(), self.last_eval, evaluated, self.writer, wait
+            )
+
+    def _begin(self) -> tuple[Tensors, Progress]:
+        """The state that the run begins with, on the device: of its seed, or of a checkpoint."""
+        fresh = self.programs[0].carry(self.replica.ordinal)
+        host, start = self.checkpoints.begin(fresh)
+        state = self.replica.to_device(host)
+        self._check_replicas_equal(state, only_parameters=start.step > 0 and self.checkpoints.differ)
+        self.last_eval = start.last_eval
+        if start.meter is not None:
+            self.meter.restore(start.meter)
+            if self.writer:
+                self.writer.write("event", start.step, self.run.lengths.epoch(start.step), event="resumed")
+        return state, start
+
+    def _step(self, state: Tensors, inputs: Tensors, done: int, waited: float) -> Tensors:
+        """Hand one step to the device."""
+        self.meter.waited(waited)
+        step = self.steps[self._phase_of(done)]
+        if self.unplanned is None:
+            step.prepare(state, inputs)
+            begin()
+            self.unplanned = Unplanned(self.replica, self.run.config.engine.strict, self.progress.keep)
+        pulse.mark(self.replica.ordinal, STEP, done)
+        with self.meter.host():
+            state, outputs = step(state, {**inputs, **self.stop.input()})
+        self.running.append((done, outputs))
+        return state
+
+    def _drain(self, but: int = 0) -> None:
+        """Read what steps reported that are under way, but for so many of them."""
+        while len(self.running) > but:
+            self._read(*self.running.popleft())
+
+    def _open_loader(self, position: Position) -> HostFan:
         run, replica = self.run, self.replica
-        batches = run.dataset.train.train_batches(place(replica), run.config.train.seed, run.phases, Position())
+        batches = run.dataset.train.train_batches(place(replica), run.config.train.seed, run.phases, position)
         return HostFan(batches, replica.local_count)
 
     def _phase_of(self, done: int) -> int:
@@ -153,30 +184,33 @@ class Trainer:
             self.progress.say(f"phase {number + 1}: {_describe_phase(self.run.lengths, phase)}")
         return number
 
-    def _compile_ahead(self, state: Tensors, tables: Tensors) -> None:
-        """Compile the steps of all phases before the first: a phase then begins without a pause."""
+    def _compile_ahead(self, state: Tensors, tables: Tensors, first: int) -> None:
+        """Compile the steps of all phases that are to come before the first: a phase then begins without a pause."""
         lengths, count = self.run.lengths, len(self.steps)
         if count == 1:
             return
         for i, (step, program, phase) in enumerate(zip(self.steps, self.programs, self.run.phases, strict=True)):
+            if i < lengths.phase_number(first):
+                continue
             start = f"from step {phase.first_step:,}, epoch {lengths.epoch(phase.first_step):.1f}"
             self.progress.say(f"phase {i + 1} of {count}, {start}: {_describe_phase(lengths, phase)}")
             step.prepare(state, {**self.replica.to_device(program.blank_batch(phase)), **tables})
 
-    def _check_replicas_equal(self, state: Tensors) -> None:
+    def _check_replicas_equal(self, state: Tensors, only_parameters: bool) -> None:
         """Compare weights over all replicas, on the devices themselves."""
         if self.replica.world_size == 1:
             return
         compare = CapturedStep(compare_replicas, self.replica, "comparison step")
-        _, outputs = compare({}, TrainState.of(state).raw_weights.tensors())
+        weights = TrainState.of(state).raw_weights.tensors()
+        _, outputs = compare({}, {"params": weights["params"]} if only_parameters else weights)
         if spread := float(self.replica.to_host(outputs)["spread"]):
             raise DivergenceError(f"replicas start with different weights, up to {spread:g} apart")
         self.progress.say(f"{counted(self.replica.world_size, 'replica')} hold equal weights")
 
-    def _batches(self, feed: DeviceFeed) -> Iterator[Tensors]:
-        """One for each step of the run; where a failure is rehearsed, it comes before that of its step."""
+    def _batches(self, feed: DeviceFeed, first: int) -> Iterator[Tensors]:
+        """One for each step of the run from the first on; a failure that is rehearsed comes first."""
         batches = iter(feed)
-        for step in range(self.run.lengths.total_steps):
+        for step in range(first, self.run.lengths.total_steps):
             rehearse(self.run.config.engine, self.replica.ordinal, step)
             yield next(batches)  # of a feed that ends before the run, an error
 
@@ -207,13 +241,17 @@ class Trainer:
             status += f"  {self.meter.images_per_second:.0f} images/s"
         self.progress.step(done, status, print_line=log)
 
-    def _evaluate(self, state: Tensors, done: int) -> Tensors:
-        """Make the running statistics equal, evaluate the weights meant for use, report."""
+    def _evaluate(self, state: Tensors, done: int) -> tuple[Tensors, bool]:
+        """Make the running statistics equal, evaluate the weights meant for use, report. Returns the state, and whether
+        it was evaluated: not when the run is to stop."""
+        self._drain()
+        if self.stop.seen:
+            return state, False
         state = self._synchronised(state)
         with self.meter.pause():
             result = self.evaluator(TrainState.of(state).weights, self.stop, done)
         if result is None:
-            return state
+            return state, False
         self.last_eval = result.as_dict()
         epoch = self.run.lengths.epoch(done)
         if self.writer:
@@ -222,7 +260,7 @@ class Trainer:
             f"epoch {epoch:.1f}: top-1 {result.top1:.4f}, top-5 {result.top5:.4f}, loss {result.loss:.4f} "
             f"on {result.eval_examples} images"
         )
-        return state
+        return state, True
 
     def _synchronised(self, state: Tensors) -> Tensors:
         if all(p.bn_group == self.replica.world_size for p in self.run.phases) or not self.model.layout.buffers.names:
@@ -230,11 +268,12 @@ class Trainer:
         equal, _ = self.synchronise(TrainState.of(state).statistics(), {})
         return {**state, **equal}
 
-    def _stopped(self, state: Tensors, done: int) -> dict[str, Any]:
+    def _stopped(self, state: Tensors, done: int, evaluated: bool) -> dict[str, Any]:
         """Save all, and say that the run was stopped."""
         lengths = self.run.lengths
         self.progress.say(f"stopping after step {done:,}")
-        summary = stopped(self.stop.why, done, lengths.total_steps, self.save(state, done))
+        saved = self.save(state, done, evaluated, wait=True)
+        summary = stopped(self.stop.why, done, lengths.total_steps, self.folder.name, saved)
         if self.writer:
             self.writer.write("event", done, lengths.epoch(done), event="stopped", by=self.stop.why)
             self.writer.close()
@@ -243,47 +282,30 @@ class Trainer:
 
     def _finish(self, state: Tensors) -> dict[str, Any]:
         """Save the weights and say how it went."""
+        self._drain()
         self.replica.wait()
-        lengths = self.run.lengths
         host = self.replica.to_host(state) if self.replica.is_first else {}
+        lengths = self.run.lengths
         summary = {"status": "done", **self.last_eval, **self._figures(lengths.total_steps)}
         if self.writer:
-            summary["sha256"] = self._save_weights(TrainState.of(host))
-            for i, step in enumerate(self.steps):
-                if step.hlo:
-                    name = "train_step.hlo.pb" if len(self.steps) == 1 else f"train_step_{i + 1}.hlo.pb"
-                    (self.folder / name).write_bytes(step.hlo)
+            summary["sha256"] = write_weights(self.folder, self.run, self.model, TrainState.of(host), self.progress.say)
+            write_programs(self.folder, [step.hlo for step in self.steps])
             self.writer.write("event", lengths.total_steps, lengths.epoch(lengths.total_steps), event="done")
             self.writer.close()
         return summary
 
     def _figures(self, done: int) -> dict[str, Any]:
         """What the summary says of so many steps."""
-        counts = self.replica.counts("train step", "eval step")
         return {
             "steps": done,
             "epochs": self.run.lengths.epoch(done),
-            "replicas": self.replica.world_size,
-            "global_batch": self.run.config.train.global_batch,
-            "compiles": {name.removesuffix(" step"): n for name, n in counts.compiles.items()},
-            "other_compiles": counts.other_compiles,
-            "cpu_fallbacks": counts.cpu_fallbacks,
-            "device_reads": counts.device_reads,
+            **describe_machinery(self.replica, self.run),
             **self.meter.totals(),
+            **self.checkpoints.figures(),
             "data_retries": retries_so_far(),
             "capture_seconds": round(sum(step.capture_seconds for step in self.steps), 3),
             "wall_seconds": round(time.perf_counter() - self.started, 3),
         }
-
-    def _save_weights(self, state: TrainState) -> dict[str, str]:
-        """Save the weights of a state on the host; returns the checksum of each file by its name."""
-        config, data = self.run.config, self.run.dataset
-        arguments = timm_arguments(config.model, data.num_classes, config.data.image_size)
-        facts = describe_weights(config, data.num_classes, data.class_names, arguments, versions())
-        digests = save_weights(self.folder, state, self.model.layout, self.model.persistent(), facts)
-        for name, digest in digests.items():
-            self.progress.say(f"saved {name}, sha256 {digest}")
-        return digests
 
 
 def _describe_phase(lengths: Lengths, phase: Phase) -> str:

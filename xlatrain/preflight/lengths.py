@@ -65,7 +65,11 @@ class Lengths:
 
     def due(self, every: Duration, done: int) -> bool:
         """Whether what happens `every` so long, and at the end, happens after this many steps."""
-        return done == self.total_steps or self._times(every, done) > self._times(every, done - 1)
+        return done == self.total_steps or self.passed(every, done - 1, done)
+
+    def passed(self, every: Duration, before: int, done: int) -> bool:
+        """Whether what happens `every` so long falls to one of the steps after step `before`, up to `done`."""
+        return self._times(every, done) > self._times(every, before)
 
     def evaluations(self) -> int:
         """How often the run evaluates."""

@@ -105,12 +105,20 @@ def _phase_faults(config: Config, entries: list[Any]) -> list[Fault]:
 
 
 _SHARE_OF_RUN = 4  # a default warm-up takes a quarter of a short run: 5 of 20 epochs, the defaults
-_NOT_ZERO = ("train.duration", "train.log_every", "train.eval_every", "schedule.decay_every")
+_NOT_ZERO = (
+    "train.duration",
+    "train.log_every",
+    "train.eval_every",
+    "schedule.decay_every",
+    "checkpoint.every",
+    "checkpoint.keep_every",
+)
+AT_EVALUATIONS = "eval"  # of checkpoint.every
 
 
 def check_durations(config: Config) -> list[Fault]:
     """Every text that should be a duration and is not."""
-    s, t = config.schedule, config.train
+    s, t, c = config.schedule, config.train, config.checkpoint
     texts = {
         "train.duration": t.duration,
         "train.log_every": t.log_every,
@@ -120,6 +128,8 @@ def check_durations(config: Config) -> list[Fault]:
         "schedule.decay_every": s.decay_every,
         "scaling.base_warmup": config.scaling.base_warmup or "0step",
     }
+    texts |= {"checkpoint.every": c.every} if c.every not in (None, AT_EVALUATIONS) else {}
+    texts |= {"checkpoint.keep_every": c.keep_every} if c.keep_every is not None else {}
     texts |= {f"schedule.milestones[{i}]": text for i, text in enumerate(s.milestones)}
     faults = []
     for i, point in enumerate(s.points):

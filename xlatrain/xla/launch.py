@@ -75,7 +75,7 @@ def launch(
             raise ReplicaError(f"stopped by signal {signals.fatal}", 128 + signals.fatal)
         if overseer and overseer.unbegun:
             why = stop.asked(job.channel) or "a request"
-            raise StoppedError(f"stopped by {why} before the first step: there was nothing to save", why)
+            raise StoppedError(f"stopped by {why} before it took a step: there was nothing to save", why)
         if overseer and overseer.stalled:
             raise ReplicaError(overseer.stalled, stacks=overseer.stacks)
         if problem:

@@ -1,0 +1,87 @@
+"""metrics.jsonl and TensorBoard events: written, and cut where a run goes on from."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from xlatrain.files import finite
+
+METRICS, CUT = "metrics.jsonl", "metrics.cut.jsonl"
+_GONE = 30.0  # seconds that a process of replicas may live on after its parent
+
+
+class MetricsWriter:
+    """Appends to metrics.jsonl, one object a line, and to TensorBoard events. start: the step that the run goes on
+    from; events of later ones are taken back."""
+
+    def __init__(self, folder: Path, start: int | None = None):
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._lines = (folder / METRICS).open("a", buffering=1)
+        fcntl.flock(self._lines, fcntl.LOCK_SH)  # let go of when this process ends, which may be after its parent's end
+        self._board = SummaryWriter(str(folder), purge_step=None if start is None else start + 1)
+
+    def write(self, kind: str, step: int, epoch: float, **values: Any) -> None:
+        """kind: train, eval or event. step: optimizer steps done; epoch: the same in epochs."""
+        line = {"kind": kind, "step": step, "epoch": round(epoch, 6), **values}
+        self._lines.write(json.dumps(finite(line)) + "\n")
+        for name, value in values.items():
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                self._board.add_scalar(f"{kind}/{name}", value, step)
+
+    def sync(self) -> None:
+        """See that what was written is on the disk: a checkpoint must not stand without the lines that led to it."""
+        os.fsync(self._lines.fileno())
+
+    def close(self) -> None:
+        self._lines.close()
+        self._board.close()
+
+
+def cut_metrics(folder: Path, step: int) -> int:
+    """Take the lines of later steps out of metrics.jsonl, as they will be written again; a last line that was torn goes
+    too. They are kept in metrics.cut.jsonl. Returns how many whole ones went. The file is the old or the new one at any
+    time."""
+    path = folder / METRICS
+    if not path.exists():
+        return 0
+    with path.open("rb") as file:
+        _wait_for_writer(file.fileno())
+        stay, go = [], []
+        for line in file.read().splitlines(keepends=True):
+            (stay if (at := _step(line)) is not None and at <= step else go).append(line)
+    if not go:
+        return 0
+    with (folder / CUT).open("ab") as kept:
+        kept.writelines(line if line.endswith(b"\n") else line + b"\n" for line in go)
+        os.fsync(kept.fileno())
+    draft = path.with_name(METRICS + ".part")
+    with draft.open("wb") as file:
+        file.writelines(stay)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    return sum(_step(line) is not None for line in go)
+
+
+def _step(line: bytes) -> int | None:
+    """The step of a line; None where it is not whole."""
+    try:
+        return int(json.loads(line)["step"]) if line.endswith(b"\n") else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _wait_for_writer(file: int) -> None:
+    """A process of replicas ends a moment after its parent was killed, and may write until then."""
+    until = time.monotonic() + _GONE
+    while time.monotonic() < until:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.1)

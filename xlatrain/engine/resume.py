@@ -1,0 +1,131 @@
+"""Where a run starts that is there already, decided by the parent process: from its newest sound checkpoint, nowhere
+since it is finished, or at step 0 since nothing was saved."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from xlatrain.checkpoint.manifest import Manifest
+from xlatrain.checkpoint.read import find_newest
+from xlatrain.config.option import settings
+from xlatrain.config.schema import Config
+from xlatrain.credentials import masked
+from xlatrain.engine.checkpoints import checkpoint_store
+from xlatrain.errors import ConfigError, Fault
+from xlatrain.preflight.checked import CheckedRun
+
+FORCE, NEVER = "force", "never"  # of run.resume
+_AFRESH = "run.resume=never starts a new run beside it"
+
+
+@dataclass(frozen=True)
+class Start:
+    """manifest: of the checkpoint to go on from; None for step 0. finished: the summary, where nothing is left to do.
+    notes: what is to be said."""
+
+    manifest: Manifest | None = None
+    finished: dict[str, Any] | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def checkpoint(self) -> str | None:
+        return self.manifest.name if self.manifest else None
+
+
+def find_start(run: CheckedRun, folder: Path, report: Callable[[str], None]) -> Start:
+    """Where the run in a folder goes on. report: told of what is passed over. Raises ConfigError when options that
+    matter have changed, and when there are checkpoints and none is sound."""
+    summary = _summary(folder)
+    if summary and run.lengths.total_steps == summary["steps"]:
+        notes = _compare(run, _written_config(folder), str(folder))
+        return Start(finished=summary, notes=notes)
+    store = checkpoint_store(run.config, folder)
+    try:
+        found = find_newest(store, report)
+    except OSError as error:
+        problem = f"{store.place} cannot be looked into: {error}"
+        raise ConfigError(Fault("checkpoint.folder", problem, "make it readable, or name another folder")) from None
+    if found.manifest is None:
+        if found.damaged:
+            problem = f"of the checkpoints in {store.place} none is sound"
+            raise ConfigError(Fault("run.name", problem, f"put back a copy of one, or {_AFRESH}"))
+        if summary:
+            problem = f"{folder} is finished after {summary['steps']:,} steps, and no checkpoint of it is left"
+            raise ConfigError(Fault("train.duration", problem, f"take that of before, or {_AFRESH}"))
+        return Start()
+    manifest = found.manifest
+    if manifest.step > run.lengths.total_steps:
+        problem = f"{run.config.train.duration} is {run.lengths.total_steps:,} steps, and {manifest.step:,} are done"
+        raise ConfigError(Fault("train.duration", problem, f"lengthen it, or {_AFRESH}"))
+    notes = _compare(run, manifest.facts["config"], f"{store.place}/{manifest.name}")
+    if (samples := manifest.facts["samples"]) != run.dataset.train.samples:
+        problem = f"{run.dataset.train.samples:,} images to train on, and there were {samples:,}"
+        raise ConfigError(Fault("data", problem, f"take the data of before, or {_AFRESH}"))
+    total = f"{manifest.step:,} of {run.lengths.total_steps:,} steps are done"
+    return Start(manifest, notes=(*notes, f"{folder.name} goes on from {manifest.name}: {total}"))
+
+
+def with_notes(run: CheckedRun, start: Start) -> CheckedRun:
+    """The run, which says these first."""
+    return replace(run, notes=(*run.notes, *start.notes))
+
+
+def changes(before: dict[str, Any], config: Config) -> list[tuple[str, Any, Any]]:
+    """Options that matter and are others than before: key, what it was, what it is. Of options that only one of the two
+    has, as those of another optimizer, the name tells enough."""
+    found = []
+    for key, (value, may_change) in settings(config).items():
+        now = json.loads(json.dumps(masked(value)))
+        if not may_change and key in before and before[key] != now:
+            found.append((key, before[key], now))
+    return found
+
+
+def _compare(run: CheckedRun, before: dict[str, Any], what: str) -> tuple[str, ...]:
+    changed = changes(before, run.config)
+    if changed and run.config.run.resume != FORCE:
+        raise ConfigError(*(_fault(key, old, new, what) for key, old, new in changed))
+    return tuple(f"warning: {key} is {new} from here on, it was {old} before" for key, old, new in changed)
+
+
+def _fault(key: str, old: Any, new: Any, what: str) -> Fault:
+    cure = f"take {key}={_shown(old)}, or run.resume=force goes on with what it is now; {_AFRESH}"
+    return Fault(key, f"is {_shown(new)} now and was {_shown(old)} in {what}", cure)
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _summary(folder: Path) -> dict[str, Any] | None:
+    """The summary of a run that trained to its end."""
+    try:
+        summary = json.loads((folder / "summary.json").read_text())
+    except (OSError, ValueError):
+        return None
+    done = isinstance(summary, dict) and summary.get("status") == "done" and isinstance(summary.get("steps"), int)
+    return summary if done else None
+
+
+def _written_config(folder: Path) -> dict[str, Any]:
+    """The options that config.yaml has, by their dotted keys; none where it cannot be read."""
+    try:
+        content = yaml.safe_load((folder / "config.yaml").read_text())
+    except (OSError, yaml.YAMLError):
+        return {}
+    return dict(_flat(content)) if isinstance(content, dict) else {}
+
+
+def _flat(node: dict[str, Any], prefix: str = "") -> Sequence[tuple[str, Any]]:
+    rows = []
+    for key, value in node.items():
+        rows.append((f"{prefix}{key}", value))
+        if isinstance(value, dict):
+            rows += _flat(value, f"{prefix}{key}.")
+    return rows
