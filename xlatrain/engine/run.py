@@ -117,7 +117,8 @@ def _launch(verb: str, checked: CheckedRun | CheckedEvaluation, folder: Path, *m
         watch = Watch(heartbeats, config.engine.stall_after, stoppable=verb == "train")
         summary = launch(_TARGETS[verb], checked, folder, *more, watch=watch, **where)
     if summary["status"] == "stopped":
-        raise StoppedError(summary.pop("report"), summary["stopped_by"], summary)
+        report = summary.pop("report")
+        raise StoppedError(report, summary["stopped_by"], summary) if summary["saved"] else ReplicaError(report)
     return summary
 
 

@@ -50,4 +50,4 @@ def stopped(why: str, done: int, total: int, name: str, saved: bool) -> dict[str
     report: the last line of the command."""
     kept = f"all of it is saved; the same command with run.name={name} goes on" if saved else "it could not be saved"
     report = f"stopped by {why} after step {done:,} of {total:,}: {kept}"
-    return {"status": "stopped", "stopped_by": why, "steps": done, "report": report}
+    return {"status": "stopped", "stopped_by": why, "steps": done, "saved": saved, "report": report}

@@ -27,7 +27,7 @@ class Unplanned:
         """After so many steps. Raises CaptureError."""
         now = self._replica.unplanned()
         before, self._seen = self._seen, now
-        for noun, old, new in zip(("compile", "read of the device"), before, now, strict=True):
+        for noun, old, new in zip(("compile", "device read"), before, now, strict=True):
             if new <= old or noun in self._told:
                 continue
             self._told.add(noun)
