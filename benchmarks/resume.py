@@ -1,13 +1,14 @@
 """Is a run that was stopped and gone on with the run that never stopped? Both are made and compared bit by bit.
 
     python benchmarks/resume.py [--steps 30] [--stops 11] [--optimizer sgd] [--runtime torch_xla] [--replicas 4]
-        [--then N] [--kill random] [--seed 0] [--json FILE] [any xlatrain override ...]
+        [--then OVERRIDE] [--kill random] [--seed 0] [--json FILE] [any xlatrain override ...]
 
 The configuration has all that could go wrong in it: dropout, stochastic depth, mixup, erasing, AutoAugment on random
 crops, a moving average, batch norm statistics of groups of two, and images whose size changes within the run. `--stops
 11,23` ends the run after those steps, as a failure would. `--kill random` kills it (SIGKILL) at moments drawn by the
-seed, with a checkpoint every third step, until it is done. `--then N` goes on with N replicas, and prints how far the
-losses are apart, since sums over other replicas are rounded otherwise.
+seed, with a checkpoint every third step, until it is done. `--then cluster.replicas=2`, which may be given several
+times, goes on with something changed: on other replicas bits differ, since sums over them are rounded otherwise, and
+the gap of the losses is what counts.
 
 What is compared: every tensor of the last checkpoint, weights.safetensors, and every line of metrics.jsonl but for its
 times.
@@ -130,7 +131,7 @@ def main() -> int:
     parser.add_argument("--optimizer", default="sgd")
     parser.add_argument("--runtime", default="torch_xla")
     parser.add_argument("--replicas", type=int, default=4)
-    parser.add_argument("--then", type=int)
+    parser.add_argument("--then", action="append", default=[])
     parser.add_argument("--kill", choices=("random",))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
@@ -153,14 +154,13 @@ def main() -> int:
         if arguments.kill:
             stopped, kills = killed_run(named, arguments.seed)
         else:
-            after = [f"cluster.replicas={arguments.then}"] if arguments.then else []
-            stopped, kills = stopped_run(named, stops, after, steps), len(stops)
+            stopped, kills = stopped_run(named, stops, arguments.then, steps), len(stops)
         found = differing(whole, stopped)
         tensors = last_state(whole)
         losses = [[row["loss"] for row in metrics(f) if row["kind"] == "train"] for f in (whole, stopped)]
     apart = max(abs(a - b) / abs(a) for a, b in zip(*losses, strict=True))
     how = "killed" if arguments.kill else "stopped"
-    then = f", then {arguments.then}" if arguments.then else ""
+    then = f", then {' '.join(arguments.then)}" if arguments.then else ""
     print(f"{arguments.optimizer} on {arguments.runtime}, {arguments.replicas} replicas{then}, {steps} steps, {how} "
           f"{kills} times: losses up to {apart:.1e} apart")  # fmt: skip
     for name in [*sorted(tensors), "weights.safetensors", "weights_raw.safetensors", "metrics.jsonl"]:

@@ -212,10 +212,9 @@ def run_combination_steps(replica: Replica, runs: dict) -> dict:
 
 
 def run_steps(replica: Replica, runs: dict) -> dict:
-    """Train some steps of each run, {name: (run, steps)}, on batches that are alike for any number of processes, and
-    evaluate: losses, the evaluation, and what was compiled in this process."""
-    from xlatrain.data.phase import Place
-    from xlatrain.engine.build import TrainProgram, build_phase_model
+    """Train some steps of each run, {name: (run, steps)}, and evaluate: losses, the evaluation, and what was compiled
+    in this process."""
+    from xlatrain.engine.build import TrainProgram, build_phase_model, place
     from xlatrain.engine.contract import TrainMetrics, TrainState
     from xlatrain.engine.evaluate import Evaluator
 
@@ -225,10 +224,10 @@ def run_steps(replica: Replica, runs: dict) -> dict:
         program = TrainProgram(run, model)
         state, tables = replica.to_device(program.carry(replica.ordinal)), replica.to_device(program.tables())
         step = CapturedStep(program.step, replica, f"{name} step")
-        batches = replica.shared(f"{name} batches", lambda run=run, n=steps: first_batches(run, Place(0, 1), n))
+        batches = replica.shared(f"{name} batches", lambda run=run, n=steps: first_batches(run, place(replica), n))
         losses = []
         for batch in batches:
-            mine = {k: t.chunk(replica.world_size)[replica.ordinal] for k, t in batch.items()}
+            mine = {k: t.chunk(replica.local_count)[replica.local_ordinal] for k, t in batch.items()}
             state, outputs = step(state, {**replica.to_device(mine), **tables})
             losses.append(TrainMetrics.read(replica.to_host(outputs))["loss"])
         evaluation = Evaluator(run.evaluation, model, replica, lambda text: None)(TrainState.of(state).weights)

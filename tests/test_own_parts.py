@@ -12,12 +12,13 @@ from PIL import Image
 from torch.utils.data import Dataset, Subset
 
 from tests.faults import faults_of
+from tests.layouts import assert_same, read, read_here
 from xlatrain.cli.main import main
 from xlatrain.cli.sweep import check_sweep
 from xlatrain.config.data import AugmentConfig, OwnDataConfig
 from xlatrain.config.schema import OptimizerConfig
 from xlatrain.data.numbered import NumberedSplit, as_pixels
-from xlatrain.data.order import Position
+from xlatrain.data.order import Leg, Position
 from xlatrain.data.phase import Phase, Place
 from xlatrain.errors import DataError
 from xlatrain.preflight.check import check
@@ -100,6 +101,17 @@ def test_every_sample_of_a_dataset_is_read_once_an_epoch_in_another_order_each(p
     # Batches hold a mixture of a data set that is sorted: of 36 images of 3 classes one class has 12 on average.
     largest = [max(Counter(n * 3 // 1000 for n in epochs[0][i : i + 36]).values()) for i in range(0, 960, 36)]
     assert np.mean(largest) < 18
+
+
+def test_batches_are_the_same_whoever_reads_a_dataset_which_may_draw():
+    """Over an epoch's end, and a change of batch in the second epoch."""
+    phases = (Phase(0, 16, 4), Phase(5, 12, 4))
+    whole = read_here(split_of(Drawn(samples=70)), phases, 1, 12, Position())
+    for processes, workers in [(1, 3), (2, 2), (3, 0), (8, 8)]:
+        assert_same(read_here(split_of(Drawn(samples=70), workers), phases, processes, 12, Position()), whole)
+    assert_same(read(split_of(Drawn(samples=70), 2), phases, 2, 12, Position()), whole)
+    start = Position(1, step=4).under(Leg(8, 16)).advance(1).under(Leg(8, 12)).advance(2)
+    assert_same(read_here(split_of(Drawn(samples=70), 2), phases, 3, 5, start), whole[7:])
 
 
 def test_reading_goes_on_from_a_position_as_if_it_had_never_stopped():

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.data.orders import all_batches
+from tests.data.orders import batches_of
 from xlatrain.cli.shards import shards
 from xlatrain.data import order
 from xlatrain.data.clustering import BAD, GOOD, Reading, batch_chi2, good_window, measure_clustering
@@ -33,23 +33,23 @@ UNEVEN = in_shards(np.sort(np.random.default_rng(1).choice(CLASSES, SAMPLES, p=n
 def counts_of_batches(split, leg, window, epoch=0):
     """Labels of each class in each global batch, [steps, classes]."""
     labels, line = np.concatenate(split), order.epoch_line(SIZES, 0, epoch)
-    batches = labels[np.concatenate(all_batches(line, SIZES, leg, 0, epoch, 0, window), axis=1)]
+    batches = labels[batches_of(line, SIZES, leg, 0, epoch, 0, window)]
     return np.stack([np.bincount(b, minlength=CLASSES) for b in batches])
 
 
 def measured_chi2(split, leg, window):
     share = np.bincount(np.concatenate(split), minlength=CLASSES) / SAMPLES
     counts = np.concatenate([counts_of_batches(split, leg, window, epoch) for epoch in range(3)])
-    expected = share * leg.batch * leg.processes
+    expected = share * leg.batch
     return float(((counts - expected) ** 2 / expected).sum(1).mean() / (CLASSES - 1))
 
 
 def reading(leg, window):
-    return Reading(SAMPLES, leg.batch * leg.processes, leg.processes * leg.workers, window)
+    return Reading(SAMPLES, leg.batch, leg.streams, window)
 
 
 @pytest.mark.parametrize("window", [100, 500, 4096, 7000, SAMPLES])
-@pytest.mark.parametrize("layout", [Leg(1, 1, 128), Leg(1, 2, 128), Leg(3, 2, 128), Leg(1, 8, 64)], ids=str)
+@pytest.mark.parametrize("layout", [Leg(1, 128), Leg(2, 128), Leg(6, 384), Leg(8, 64), Leg(8, 100)], ids=str)
 @pytest.mark.parametrize(
     "split",
     [SORTED, SHUFFLED, SORTED_WITHIN, ALTERNATING, UNEVEN],
@@ -63,9 +63,9 @@ def test_what_is_expected_of_a_batch_is_what_it_holds(split, layout, window):
     assert (expected > BAD) == (found > BAD)
 
 
-@pytest.mark.parametrize(("layout", "most", "lag"), [(Leg(1, 2, 128), 8, 0.2), (Leg(3, 2, 128), 1.1, -0.2)], ids=str)
-def test_batches_of_sorted_shards_draw_on_the_windows_of_all_workers(layout, most, lag):
-    """Two workers that made whole batches in turns came to 16, 8 with three processes, and to correlations of -0.2 and
+@pytest.mark.parametrize(("layout", "most", "lag"), [(Leg(2, 128), 8, 0.2), (Leg(6, 384), 1.1, -0.2)], ids=str)
+def test_batches_of_sorted_shards_draw_on_the_windows_of_all_streams(layout, most, lag):
+    """Two streams that made whole batches in turns came to 16, 8 with three processes, and to correlations of -0.2 and
     -0.8 from batch to batch."""
     assert measured_chi2(SORTED, layout, 4096) < most
     counts = counts_of_batches(SORTED, layout, 4096).astype(float)
@@ -74,7 +74,7 @@ def test_batches_of_sorted_shards_draw_on_the_windows_of_all_workers(layout, mos
 
 
 def test_a_good_window_is_the_shortest_that_is_good():
-    clustering, layout = measure_clustering(SORTED), Leg(1, 2, 128)
+    clustering, layout = measure_clustering(SORTED), Leg(2, 128)
     window = good_window(clustering, reading(layout, 4096))
     assert window == SAMPLES // 2
     assert measured_chi2(SORTED, layout, window) < GOOD
@@ -110,14 +110,18 @@ def test_training_warns_of_shards_sorted_by_class_with_the_window_that_mixes_the
     def warnings(*more):
         return [note for note in check([*given, *more]).notes if note.startswith("warning: the classes")]
 
-    assert warnings() == []  # the window holds all
-    (warning,) = warnings("data.shuffle_window=100")
+    one = "data.streams=1"
+    assert warnings() == warnings("data.shuffle_window=100") == []  # eight windows hold all
+    (warning,) = warnings("data.shuffle_window=100", one)
     assert "a batch of 64 is no more even in its classes than 5 shuffled images" in warning
     assert "data.shuffle_window=800 makes that 1.0; a host then holds 4.1 MB of encoded images, now 0.5 MB" in warning
-    (warning,) = warnings("data.shuffle_window=100", "data.workers=4")
-    assert "data.shuffle_window=200 " in warning  # of each worker
-    assert warnings("data.shuffle_window=200", "data.workers=4") == []
-    (both,) = warnings("data.shuffle_window=100", "data.train='{train,val}'")
+    assert warnings("data.shuffle_window=100", one, "data.workers=4") == [warning]  # workers mix nothing
+    (warning,) = warnings("data.shuffle_window=100", "data.streams=4")
+    assert "data.shuffle_window=200 " in warning  # of each stream
+    assert warnings("data.shuffle_window=200", "data.streams=4") == []
+    (warning,) = warnings("data.shuffle_window=10")
+    assert "data.shuffle_window=100 " in warning
+    (both,) = warnings("data.shuffle_window=100", one, "data.train='{train,val}'")
     assert "shuffle_window=820 " in both
 
 
@@ -130,15 +134,15 @@ def test_a_run_warns_before_its_replicas_start(tmp_path, monkeypatch, capsys):
     write_sorted(tmp_path)
     monkeypatch.setattr("xlatrain.xla.launch.launch", launch)
     capsys.readouterr()
-    options = ["data=shards", f"data.root={tmp_path}", "train.global_batch=64", "data.shuffle_window=100"]
+    options = ["data=shards", f"data.root={tmp_path}", "train.global_batch=64", "data.shuffle_window=10"]
     with pytest.raises(ReplicaError, match="no replica"):
         train(["model=test_efficientnet", *options, f"run.root={tmp_path}"])
     assert said[0].startswith("warning: the classes lie together in the shards of training")
 
 
 def test_index_and_info_say_where_classes_lie_together(tmp_path, capsys):
-    """A default window of 4,096 does not mix 6,000 samples; shuffled, nothing is said."""
-    labels = np.repeat(np.arange(3), 2000)
+    """Eight default windows of 1,024 do not mix 9,000 samples; shuffled, nothing is said."""
+    labels = np.repeat(np.arange(3), 3000)
     for name, of_shards in (("sorted", labels), ("shuffled", np.random.default_rng(0).permutation(labels))):
         write_foreign(tmp_path / name, of_shards, 500, "abc")
         assert shards(["info", str(tmp_path / name)]) == 0

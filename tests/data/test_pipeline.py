@@ -88,7 +88,7 @@ def test_what_remains_of_an_epoch_is_read_by_another_number_of_processes(tmp_pat
         batches = train(first, 10, seed=5, place=Place(process, 2))
         images += [image for _ in range(3) for image in next(batches)["images"]]
         batches.close()
-    start = Position(0).under(Leg(2, 2, 10)).advance(3)
+    start = Position(0).under(Leg(8, 20)).advance(3)
     for process in range(3):
         batches = train(split(tmp_path, shuffle_window=16), 12, 5, start, Place(process, 3))
         images += [image for _ in range(110 // 36) for image in next(batches)["images"]]
@@ -122,7 +122,7 @@ def test_a_start_after_sizes_changed_equals_having_come_to_it(tmp_path):
     phases = (Phase(0, 10, 8), Phase(6, 7, 12))
     whole = split(tmp_path).train_batches(Place(0, 1), 0, phases, Position())
     *_, expected = (next(whole) for _ in range(8))
-    start = Position(1, step=4).under(Leg(1, 1, 10)).advance(2).under(Leg(1, 1, 7)).advance(1)
+    start = Position(1, step=4).under(Leg(8, 10)).advance(2).under(Leg(8, 7)).advance(1)
     assert start.step == 7
     found = next(split(tmp_path).train_batches(Place(0, 1), 0, phases, start))
     assert all(torch.equal(found[k], expected[k]) for k in expected)
@@ -152,7 +152,7 @@ def test_starting_at_a_step_equals_having_come_to_it(tmp_path, step, workers):
     for _ in range(step):
         next(whole)
     # 43 samples are 5 batches an epoch.
-    start = Position(step // 5, step=step // 5 * 5).under(Leg(1, max(1, workers), 8)).advance(step % 5)
+    start = Position(step // 5, step=step // 5 * 5).under(Leg(8, 8)).advance(step % 5)
     seeking = train(split(tmp_path, shift=2, workers=workers, shuffle_window=7), 8, 1, start)
     for _ in range(4):
         a, b = next(whole), next(seeking)

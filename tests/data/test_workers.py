@@ -41,7 +41,7 @@ def _parent(process):
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
-def test_workers_make_the_batches_that_their_layout_says(tmp_path, workers):
+def test_workers_make_the_same_batches_again(tmp_path, workers):
     """Each image once an epoch; the same again; and what a batch holds does not depend on who keeps it how long."""
     write(tmp_path, count=60)
     kept = [[b for b, _ in zip(train(split(tmp_path, workers=workers), 6), range(20), strict=False)] for _ in range(2)]

@@ -53,6 +53,7 @@ class Store(ABC):
 
 def open_store(folder: str) -> Store:
     """A path or a URL."""
+    folder = folder.removeprefix("file://")
     return RemoteStore(folder) if "://" in folder else LocalStore(Path(folder))
 
 
@@ -167,7 +168,8 @@ class RemoteStore(Store):
     def draft(self, name: str) -> Iterator[Draft]:
         with _as_os_error():
             self._remove_manifest(name)
-            self._fs.makedirs(self._path(name), exist_ok=True)
+            with contextlib.suppress(Exception):  # stores of objects have no folders, and may want rights to make one
+                self._fs.makedirs(self._path(name), exist_ok=True)
             yield _RemoteDraft(self._fs, self._path(name))
 
     def remove(self, name: str) -> None:

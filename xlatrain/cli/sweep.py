@@ -14,7 +14,8 @@ from omegaconf import DictConfig
 from xlatrain.config.choices import groups, split_command
 from xlatrain.config.compose import compose_config, compose_hydra
 from xlatrain.config.override import check_hydra, parse_override, reason
-from xlatrain.config.schema import Config, SweepConfig
+from xlatrain.config.run import SweepConfig
+from xlatrain.config.schema import Config
 from xlatrain.errors import ConfigError, Fault
 from xlatrain.preflight.checked import CheckedEvaluation, CheckedRun
 

@@ -44,6 +44,13 @@ class ImagesConfig(DataConfig):
         low=0,
         may_change=True,
     )
+    streams: int | None = option(
+        None,
+        "contiguous parts of an epoch that are read at once, each for its own rows of every batch of training: as many "
+        "give the same batches, whatever reads them; null = 8, or as many as all workers of the run where these are "
+        "more",
+        low=1,
+    )
     prefetch: int = option(2, "batches prepared ahead, for each worker", low=1, may_change=True)
 
 
@@ -72,7 +79,10 @@ class ShardsConfig(ImagesConfig):
     )
     max_pixels: int = option(64_000_000, "images of more are refused before they are decoded", "pixels", low=1)
     shuffle_window: int = option(
-        4096, "samples shuffled together; each worker holds twice as many, encoded", "samples", low=1
+        1024,
+        "samples of one stream that are shuffled together; of each stream up to twice as many are held, encoded",
+        "samples",
+        low=1,
     )
     on_error: str = option(
         "raise", "a sample that cannot be decoded ends the run, or is skipped and counted", choices=("raise", "skip")

@@ -60,8 +60,8 @@ Fill = tuple[BatchShape, Callable[[Rows], Bad | None]]
 
 
 class BatchSource(Protocol):
-    """The batches of one process, each made by all of its workers, who fill its rows in turns. Picklable; opens nothing
-    until it is read."""
+    """The batches of one process, each made by all of its workers, each of whom fills rows of it. Picklable; opens
+    nothing until it is read."""
 
     @property
     def largest(self) -> int:

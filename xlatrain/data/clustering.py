@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from xlatrain.config.schema import ShardsConfig
+from xlatrain.data.order import STREAMS
 
 SHORTEST = 64  # samples of the shortest stretch measured
 GOOD, BAD = 1.5, 2.0  # of a batch: what a window is recommended for, and what is worth a warning
@@ -25,8 +26,8 @@ Clustering = Mapping[int, float]  # samples of a stretch -> mean chi² per degre
 
 @dataclass(frozen=True)
 class Reading:
-    """How a split is read. batch: images of all processes; streams: workers of all processes, each with a window open;
-    window: data.shuffle_window; hosts: among which the streams are; bytes: of all encoded images, None = not known."""
+    """How a split is read. batch: images of all processes; streams: data.streams, each with a window open; window:
+    data.shuffle_window; hosts: among which the streams are; bytes: of all encoded images, None = not known."""
 
     samples: int
     batch: int
@@ -36,7 +37,7 @@ class Reading:
     bytes: int | None = None
 
     def held(self, window: int) -> str:
-        """What a host would hold in memory: a worker reads one window while it uses another."""
+        """What a host would hold in memory at most: of each stream one window is read while another is used."""
         held = 2 * window * self.streams / self.hosts * self.bytes / self.samples
         return f"{held / 1e9:,.1f} GB" if held >= 1e9 else f"{held / 1e6:,.1f} MB"
 
@@ -84,15 +85,15 @@ def good_window(clustering: Clustering, reading: Reading) -> int:
 
 
 def describe_clustering(clustering: Clustering, samples: int) -> str | None:
-    """What shards are like for who has not said yet how they are read: by one worker, with the options' defaults. None
+    """What shards are like for who has not said yet how they are read: with the options' defaults, on one machine. None
     where that mixes them."""
-    reading = Reading(samples, 256, 1, ShardsConfig.shuffle_window)
+    reading = Reading(samples, 256, STREAMS, ShardsConfig.shuffle_window)
     if (chi2 := batch_chi2(clustering, reading)) <= BAD:
         return None
     return (
-        f"the classes lie together: {_evenness(reading.batch, chi2)} when one worker reads in windows of "
-        f"{reading.window:,}; data.shuffle_window={good_window(clustering, reading)}, or that much in the windows of "
-        f"all workers, mixes them, or shards written anew in random order. xlatrain train warns by its own figures"
+        f"the classes lie together: {_evenness(reading.batch, chi2)} when {reading.streams} streams are read in "
+        f"windows of {reading.window:,}; data.shuffle_window={good_window(clustering, reading)} mixes them, or more "
+        "data.streams, or shards written anew in random order. xlatrain train warns by its own figures"
     )
 
 

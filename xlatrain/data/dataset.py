@@ -45,13 +45,11 @@ class Split(Protocol):
         ...
 
 
-def position_after(
-    split: Split, place: Place, seed: int, phases: tuple[Phase, ...], start: Position, steps: int
-) -> Position:
+def position_after(split: Split, seed: int, phases: tuple[Phase, ...], start: Position, steps: int) -> Position:
     """Where so many steps more lead to from a position: what a checkpoint holds, to go on from. A split whose samples
     have an order says so by a `position` of these arguments; one of one's own that has none is told the step alone."""
     if hasattr(split, "position"):
-        return split.position(place, seed, phases, start, steps)
+        return split.position(seed, phases, start, steps)
     return Position(step=start.step + steps)
 
 

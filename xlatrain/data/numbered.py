@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,20 +15,20 @@ from PIL import Image
 
 from xlatrain.config.data import AugmentConfig, OwnDataConfig
 from xlatrain.data import order
-from xlatrain.data.order import Line
+from xlatrain.data.order import Line, Run
 from xlatrain.data.pixels.decode import Decoder
 from xlatrain.data.prepare import Preparer
 from xlatrain.data.shard_format import Sample
 from xlatrain.data.sources import OrderedSplit
 from xlatrain.errors import bad_sample, in_a_line
 
-_PART = 64  # samples that go together when an epoch is cut into runs for workers, as those of a shard do
+_PART = 64  # samples that go together when an epoch is cut into streams, as those of a shard do
 
 
 @dataclass(frozen=True)
 class NumberedSplit(OrderedSplit):
     """One split: `dataset[i]` is (image, label) for 0 <= i < len(dataset). Reading any of them costs the same, so all
-    that a worker reads in an epoch is shuffled together, and nothing is held in memory."""
+    of a stream is shuffled together, and nothing is held in memory."""
 
     dataset: Any
     config: OwnDataConfig
@@ -54,15 +55,19 @@ class NumberedSplit(OrderedSplit):
         return map(self.sample, self._numbers(line, first, last).tolist())
 
     def shuffled(
-        self, line: Line, first: int, last: int, skip: int, key: tuple[int, int, int], seconds: Counter[str]
-    ) -> Iterator[Sample]:
+        self, line: Line, runs: Sequence[Run], key: tuple[int, int, int], seconds: Counter[str]
+    ) -> Iterator[list[Sample]]:
         # Parts of a data set that is sorted by class would hold one class each: samples are dealt out to parts first.
         dealt = order.dealt(self.samples, seed=key[0])
-        for start, end, ranks in order.handed_out(first, last, *key, self.window, skip):
-            numbers = dealt[self._numbers(line, start, end)]
-            for number in numbers[ranks].tolist():
-                # What a data set draws by itself follows from the sample too, whichever process reads it.
-                yield self.sample(number, order.sample_seed(key[0], key[1], number))
+        numbers = [self._shuffled_numbers(line, run, key, dealt) for run in runs]
+        while True:
+            parts = (itertools.islice(own, run.high - run.low) for run, own in zip(runs, numbers, strict=True))
+            # What a data set draws by itself follows from the sample too, whichever process reads it.
+            yield [self.sample(n, order.sample_seed(key[0], key[1], n)) for n in itertools.chain(*parts)]
+
+    def _shuffled_numbers(self, line: Line, run: Run, key: tuple[int, int, int], dealt: np.ndarray) -> Iterator[int]:
+        for start, end, ranks in order.handed_out(run, *key, self.window):
+            yield from dealt[self._numbers(line, start, end)][ranks].tolist()
 
     def sample(self, number: int, seed: int = 0) -> Sample:
         """A sample, its pixels decoded. seed: of the generators of random, numpy and torch while it is read. Raises

@@ -1,28 +1,28 @@
-"""Who reads what, and when: pure functions of (seed, epoch, layout), no I/O.
+"""Which sample is in which row of which global batch: pure functions of (seed, epoch, streams, batch), no I/O.
 
-An epoch is one line of samples: the shards in permuted order, laid end to end. The line is cut into equal ranges for
-processes, and each of those into equal runs for workers; inside a run, samples are shuffled in windows. The workers of
-a process fill the rows of its batches in turns, so that each batch holds samples of every worker's window; sources.py
-makes them. Whatever reads, reads forward. What was read up to any step follows from the layout alone, so a position in
-the data is a few numbers, and what remains of an epoch is a line again, to be cut for another number of processes or
-workers.
+An epoch is one line of samples: the shards in permuted order, laid end to end. The line is cut into contiguous streams,
+each of which fills the same rows of every global batch; inside a stream, samples are shuffled in windows, so that each
+batch draws on the windows of all. Who reads is free: processes, and their workers, have a range of rows each, open the
+streams that these rows meet, and read forward; sources.py does. What was read up to any step follows from a few
+numbers, a position, whoever read it; what remains of an epoch is a line again, to be cut for another batch.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+STREAMS = 8  # of a run with no more readers: then 1 x 8, 2 x 4 and 4 x 2 replicas see the same batches by default
+
 
 @dataclass(frozen=True)
 class Leg:
-    """A stretch of an epoch that is read under one layout. batch: images of one process; steps: batches made."""
+    """A stretch of an epoch that is cut in one way. streams: that fill a batch; batch: images of all processes; steps:
+    batches made."""
 
-    processes: int
-    workers: int
+    streams: int
     batch: int
     steps: int = 0
 
@@ -30,8 +30,8 @@ class Leg:
 @dataclass(frozen=True)
 class Position:
     """How far training has come in the data: the epoch, and the legs of it read so far, the last one still going on.
-    No legs: its beginning. step: batches that each process made since the run began, which sizes of images go by. All
-    that a checkpoint need hold."""
+    No legs: its beginning. step: batches made since the run began, which sizes of images go by. All that a checkpoint
+    need hold, and the same for any number of processes and workers."""
 
     epoch: int = 0
     legs: tuple[Leg, ...] = ()
@@ -42,13 +42,26 @@ class Position:
         *before, last = self.legs
         return replace(self, legs=(*before, replace(last, steps=last.steps + steps)), step=self.step + steps)
 
-    def under(self, layout: Leg) -> Position:
-        """The same position, to be gone on from under a layout: the same leg, if it is the same layout."""
+    def under(self, cut: Leg) -> Position:
+        """The same position, to be gone on from under a cut: in the same leg, if it is cut like that already."""
         last = self.legs[-1] if self.legs else None
-        if last and replace(last, steps=0) == replace(layout, steps=0):
+        if last and replace(last, steps=0) == replace(cut, steps=0):
             return self
         kept = self.legs if last and last.steps else self.legs[:-1]
-        return replace(self, legs=(*kept, replace(layout, steps=0)))
+        return replace(self, legs=(*kept, replace(cut, steps=0)))
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a reader hands out of a stream. The stream: positions first <= p < last of the line, shuffled, of which each
+    batch takes the next `rows`. The reader's: of these those numbered low <= i < high, from batch `done` on."""
+
+    first: int
+    last: int
+    rows: int
+    low: int
+    high: int
+    done: int
 
 
 @dataclass(frozen=True)
@@ -96,20 +109,19 @@ def plain_line(sizes: Sequence[int]) -> Line:
 
 def remaining_line(line: Line, leg: Leg, seed: int, epoch: int, number: int, window: int) -> Line:
     """What a leg leaves of its line: of each window that was begun the samples not yet handed out, all windows not
-    begun, and the remainder that belonged to no process. number: of the leg in its epoch."""
-    spans, batches = [], leg_steps(line.samples, leg)
-    for process, worker in itertools.product(range(leg.processes), range(leg.workers)):
-        first, last = worker_range(batches, leg, process, worker)
-        done = rows_before(leg, worker)
-        begun = first + done // window * window
+    begun, and the remainder that belonged to no batch. number: of the leg in its epoch."""
+    spans = []
+    for run in stream_runs(line.samples, leg, (0, leg.batch)):
+        done = run.done * run.rows
+        begun = run.first + done // window * window
         if done % window:
-            end = min(begun + window, last)
+            end = min(begun + window, run.last)
             left = np.sort(window_order(end - begun, seed, epoch, number, begun)[done % window :])
-            for run in np.split(left, np.flatnonzero(np.diff(left) != 1) + 1):
-                spans += line.cut(begun + int(run[0]), begun + int(run[-1]) + 1) if len(run) else []
+            for part in np.split(left, np.flatnonzero(np.diff(left) != 1) + 1):
+                spans += line.cut(begun + int(part[0]), begun + int(part[-1]) + 1) if len(part) else []
             begun = end
-        spans += line.cut(begun, last)
-    return _line([*spans, *line.cut(batches * leg.batch * leg.processes, line.samples)])
+        spans += line.cut(begun, run.last)
+    return _line([*spans, *line.cut(leg_steps(line.samples, leg) * leg.batch, line.samples)])
 
 
 def line_at(sizes: Sequence[int], seed: int, position: Position, window: int) -> Line:
@@ -121,49 +133,59 @@ def line_at(sizes: Sequence[int], seed: int, position: Position, window: int) ->
 
 
 def leg_steps(samples: int, leg: Leg) -> int:
-    """Batches that each process makes of a line. What is left over, less than one global batch, is not read."""
-    return samples // (leg.batch * leg.processes)
+    """Batches that are made of a line. What is left over, less than one of them, is not read."""
+    return samples // leg.batch
+
+
+def share(items: int, parts: int, part: int) -> tuple[int, int]:
+    """Items first <= i < last of a part of contiguous, equal ones: of rows, for a stream, a process or a worker."""
+    return part * items // parts, (part + 1) * items // parts
+
+
+def streams_for(readers: int) -> int:
+    """Streams where nobody says how many. More readers than STREAMS have one each, so that nothing is read twice."""
+    return max(STREAMS, readers)
+
+
+def stream_runs(samples: int, leg: Leg, rows: tuple[int, int]) -> list[Run]:
+    """What a reader of rows first <= r < last of a leg's batches hands out, in the order of its rows. samples: of the
+    line. Streams without a row of its own, where there are more than rows in a batch, do not appear."""
+    steps, runs = leg_steps(samples, leg), []
+    for stream in range(leg.streams):
+        first, last = share(leg.batch, leg.streams, stream)
+        low, high = max(first, rows[0]), min(last, rows[1])
+        if low < high:
+            runs.append(Run(first * steps, last * steps, last - first, low - first, high - first, leg.steps))
+    return runs
 
 
 def worker_run(samples: int, workers: int, worker: int) -> tuple[int, int]:
-    """The samples first <= p < last of a process that a worker reads: one contiguous run. They are dealt out to the
-    rows of the process's batches in turns: row r of batch n is filled by worker (n * batch + r) % workers."""
-    share, more = divmod(samples, workers)
-    first = worker * share + min(worker, more)
-    return first, first + share + (worker < more)
+    """The samples first <= p < last of a process's evaluation that a worker reads: one contiguous run. They are
+    dealt out to the rows of its batches in turns: row r of batch n is filled by worker (n * batch + r) % workers."""
+    part, more = divmod(samples, workers)
+    first = worker * part + min(worker, more)
+    return first, first + part + (worker < more)
 
 
 def worker_rows(batch: int, workers: int, worker: int, number: int) -> slice:
-    """The rows that a worker fills in a process's batch of this number, counted from the beginning of a leg."""
+    """The rows that a worker fills in a process's batch of this number of an evaluation."""
     return slice((worker - number * batch) % workers, batch, workers)
 
 
-def rows_before(leg: Leg, worker: int) -> int:
-    """Rows that a worker has filled in the steps of a leg so far."""
-    return len(range(worker, leg.steps * leg.batch, leg.workers))
-
-
-def worker_range(batches: int, leg: Leg, process: int, worker: int) -> tuple[int, int]:
-    """Positions first <= p < last of the line that a worker reads, for `batches` of each process."""
-    samples = batches * leg.batch
-    first, last = worker_run(samples, leg.workers, worker)
-    return process * samples + first, process * samples + last
-
-
 def window_order(size: int, seed: int, epoch: int, number: int, start: int) -> np.ndarray:
-    """The order in which the samples of a window leave it; start is the window's position on the line of a leg."""
+    """The order in which the samples of a window leave it; start: its position on the line of a leg."""
     return _generator(seed, epoch, 1, number, start).permutation(size)
 
 
-def handed_out(
-    first: int, last: int, seed: int, epoch: int, number: int, window: int, skip: int = 0
-) -> Iterator[tuple[int, int, np.ndarray]]:
-    """Windows (first, last, order) of a run, in turn, from the sample on that follows the first `skip`: `order` counts
-    from the window's own first sample and leaves out what was skipped. Windows wholly skipped do not appear."""
-    for start in range(first + skip // window * window, last, window):
-        end = min(start + window, last)
-        order = window_order(end - start, seed, epoch, number, start)
-        yield start, end, order[max(0, first + skip - start) :]
+def handed_out(run: Run, seed: int, epoch: int, number: int, window: int) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Windows (first, last, ranks) of a run, in turn: `ranks` are the reader's samples of a window, in the order in
+    which they leave it, counted from the window's own first. Windows of which it has none do not appear."""
+    for start in range(run.first + run.done * run.rows // window * window, run.last, window):
+        end = min(start + window, run.last)
+        batch, row = np.divmod(np.arange(start - run.first, end - run.first), run.rows)
+        mine = (batch >= run.done) & (row >= run.low) & (row < run.high)
+        if mine.any():
+            yield start, end, window_order(end - start, seed, epoch, number, start)[mine]
 
 
 def eval_range(samples: int, process_batch: int, process: int, processes: int) -> tuple[int, int, int]:

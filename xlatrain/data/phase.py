@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from xlatrain.data.order import share
+
 
 @dataclass(frozen=True)
 class Place:
@@ -13,6 +15,10 @@ class Place:
 
     process: int
     processes: int
+
+    def rows(self, batch: int) -> tuple[int, int]:
+        """The rows first <= r < last of a global batch that are this process's."""
+        return share(batch, self.processes, self.process)
 
 
 @dataclass(frozen=True)
@@ -32,9 +38,9 @@ class Phase:
     bn_group: int = 1
     tiles: tuple[int, int] = (1, 1)
 
-    def batch(self, processes: int) -> int:
-        """Images a step of each of so many processes, or replicas."""
-        return self.global_batch // processes
+    def batch(self, replicas: int) -> int:
+        """Images a step of each of so many replicas."""
+        return self.global_batch // replicas
 
 
 def phase_at(phases: Sequence[Phase], step: int) -> Phase:

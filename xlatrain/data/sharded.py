@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from functools import partial
 
 from xlatrain.config.schema import AugmentConfig, ShardsConfig
 from xlatrain.data import order
 from xlatrain.data.clustering import Reading
-from xlatrain.data.order import Line
+from xlatrain.data.order import Line, Run
 from xlatrain.data.pixels.decode import Decoder
 from xlatrain.data.prepare import Preparer
 from xlatrain.data.shard_format import Sample, ShardIndex, read_shard
 from xlatrain.data.sources import OrderedSplit
 from xlatrain.data.storage.retry import ReadOptions
+from xlatrain.data.windows import WindowReader
 
 _DECODERS = {"auto": None, "simplejpeg": False, "nvimgcodec": True}
 
@@ -45,13 +43,13 @@ class ShardedSplit(OrderedSplit):
     def sizes(self) -> list[int]:
         return [s.samples for s in self.index.shards]
 
-    def reading(self, batch: int, hosts: int, processes_per_host: int) -> Reading:
+    def reading(self, batch: int, hosts: int) -> Reading:
         """How training reads the split. batch: of all replicas."""
         sizes = [s.bytes for s in self.index.shards]
         return Reading(
             samples=self.samples,
             batch=batch,
-            streams=hosts * processes_per_host * max(1, self.workers),
+            streams=self.streams,
             window=self.window,
             hosts=hosts,
             bytes=None if None in sizes else sum(sizes),
@@ -69,28 +67,12 @@ class ShardedSplit(OrderedSplit):
             yield from read_shard(self.index, shard, number, span.first, span.last, read_options(self.config))
 
     def shuffled(
-        self, line: Line, first: int, last: int, skip: int, key: tuple[int, int, int], seconds: Counter[str]
-    ) -> Iterator[Sample]:
-        """Window by window; the next window is read while one is used."""
-        windows = order.handed_out(first, last, *key, self.window, skip)
-
-        def load(start: int, end: int, ranks: np.ndarray) -> list[Sample]:
-            started, wanted = time.thread_time(), set(ranks.tolist())
-            kept = {i: s for i, s in enumerate(self.read(line, start, end)) if i in wanted}
-            seconds["read"] += time.thread_time() - started
-            return [kept.pop(i) for i in ranks.tolist()]
-
-        pool = ThreadPoolExecutor(1, "window-reader")
-        try:
-            loading = [pool.submit(load, *window) for window in itertools.islice(windows, 1)]
-            while loading:
-                loaded = loading.pop().result()
-                loading += [pool.submit(load, *window) for window in itertools.islice(windows, 1)]
-                loaded.reverse()
-                while loaded:
-                    yield loaded.pop()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        self, line: Line, runs: Sequence[Run], key: tuple[int, int, int], seconds: Counter[str]
+    ) -> Iterator[list[Sample]]:
+        windows = [order.handed_out(run, *key, self.window) for run in runs]
+        with WindowReader(windows, partial(self.read, line), seconds) as reader:
+            while True:
+                yield [s for number, run in enumerate(runs) for s in reader.take(number, run.high - run.low)]
 
 
 def read_options(config: ShardsConfig) -> ReadOptions:

@@ -14,7 +14,7 @@ import numpy as np
 from xlatrain.config.data import ImagesConfig
 from xlatrain.data import order
 from xlatrain.data.batch import Bad, Batch, BatchShape, Fill, Rows
-from xlatrain.data.order import Leg, Line, Position
+from xlatrain.data.order import Leg, Line, Position, Run
 from xlatrain.data.phase import Phase, Place, phase_at, phase_end
 from xlatrain.data.prepare import Preparer
 from xlatrain.data.shard_format import Sample
@@ -25,7 +25,7 @@ from xlatrain.errors import bad_sample
 class OrderedSplit(ABC):
     """A split (data.dataset.Split) whose samples lie in an order of its own, in parts, as shards are. Picklable.
 
-    samples: of all parts. sizes: of each. window: samples that are shuffled together.
+    samples: of all parts. sizes: of each. window: samples of a stream that are shuffled together.
     """
 
     config: ImagesConfig
@@ -38,14 +38,19 @@ class OrderedSplit(ABC):
         """Processes that read it; 0 = a thread."""
         return self.config.workers or 0
 
+    @property
+    def streams(self) -> int:
+        """That fill a batch of training; see order.py."""
+        return self.config.streams or order.streams_for(max(1, self.workers))
+
     def train_batches(self, place: Place, seed: int, phases: tuple[Phase, ...], start: Position) -> Iterator[Batch]:
         return make_batches(TrainSource(self, place, seed, phases, start), self.workers, self.config.prefetch)
 
     def eval_batches(self, place: Place, batch: int) -> Iterator[Batch]:
         return make_batches(EvalSource(self, place, batch), self.workers, self.config.prefetch)
 
-    def position(self, place: Place, seed: int, phases: tuple[Phase, ...], start: Position, steps: int) -> Position:
-        return TrainSource(self, place, seed, phases, start).position(steps)
+    def position(self, seed: int, phases: tuple[Phase, ...], start: Position, steps: int) -> Position:
+        return TrainSource(self, Place(0, 1), seed, phases, start).position(steps)
 
     @abstractmethod
     def preparer(self) -> Preparer:
@@ -57,21 +62,21 @@ class OrderedSplit(ABC):
 
     @abstractmethod
     def shuffled(
-        self, line: Line, first: int, last: int, skip: int, key: tuple[int, int, int], seconds: Counter[str]
-    ) -> Iterator[Sample]:
-        """The same in the order that order.handed_out gives them for a key (seed, epoch, number of the leg), from the
-        sample on that follows the first `skip`. seconds: of processor time, counted by name."""
+        self, line: Line, runs: Sequence[Run], key: tuple[int, int, int], seconds: Counter[str]
+    ) -> Iterator[list[Sample]]:
+        """Batch after batch the samples of a reader's rows: of each run as many as it has rows, in the order that
+        order.handed_out gives them for a key (seed, epoch, number of the leg); asked for no more than there are.
+        seconds: of processor time, counted by name."""
 
 
 @dataclass(frozen=True)
 class Stretch:
     """Batches of one size that are read one after the other: from a position, in the last leg of it, up to batch
-    `last` of the leg. line: what the leg is cut from; steps: the batches of the leg to the end of the line."""
+    `last` of the leg. line: what the leg is cut from."""
 
     phase: Phase
     position: Position
     line: Line
-    steps: int
     last: int
 
     @property
@@ -84,7 +89,7 @@ class _Source:
 
     def __init__(self, split: OrderedSplit, place: Place):
         self.split, self.place = split, place
-        self.streams = max(1, split.workers)
+        self.workers = max(1, split.workers)
 
     def open(self) -> None:
         """Make what only the reading process has. seconds: where its time goes."""
@@ -96,8 +101,8 @@ class _Source:
 
 
 class TrainSource(_Source):
-    """Batches of training for ever, from a position on. An epoch has samples // global batch of them; where a phase
-    ends within one, what is left of it is cut anew for the next phase's batch."""
+    """A process's rows of the batches of training for ever, from a position on. An epoch has samples // global batch of
+    them; where a phase ends within one, what is left of it is cut anew for the next phase's batch."""
 
     def __init__(self, split: OrderedSplit, place: Place, seed: int, phases: tuple[Phase, ...], start: Position):
         super().__init__(split, place)
@@ -105,24 +110,27 @@ class TrainSource(_Source):
 
     @property
     def largest(self) -> int:
-        return max(BatchShape(p.batch(self.place.processes), p.image_size).bytes for p in self.phases)
+        return max(self._shape(phase).bytes for phase in self.phases)
 
     def shapes(self) -> Iterator[BatchShape]:
         for stretch in self._stretches():
-            shape = BatchShape(stretch.leg.batch, stretch.phase.image_size)
-            yield from itertools.repeat(shape, stretch.last - stretch.leg.steps)
+            yield from itertools.repeat(self._shape(stretch.phase), stretch.last - stretch.leg.steps)
 
     def fills(self, worker: int) -> Iterator[Fill]:
         for stretch in self._stretches():
             leg, phase, position = stretch.leg, stretch.phase, stretch.position
-            first, last = order.worker_range(stretch.steps, leg, self.place.process, worker)
+            begin, end = self.place.rows(leg.batch)
+            first, last = order.share(end - begin, self.workers, worker)
+            runs = order.stream_runs(stretch.line.samples, leg, (begin + first, begin + last))
             key = (self.seed, position.epoch, len(position.legs) - 1)
-            skip = order.rows_before(leg, worker)
-            samples = self.split.shuffled(stretch.line, first, last, skip, key, self.seconds)
-            for n in range(leg.steps, stretch.last):
-                places = range(leg.batch)[order.worker_rows(leg.batch, leg.workers, worker, n)]
-                mine = list(zip(places, itertools.islice(samples, len(places)), strict=True))
-                yield BatchShape(leg.batch, phase.image_size), partial(self._fill, position.epoch, phase, mine)
+            batches = self.split.shuffled(stretch.line, runs, key, self.seconds)
+            for samples in itertools.islice(batches, stretch.last - leg.steps):
+                mine = list(zip(range(first, last), samples, strict=True))
+                yield self._shape(phase), partial(self._fill, position.epoch, phase, mine)
+
+    def _shape(self, phase: Phase) -> BatchShape:
+        first, last = self.place.rows(phase.global_batch)
+        return BatchShape(last - first, phase.image_size)
 
     def position(self, steps: int) -> Position:
         """Where the data stand after so many steps more."""
@@ -139,11 +147,11 @@ class TrainSource(_Source):
         position, window = self.start, self.split.window
         while True:
             phase = phase_at(self.phases, position.step)
-            position = position.under(Leg(self.place.processes, self.streams, phase.batch(self.place.processes)))
+            position = position.under(Leg(self.split.streams, phase.global_batch))
             line, done = order.line_at(self.split.sizes, self.seed, position, window), position.legs[-1].steps
             steps = order.leg_steps(line.samples, position.legs[-1])
             last = int(min(steps, done + phase_end(self.phases, position.step) - position.step))
-            yield Stretch(phase, position, line, steps, last)
+            yield Stretch(phase, position, line, last)
             position = position.advance(last - done)
             if last == steps:
                 position = Position(position.epoch + 1, step=position.step)
@@ -186,10 +194,10 @@ class EvalSource(_Source):
 
     def fills(self, worker: int) -> Iterator[Fill]:
         begin, end, batches = self.range
-        first, last = order.worker_run(end - begin, self.streams, worker)
+        first, last = order.worker_run(end - begin, self.workers, worker)
         samples = self.split.read(order.plain_line(self.split.sizes), begin + first, begin + last)
         for n in range(batches):
-            places = range(self.shape.batch)[order.worker_rows(self.shape.batch, self.streams, worker, n)]
+            places = range(self.shape.batch)[order.worker_rows(self.shape.batch, self.workers, worker, n)]
             mine = list(itertools.zip_longest(places, itertools.islice(samples, len(places))))
             yield self.shape, partial(self._fill, mine)
         for _ in samples:  # lets the reader see that the last shard ends where its index says

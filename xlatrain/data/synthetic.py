@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from xlatrain.data import order
@@ -29,23 +30,25 @@ class SyntheticSplit:
         for step in itertools.count(start.step):
             if phase != phase_at(phases, step):
                 phase = phase_at(phases, step)
-                prepared = [
-                    self._batch(place, phase.batch(place.processes), phase.image_size, seed + i)
-                    for i in range(_PREPARED)
-                ]
+                rows = range(*place.rows(phase.global_batch))
+                prepared = [self._batch(rows, phase.image_size, seed, i) for i in range(_PREPARED)]
             yield prepared[step % _PREPARED]
 
     def eval_batches(self, place: Place, batch: int) -> Iterator[Batch]:
         first, last, batches = order.eval_range(self.samples, batch, place.process, place.processes)
-        prepared = [self._batch(place, batch, self.image_size, -1 - i) for i in range(_PREPARED)]
+        rows = range(place.process * batch, (place.process + 1) * batch)
+        prepared = [self._batch(rows, self.image_size, -1, i) for i in range(_PREPARED)]
         for n in range(batches):
             present = min(max(last - first - n * batch, 0), batch)
             mask = (torch.arange(batch) < present).float()
             yield prepared[n % _PREPARED] | {"mask": mask}
 
-    def _batch(self, place: Place, batch: int, size: int, seed: int) -> Batch:
-        random = torch.Generator().manual_seed(seed * 65_537 + place.process)
-        labels = torch.randint(0, self.num_classes, (batch,), generator=random)
-        noise = torch.randint(0, 128, (batch, size, size, 3), generator=random, dtype=torch.uint8)
-        light = (labels * 127 // max(1, self.num_classes - 1)).to(torch.uint8)
-        return {"images": noise + light.view(-1, 1, 1, 1), "labels": labels, "skipped": torch.zeros(batch)}
+    def _batch(self, rows: range, size: int, seed: int, number: int) -> Batch:
+        """These rows of a global batch: each has random numbers of its own, whoever asks for it."""
+        draws = [order.sample_generator(seed, number, row) for row in rows]
+        labels = torch.tensor([int(draw.integers(self.num_classes)) for draw in draws], dtype=torch.int64)
+        images = np.empty((len(rows), size, size, 3), np.uint8)
+        for image, draw, label in zip(images, draws, labels.tolist(), strict=True):
+            light = label * 127 // max(1, self.num_classes - 1)
+            np.add(draw.integers(0, 128, image.shape, np.uint8), light, out=image)
+        return {"images": torch.from_numpy(images), "labels": labels, "skipped": torch.zeros(len(rows))}

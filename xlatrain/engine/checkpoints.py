@@ -18,7 +18,7 @@ from xlatrain.config.schema import Config
 from xlatrain.credentials import masked
 from xlatrain.data.dataset import position_after
 from xlatrain.data.order import Leg, Position
-from xlatrain.engine.build import HostModel, place
+from xlatrain.engine.build import HostModel
 from xlatrain.engine.contract import Tensors
 from xlatrain.engine.metrics import MetricsWriter
 from xlatrain.engine.provenance import versions
@@ -141,8 +141,8 @@ class Checkpoints:
         wait: bool,
     ) -> bool:
         """Save the state after so many steps: returns when the tensors are copied, or with `wait` when all is safe,
-        then whether it is. Every replica has to come. One that is due while the one before is still being written is
-        left out, unless it is waited for."""
+        then whether it is. evaluated: just before, which made statistics equal. Every replica has to come. One that is
+        due while the one before is still being written is left out, unless it is waited for."""
         if wait:
             self._saver.finish()
         started = time.perf_counter()
@@ -151,7 +151,7 @@ class Checkpoints:
             self._say(f"no checkpoint of step {done:,}: the one before is still being written")
         if self.replica.agree(busy or there):
             return True
-        tensors = self._snapshot.take(state)
+        tensors = self._snapshot.take(state, equal=evaluated)
         if writer:
             facts = self._facts(done, model, meter, last_eval, evaluated)
             seconds = time.perf_counter() - started
@@ -168,9 +168,7 @@ class Checkpoints:
     ) -> dict[str, Any]:
         run, replica, before = self.run, self.replica, self._progress
         config, lengths = run.config, run.lengths
-        position = position_after(
-            run.dataset.train, place(replica), config.train.seed, run.phases, before.position, done - before.step
-        )
+        position = position_after(run.dataset.train, config.train.seed, run.phases, before.position, done - before.step)
         self._progress = Progress(done, position)
         keep = config.checkpoint.keep_every
         last = max(self._saver.known, default=0)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from xlatrain.data.order import Position
+from xlatrain.data.order import Position, streams_for
 from xlatrain.data.phase import Phase, Place
 from xlatrain.data.sharded import ShardedSplit
 from xlatrain.data.sources import TrainSource
@@ -106,9 +106,12 @@ def time_transfer(replica: Replica, phase: Phase) -> float:
 
 
 def _with(split: ShardedSplit, workers: int, batch: int) -> ShardedSplit:
-    """The split read by so many workers, in windows small enough that what is read ahead is little."""
-    window = min(split.config.shuffle_window, 2 * batch)
-    return replace(split, config=replace(split.config, workers=workers, shuffle_window=window))
+    """The split read by so many workers of one machine, in windows small enough that what is read ahead is little: two
+    batches of each worker."""
+    readers = max(1, workers)
+    streams = streams_for(readers)
+    window = min(split.config.shuffle_window, -(-2 * batch * readers // streams))
+    return replace(split, config=replace(split.config, workers=workers, streams=streams, shuffle_window=window))
 
 
 def _one_core(split: ShardedSplit, seed: int, phase: Phase, seconds: float) -> tuple[float, dict[str, float], str]:

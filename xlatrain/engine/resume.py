@@ -14,6 +14,7 @@ import yaml
 from xlatrain.checkpoint.manifest import Manifest
 from xlatrain.checkpoint.read import find_newest
 from xlatrain.config.option import settings
+from xlatrain.config.override import given_keys
 from xlatrain.config.schema import Config
 from xlatrain.credentials import masked
 from xlatrain.engine.checkpoints import checkpoint_store
@@ -26,12 +27,12 @@ _AFRESH = "run.resume=never starts a new run beside it"
 
 @dataclass(frozen=True)
 class Start:
-    """manifest: of the checkpoint to go on from; None for step 0. finished: the summary, where nothing is left to do.
-    notes: what is to be said."""
+    """run: what is started. manifest: of the checkpoint to go on from; None for step 0. finished: the summary, where
+    nothing is left to do."""
 
+    run: CheckedRun
     manifest: Manifest | None = None
     finished: dict[str, Any] | None = None
-    notes: tuple[str, ...] = ()
 
     @property
     def checkpoint(self) -> str | None:
@@ -43,8 +44,9 @@ def find_start(run: CheckedRun, folder: Path, report: Callable[[str], None]) -> 
     matter have changed, and when there are checkpoints and none is sound."""
     summary = _summary(folder)
     if summary and run.lengths.total_steps == summary["steps"]:
-        notes = _compare(run, _written_config(folder), str(folder))
-        return Start(finished=summary, notes=notes)
+        run = _as_before(run, before := _written_config(folder))
+        _compare(run, before, str(folder))
+        return Start(run, finished=summary)
     store = checkpoint_store(run.config, folder)
     try:
         found = find_newest(store, report)
@@ -58,22 +60,34 @@ def find_start(run: CheckedRun, folder: Path, report: Callable[[str], None]) -> 
         if summary:
             problem = f"{folder} is finished after {summary['steps']:,} steps, and no checkpoint of it is left"
             raise ConfigError(Fault("train.duration", problem, f"take that of before, or {_AFRESH}"))
-        return Start()
+        return Start(run)
     manifest = found.manifest
     if manifest.step > run.lengths.total_steps:
         problem = f"{run.config.train.duration} is {run.lengths.total_steps:,} steps, and {manifest.step:,} are done"
         raise ConfigError(Fault("train.duration", problem, f"lengthen it, or {_AFRESH}"))
-    notes = _compare(run, manifest.facts["config"], f"{store.place}/{manifest.name}")
+    run = _as_before(run, before := manifest.facts["config"])
+    notes = _compare(run, before, f"{store.place}/{manifest.name}")
     if (samples := manifest.facts["samples"]) != run.dataset.train.samples:
         problem = f"{run.dataset.train.samples:,} images to train on, and there were {samples:,}"
         raise ConfigError(Fault("data", problem, f"take the data of before, or {_AFRESH}"))
     total = f"{manifest.step:,} of {run.lengths.total_steps:,} steps are done"
-    return Start(manifest, notes=(*notes, f"{folder.name} goes on from {manifest.name}: {total}"))
+    return Start(with_notes(run, *notes, f"{folder.name} goes on from {manifest.name}: {total}"), manifest)
 
 
-def with_notes(run: CheckedRun, start: Start) -> CheckedRun:
+def with_notes(run: CheckedRun, *notes: str) -> CheckedRun:
     """The run, which says these first."""
-    return replace(run, notes=(*run.notes, *start.notes))
+    return replace(run, notes=(*run.notes, *notes))
+
+
+def _as_before(run: CheckedRun, before: dict[str, Any]) -> CheckedRun:
+    """The run with data.streams as they were, if nobody asked for others: null depends on the workers, which may
+    change, and the same streams give the same batches whoever reads them."""
+    streams, data = before.get("data.streams"), run.config.data
+    if streams in (None, getattr(data, "streams", None)) or "data.streams" in given_keys(run.overrides):
+        return run
+    split = replace(run.dataset.train, config=replace(run.dataset.train.config, streams=streams))
+    config = replace(run.config, data=replace(data, streams=streams))
+    return replace(run, config=config, dataset=replace(run.dataset, train=split))
 
 
 def changes(before: dict[str, Any], config: Config) -> list[tuple[str, Any, Any]]:

@@ -10,7 +10,6 @@ import tempfile
 import textwrap
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +53,15 @@ def train(run: CheckedRun | Sequence[str] = (), name: str | None = None) -> dict
         with held_folder(folder) as held:
             start = find_start(run, held, say)
             if start.finished or start.manifest:
-                return _go_on(run, held, start)
+                return _go_on(held, start)
     with claimed_folder(run.config.run.root, name) as folder:
         start = find_start(run, folder, say)  # where the folder is new, but not the checkpoints elsewhere
-        return _go_on(run, folder, start)
+        return _go_on(folder, start)
 
 
-def _go_on(run: CheckedRun, folder: Path, start: Start) -> dict[str, Any]:
+def _go_on(folder: Path, start: Start) -> dict[str, Any]:
     """Train from a start on; of a finished run say that it is."""
+    run = start.run
     if start.finished:
         say(f"{folder} is finished after {start.finished['steps']:,} steps: nothing is left to do. A longer "
             "train.duration goes on with it, run.resume=never starts a new run beside it")  # fmt: skip
@@ -70,8 +70,8 @@ def _go_on(run: CheckedRun, folder: Path, start: Start) -> dict[str, Any]:
         (folder / "summary.json").unlink(missing_ok=True)
         if cut := cut_metrics(folder, start.manifest.step):
             note = f"{counted(cut, 'line')} of metrics.jsonl after step {start.manifest.step:,} went to {CUT}"
-            start = replace(start, notes=(*start.notes, note))
-    return _run_in("train", with_notes(run, start), folder, start.checkpoint)
+            run = with_notes(run, note)
+    return _run_in("train", run, folder, start.checkpoint)
 
 
 def _beside(config: Config, name: str) -> str:

@@ -63,10 +63,11 @@ class Snapshot:
         self.replica, self.groups = replica, alike(run, replica.world_size)
         self._gather = CapturedStep(GatherStep(self.groups), replica, "gather step", replay)
 
-    def take(self, state: Tensors) -> Tensors:
+    def take(self, state: Tensors, equal: bool) -> Tensors:
         """Copies on the host, made one after the other; on other replicas than the first nothing. Every replica has to
-        come. The next step takes the buffers of the state: all is copied when this returns."""
-        differing = TrainState.of(state).statistics() if len(self.groups) > 1 else {}
+        come. equal: statistics were just made so, and nothing need be gathered. The next step takes the buffers of the
+        state: all is copied when this returns."""
+        differing = TrainState.of(state).statistics() if len(self.groups) > 1 and not equal else {}
         differing = {name: tensor for name, tensor in differing.items() if tensor.shape[0]}
         rows = self._gather({}, differing)[1] if differing else {}
         if not self.replica.is_first:

@@ -16,6 +16,7 @@ from xlatrain.engine.anomalies import Anomalies
 from xlatrain.engine.build import HostModel, TrainProgram, build_phase_model, place
 from xlatrain.engine.checkpoints import Checkpoints, Progress
 from xlatrain.engine.contract import Tensors, TrainMetrics, TrainState
+from xlatrain.engine.equality import check_replicas_equal
 from xlatrain.engine.evaluate import Evaluator, build_eval_model
 from xlatrain.engine.meter import Meter
 from xlatrain.engine.metrics import MetricsWriter
@@ -23,7 +24,7 @@ from xlatrain.engine.progress import ProgressLine
 from xlatrain.engine.rehearsal import rehearse
 from xlatrain.engine.results import describe_machinery, write_programs, write_weights
 from xlatrain.engine.run_folder import log_to
-from xlatrain.engine.step import average_buffers, compare_replicas
+from xlatrain.engine.step import average_buffers
 from xlatrain.engine.stopping import Stop, begin, stopped
 from xlatrain.engine.unplanned import Unplanned
 from xlatrain.errors import DivergenceError
@@ -144,7 +145,9 @@ class Trainer:
         fresh = self.programs[0].carry(self.replica.ordinal)
         host, start = self.checkpoints.begin(fresh)
         state = self.replica.to_device(host)
-        self._check_replicas_equal(state, only_parameters=start.step > 0 and self.checkpoints.differ)
+        check_replicas_equal(self.replica, self.run, state, start.step > 0 and self.checkpoints.differ)
+        if self.replica.world_size > 1:
+            self.progress.say(f"{counted(self.replica.world_size, 'replica')} hold equal weights")
         self.last_eval = start.last_eval
         if start.meter is not None:
             self.meter.restore(start.meter)
@@ -195,17 +198,6 @@ class Trainer:
             start = f"from step {phase.first_step:,}, epoch {lengths.epoch(phase.first_step):.1f}"
             self.progress.say(f"phase {i + 1} of {count}, {start}: {_describe_phase(lengths, phase)}")
             step.prepare(state, {**self.replica.to_device(program.blank_batch(phase)), **tables})
-
-    def _check_replicas_equal(self, state: Tensors, only_parameters: bool) -> None:
-        """Compare weights over all replicas, on the devices themselves."""
-        if self.replica.world_size == 1:
-            return
-        compare = CapturedStep(compare_replicas, self.replica, "comparison step")
-        weights = TrainState.of(state).raw_weights.tensors()
-        _, outputs = compare({}, {"params": weights["params"]} if only_parameters else weights)
-        if spread := float(self.replica.to_host(outputs)["spread"]):
-            raise DivergenceError(f"replicas start with different weights, up to {spread:g} apart")
-        self.progress.say(f"{counted(self.replica.world_size, 'replica')} hold equal weights")
 
     def _batches(self, feed: DeviceFeed, first: int) -> Iterator[Tensors]:
         """One for each step of the run from the first on; a failure that is rehearsed comes first."""

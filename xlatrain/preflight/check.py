@@ -120,7 +120,7 @@ def _uneven_batches(config: Config, dataset: Dataset, lengths: Lengths) -> str |
     if not isinstance(split, ShardedSplit):
         return None
     batch = max(phase.global_batch for phase in lengths.phases)
-    text = advise(split.index.clustering, split.reading(batch, cluster.hosts or 1, cluster.processes_per_host or 1))
+    text = advise(split.index.clustering, split.reading(batch, cluster.hosts or 1))
     return f"warning: {text}" if text else None
 
 

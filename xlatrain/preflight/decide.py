@@ -1,5 +1,5 @@
-"""What the options leave open ("auto", null) and platform or batch decide, here and nowhere else: workers, the form of
-depthwise convolutions, steps in flight, batch norm groups, tiles. What lengths decide is in resolve.py."""
+"""What the options leave open ("auto", null) and platform or batch decide, here and nowhere else: workers, streams, the
+form of depthwise convolutions, steps in flight, batch norm groups, tiles. What lengths decide is in resolve.py."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from xlatrain.config.data import DataConfig, ImagesConfig
 from xlatrain.config.schema import Config
+from xlatrain.data.order import streams_for
 from xlatrain.data.phase import Phase
 from xlatrain.errors import Fault
 from xlatrain.models.bn_groups import group_size, replica_groups
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
 
 def decide(config: Config) -> Config:
-    """The configuration with what follows from its platform alone: workers, the form of depthwise convolutions, steps
-    in flight."""
+    """The configuration with what follows from its cluster alone: workers, streams, the form of depthwise convolutions,
+    steps in flight."""
     platform, model, engine = config.cluster.platform, config.model, config.engine
     config = replace(config, cluster=with_hosts(config))
     if model.depthwise == "auto":
@@ -29,17 +30,22 @@ def decide(config: Config) -> Config:
         model = replace(model, depthwise="shift" if platform == "cpu" else "dense")
     if engine.in_flight is None:
         engine = replace(engine, in_flight=1 if platform == "cpu" else 2)
-    return replace(config, data=_with_workers(config), model=model, engine=engine)
+    return replace(config, data=_with_readers(config), model=model, engine=engine)
 
 
-def _with_workers(config: Config) -> DataConfig:
-    """A thread on CPU, whose cores the replicas need; on TPU all cores of the process but one."""
-    data = config.data
-    if not isinstance(data, ImagesConfig) or data.workers is not None:
+def _with_readers(config: Config) -> DataConfig:
+    """Workers: a thread on CPU, whose cores the replicas need; on TPU all cores of the process but one. Streams: as
+    many as read, of all machines."""
+    data, cluster = config.data, config.cluster
+    if not isinstance(data, ImagesConfig):
         return data
-    processes = config.cluster.processes_per_host or 1
-    workers = 0 if config.cluster.platform == "cpu" else max(1, (os.cpu_count() or 1) // processes - 1)
-    return replace(data, workers=workers)
+    workers, processes = data.workers, cluster.processes_per_host or 1
+    if workers is None:
+        workers = 0 if cluster.platform == "cpu" else max(1, (os.cpu_count() or 1) // processes - 1)
+    streams = data.streams
+    if streams is None:
+        streams = streams_for((cluster.hosts or 1) * processes * max(1, workers))
+    return replace(data, workers=workers, streams=streams)
 
 
 def decide_phase(config: Config, phase: Phase, model: nn.Module | None) -> tuple[Phase, list[Fault]]:

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from xlatrain.config.schema import Config
-from xlatrain.errors import Fault
+from xlatrain.data.storage.streams import check_url
+from xlatrain.errors import ConfigError, Fault
 from xlatrain.preflight.resolve import too_few_images
 from xlatrain.words import counted
 
@@ -65,11 +66,26 @@ def folder_faults(config: Config) -> list[Fault]:
         faults.append(
             Fault("run.name", f"{name!r} is no name of a folder under run.root", "take letters, digits, - and _")
         )
-    root = Path(config.run.root).absolute()
-    nearest = next(p for p in (root, *root.parents) if p.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        faults.append(Fault("run.root", f"{config.run.root} cannot be written", "name a folder of yours"))
+    for key, folder in (("run.root", config.run.root), ("checkpoint.folder", config.checkpoint.folder)):
+        if folder is not None and "://" not in folder and not _can_be_made(folder):
+            faults.append(Fault(key, f"{folder} cannot be written", "name a folder of yours"))
+    url = config.checkpoint.folder or ""
+    if url.startswith(("http://", "https://")):
+        faults.append(
+            Fault("checkpoint.folder", f"{url} cannot be written to", "name a folder, or a gs:// or s3:// URL")
+        )
+    elif "://" in url:
+        try:
+            check_url(url, "checkpoint.folder")
+        except ConfigError as error:
+            faults += error.faults
     return faults
+
+
+def _can_be_made(folder: str) -> bool:
+    root = Path(folder).absolute()
+    nearest = next(p for p in (root, *root.parents) if p.exists())
+    return nearest.is_dir() and os.access(nearest, os.W_OK)
 
 
 def environment_faults() -> list[Fault]:
