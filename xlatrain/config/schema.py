@@ -19,6 +19,7 @@ from xlatrain.config.data import (
     ShardsConfig,
     SyntheticConfig,
 )
+from xlatrain.config.engine import EngineConfig
 from xlatrain.config.option import group, option
 from xlatrain.config.run import CheckpointConfig, RunConfig, SweepConfig
 
@@ -211,39 +212,6 @@ class PrecisionConfig:
 class EmaConfig:
     enabled: bool = option(MISSING, "keep a moving average of parameters and batch norm statistics, and evaluate it")
     decay: float = option(0.9999, "at most; min(decay, (1 + t) / (10 + t)) at step t", low=0, high=1)
-
-
-@dataclass
-class EngineConfig:
-    runtime: str = option(
-        "torch_xla",
-        "what runs the compiled step: torch_xla, or jax (an extra), which joins processes on CPU too and keeps what it "
-        "compiled for the next run",
-        choices=("torch_xla", "jax"),
-    )
-    replay: bool = option(True, "replay the captured step; false traces it every time (debugging, same results)")
-    in_flight: int | None = option(
-        None, "steps handed to the device before waiting; null = 1 on CPU, 2 on TPU", low=1, may_change=True
-    )
-    save_hlo: bool = option(
-        False, "write the train step's program to the run folder, as train_step.hlo.pb", may_change=True
-    )
-    stall_after: float | None = option(
-        300.0,
-        "a run that for so long comes to no further step, or batch of an evaluation, hangs: it is ended, with the "
-        "stacks of all threads in train.log; compiling and saving have limits of their own; null = never",
-        "seconds",
-        low=1,
-        may_change=True,
-    )
-    strict: bool = option(
-        False,
-        "a compile or a transfer from the device that was not planned ends the run; false logs it, once",
-        may_change=True,
-    )
-    fail_replica: int | None = option(None, "rehearse a failure: this replica fails ...", may_change=True)
-    fail_step: int | None = option(None, "... before this step, counted from 0 ...", may_change=True)
-    fail_how: str = option("raise", "... like this", choices=("raise", "hang"), may_change=True)
 
 
 @dataclass

@@ -10,12 +10,12 @@ from typing import Any
 
 from xlatrain.checkpoint.manifest import step_of
 from xlatrain.data.order import Position
-from xlatrain.data.phase import Phase
 from xlatrain.data.storage.retry import retries_so_far
 from xlatrain.engine.anomalies import Anomalies
 from xlatrain.engine.build import HostModel, TrainProgram, build_phase_model, place
 from xlatrain.engine.checkpoints import Checkpoints, Progress
 from xlatrain.engine.contract import Tensors, TrainMetrics, TrainState
+from xlatrain.engine.describe import describe_phase, describe_run
 from xlatrain.engine.equality import check_replicas_equal
 from xlatrain.engine.evaluate import Evaluator, build_eval_model
 from xlatrain.engine.meter import Meter
@@ -28,11 +28,7 @@ from xlatrain.engine.step import average_buffers
 from xlatrain.engine.stopping import Stop, begin, stopped
 from xlatrain.engine.unplanned import Unplanned
 from xlatrain.errors import DivergenceError
-from xlatrain.optim.create import describe_optimizer
-from xlatrain.optim.reduce import describe_gradient
 from xlatrain.preflight.checked import CheckedRun
-from xlatrain.preflight.lengths import Lengths
-from xlatrain.preflight.resolve import describe_learning_rate
 from xlatrain.words import counted
 from xlatrain.xla import pulse
 from xlatrain.xla.capture import CapturedStep
@@ -62,7 +58,8 @@ class Trainer:
         models = self._build_models()
         self.model: HostModel = models[-1]
         self.programs = [TrainProgram(run, model) for model in models[: len(run.phases)]]
-        self._describe()
+        for text in describe_run(run, self.model.layout):
+            progress.say(text)
         self.steps = [
             CapturedStep(
                 program.step, replica, "train step", engine.replay, progress.say, engine.save_hlo, engine.strict
@@ -91,15 +88,6 @@ class Trainer:
         if len(models) == 1:
             return models
         return [*models, replica.shared("model", lambda: build_eval_model(run.evaluation, replica))]
-
-    def _describe(self) -> None:
-        """What was made of the options, in words."""
-        config = self.run.config
-        self.progress.say(self.model.layout.parameters.describe_groups())
-        self.progress.say(describe_learning_rate(config, self.run.schedule))
-        for text in (describe_optimizer(config.optimizer), describe_gradient(config.gradient)):
-            if text:
-                self.progress.say(text)
 
     def train(self) -> dict[str, Any]:
         in_flight = self.run.config.engine.in_flight
@@ -184,7 +172,7 @@ class Trainer:
         number = self.run.lengths.phase_number(done - 1)
         phase = self.run.phases[number]
         if number and phase.first_step == done - 1:
-            self.progress.say(f"phase {number + 1}: {_describe_phase(self.run.lengths, phase)}")
+            self.progress.say(f"phase {number + 1}: {describe_phase(self.run.lengths, phase)}")
         return number
 
     def _compile_ahead(self, state: Tensors, tables: Tensors, first: int) -> None:
@@ -196,7 +184,7 @@ class Trainer:
             if i < lengths.phase_number(first):
                 continue
             start = f"from step {phase.first_step:,}, epoch {lengths.epoch(phase.first_step):.1f}"
-            self.progress.say(f"phase {i + 1} of {count}, {start}: {_describe_phase(lengths, phase)}")
+            self.progress.say(f"phase {i + 1} of {count}, {start}: {describe_phase(lengths, phase)}")
             step.prepare(state, {**self.replica.to_device(program.blank_batch(phase)), **tables})
 
     def _batches(self, feed: DeviceFeed, first: int) -> Iterator[Tensors]:
@@ -298,8 +286,3 @@ class Trainer:
             "capture_seconds": round(sum(step.capture_seconds for step in self.steps), 3),
             "wall_seconds": round(time.perf_counter() - self.started, 3),
         }
-
-
-def _describe_phase(lengths: Lengths, phase: Phase) -> str:
-    steps = lengths.steps_per_epoch(phase)
-    return f"{phase.image_size} px, batch {phase.global_batch:,}, {steps:,.1f} steps an epoch"
