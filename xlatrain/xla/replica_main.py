@@ -73,6 +73,7 @@ def run_replica(job: Job, who: Callable[[], Replica]) -> None:
         result = getattr(importlib.import_module(module), function)(replica, *job.args)
         result = replica.agree(result)  # nobody leaves while another may still fail
         if replica.local_ordinal == 0:
+            pulse.beat()  # the last one says where the process ended
             write_once(job.result, pickle.dumps(result))
     except BaseException as error:
         fail(job, name, error)
