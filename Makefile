@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python launch/install.py --editable
 PYTEST := $(BIN)/python -m pytest
-TWO := --numprocesses 2 --dist loadscope
+TWO := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 # Images of containers often set it; each process of a run and of the tests would then compile 3,000 files of torch anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -19,10 +19,8 @@ demo: .venv/run.stamp
 quick: lint
 	$(PYTEST) $(TWO) -m 'not replicas and not one_replica and not slow'
 
-# Several replicas run alone: on two cores two such tests keep each other waiting until XLA gives up.
 test: lint
-	$(PYTEST) $(TWO) -m 'not replicas'
-	$(PYTEST) -m replicas
+	$(PYTEST) $(TWO)
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .

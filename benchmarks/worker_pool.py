@@ -62,7 +62,7 @@ def whole_batches(stream: TrainSource) -> Iterator[Fill]:
     the same batches, which then draw on the windows of all."""
     worker = get_worker_info()
     own = copy.copy(stream)
-    own.place, own.streams = Place(worker.id, worker.num_workers), 1
+    own.place, own.workers = Place(worker.id, worker.num_workers), 1
     own.open()
     return own.fills(0)
 
@@ -206,7 +206,8 @@ def write_stream(folder: Path, images: list[bytes], size: int, batch: int, worke
     kinds = {b"\xff\xd8": "jpg", b"\x89P": "png", b"RI": "webp"}
     samples = ((f"{i:06d}", kinds.get(image[:2], "jpg"), image, 0) for i, image in enumerate(images))
     index = write_shards(folder, samples, ["one"], samples_per_shard=100)
-    config = ShardsConfig(root="", image_size=size, workers=workers, shuffle_window=min(WINDOW, len(images)))
+    window = min(WINDOW, len(images))
+    config = ShardsConfig(root="", image_size=size, workers=workers, streams=workers, shuffle_window=window)
     split = ShardedSplit(index, config, AugmentConfig(name="benchmark", crop="torchvision"), 1)
     return TrainSource(split, Place(0, 1), seed, (Phase(0, min(batch, len(images)), size),), Position())
 

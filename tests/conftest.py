@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+from tests import warm
 from xlatrain.xla import launch
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -15,10 +16,25 @@ os.environ.setdefault("XLA_FLAGS", QUICK_COMPILE)
 STARTS = {"train", "eval", "plan", "bench", "export"}  # verbs that start replicas
 
 
+def pytest_configure(config):
+    if "not one_replica" not in config.option.markexpr:  # else no replicas start, and what the server imports is lost
+        warm.start_server()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Tests of several replicas run one after the other, beside all others: on two cores two of them keep each other
+    waiting until XLA gives up. They come first, since they take longest; of the others a file stays together."""
+    items.sort(key=lambda item: not item.get_closest_marker("replicas"))
+    for item in items:
+        group = "replicas" if item.get_closest_marker("replicas") else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     """A test that starts replicas without saying so fails: `make quick` leaves out those that say so, and those of
-    several replicas run alone, since on two cores two of them keep each other waiting until XLA gives up."""
+    several replicas run one at a time."""
     if item.get_closest_marker("replicas"):
         return (yield)
     most = 1 if item.get_closest_marker("one_replica") else 0
@@ -48,3 +64,5 @@ def pytest_runtest_protocol(item):
 def optimized(monkeypatch):
     """Programs are compiled as those of users, for a test of many steps."""
     monkeypatch.setenv("XLA_FLAGS", os.environ["XLA_FLAGS"].replace(QUICK_COMPILE, ""))  # torch_xla adds its own
+    with warm.cold():  # which has read the flags
+        yield

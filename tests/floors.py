@@ -21,7 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("data", "models", "optim"),
     ("preflight",),
     ("engine",),
-    ("planning", "bundle"),
+    ("planning", "bundle", "doctor"),
     ("cli",),
     ("__init__", "__main__"),
 )

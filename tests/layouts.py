@@ -13,9 +13,8 @@ def read_here(split, phases, processes, count, start, seed=7):
     source of its own, in this process."""
     parts = []
     for process in range(processes):
-        sources = [
-            TrainSource(split, Place(process, processes), seed, phases, start) for _ in range(split.workers or 1)
-        ]
+        place = Place(process, processes)
+        sources = [TrainSource(split, place, seed, phases, start) for _ in range(split.workers or 1)]
         made = [shape.new() for shape in islice(sources[0].shapes(), count)]
         for rows in made:
             rows["labels"][:] = -1  # of a row that nobody fills

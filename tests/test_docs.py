@@ -137,6 +137,7 @@ def started(monkeypatch) -> list[str]:
     return targets
 
 
+@pytest.mark.slow  # all of them: `xlatrain` ninety times
 @pytest.mark.parametrize("command", cases())
 def test_command(command, things, started, tmp_path, monkeypatch, capsys):
     for thing in things.iterdir():
@@ -144,6 +145,8 @@ def test_command(command, things, started, tmp_path, monkeypatch, capsys):
             (tmp_path / thing.name).symlink_to(thing)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
+    if "--clear-cache" in command.words:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.syspath_prepend(ROOT / "benchmarks")  # where a script's neighbours are found
     if "hydra/sweeper=optuna" in command.words:
         pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
@@ -186,6 +189,9 @@ def follow_xlatrain(arguments: list[str], output: str, started: list[str], capsy
     said = capsys.readouterr()
     if "nothing was started" in output:
         assert (code, said.err.strip()) == (EXIT_CONFIG, output)
+    elif arguments[0] == "doctor" and "--help" not in arguments:
+        assert code in (EXIT_DONE, EXIT_FAILED), said.err  # as this machine is
+        assert (started, said.err) == ([], "")
     elif arguments[0] in ("shards", "show", "status") or "--help" in arguments or "--version" in arguments:
         assert (code, started) == (EXIT_DONE, []), said.err
     else:

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import math
 import os
 import threading
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 
 def write_json(path: Path, content: dict[str, Any] | list[Any]) -> None:
@@ -46,6 +49,32 @@ def finite(value: Any) -> Any:
 def user_cache() -> Path:
     """xlatrain's folder in the user's cache, which need not exist yet."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "xlatrain"
+
+
+@contextlib.contextmanager
+def using(cache: Path) -> Iterator[None]:
+    """Within, what is in a folder of user_cache() is not cleared."""
+    with _lock(cache) as file:
+        with contextlib.suppress(OSError):  # not every network's file system has locks
+            fcntl.flock(file, fcntl.LOCK_SH)
+        yield
+
+
+@contextlib.contextmanager
+def clearing(cache: Path) -> Iterator[bool]:
+    """Whether nobody is using a folder of user_cache(), nor will before the end."""
+    with _lock(cache) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def _lock(cache: Path) -> IO[str]:
+    cache.mkdir(parents=True, exist_ok=True)
+    return (cache / ".lock").open("a")
 
 
 @dataclass(frozen=True)

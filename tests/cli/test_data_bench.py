@@ -1,11 +1,10 @@
 """`xlatrain data bench` measures the user's own pipeline and says what that means."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
+from tests.warm import command
 from xlatrain.cli.main import main
 from xlatrain.engine.input_bench import judge
 
@@ -42,9 +41,9 @@ def test_wrong_arguments_are_named(arguments, words, capsys):
 
 @pytest.mark.one_replica
 def test_the_bench_measures_every_step_and_leaves_the_figure_for_plans(tmp_path, monkeypatch):
-    command = [sys.executable, "-m", "xlatrain", "data", "bench", "--json", "seconds=0.5", "need=1", "data.workers=2"]
-    environment = {"XDG_CACHE_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, timeout=300)
+    arguments = ["data", "bench", "--json", "seconds=0.5", "need=1", "data.workers=2"]
+    done = command(*arguments, cwd=tmp_path, environment={"XDG_CACHE_HOME": str(tmp_path)}).wait()
+    assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["samples"] == 1437
     assert found["workers"] == 2

@@ -1,24 +1,12 @@
 """The command line as a user meets it: exit codes, what is printed last, sweeps and searches."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import yaml
 
+from tests.warm import command
 from xlatrain.cli.main import main
-
-
-def command(*arguments, cwd):
-    return subprocess.run(
-        [sys.executable, "-m", "xlatrain", *arguments],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
 
 
 def test_wrong_options_exit_with_2_and_all_faults_at_once_and_nothing_is_made(tmp_path, monkeypatch, capsys):
@@ -35,7 +23,7 @@ def test_wrong_options_exit_with_2_and_all_faults_at_once_and_nothing_is_made(tm
 
 @pytest.mark.replicas
 def test_a_run_whose_replica_fails_exits_with_1_and_its_reason_last(tmp_path):
-    failed = command("train", "cluster.replicas=4", "engine.fail_replica=3", "engine.fail_step=2", cwd=tmp_path)
+    failed = command("train", "cluster.replicas=4", "engine.fail_replica=3", "engine.fail_step=2", cwd=tmp_path).wait()
     assert failed.returncode == 1
     assert failed.stderr.strip().splitlines()[-1].startswith("RuntimeError: rehearsed failure")
 
@@ -53,7 +41,7 @@ def test_a_sweep_goes_on_past_jobs_that_fail_and_ends_with_its_table(tmp_path):
         "run.name=sweep",
         "sweep.objective=loss",
         cwd=tmp_path,
-    )
+    ).wait()
     assert sweep.returncode == 1, sweep.stderr
     summaries = [json.loads((tmp_path / f"runs/sweep/{job}/summary.json").read_text()) for job in range(4)]
     assert [s["status"] for s in summaries] == ["failed", "failed", "done", "done"]
@@ -71,7 +59,7 @@ def test_optuna_learns_from_the_objective_of_each_job_and_goes_on_past_one_that_
     space = ["train.global_batch=choice(64,1500)", "optimizer.lr=tag(log,interval(0.001,0.1))"]
     run = command(
         "train", "-m", *search, *space, "train.duration=1step", "cluster.replicas=1", "run.name=r", cwd=tmp_path
-    )
+    ).wait()
     found = [json.loads((tmp_path / f"runs/r/{job}/summary.json").read_text()) for job in range(3)]
     assert {s["status"] for s in found} == {"done", "failed"}, run.stderr
     assert run.returncode == 1

@@ -121,6 +121,8 @@ def test_training_warns_of_shards_sorted_by_class_with_the_window_that_mixes_the
     assert warnings("data.shuffle_window=200", "data.streams=4") == []
     (warning,) = warnings("data.shuffle_window=10")
     assert "data.shuffle_window=100 " in warning
+    many = check([*given, "data.streams=900"]).dataset.train
+    assert (many.streams, many.reading(64, 1).streams) == (900, 64)  # of the others no batch has a row
     (both,) = warnings("data.shuffle_window=100", one, "data.train='{train,val}'")
     assert "shuffle_window=820 " in both
 

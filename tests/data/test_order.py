@@ -1,5 +1,6 @@
 """Nothing lost, nothing twice, the same order again, whoever reads, resumed as uninterrupted: for many layouts."""
 
+import itertools
 import random
 
 import numpy as np
@@ -19,14 +20,8 @@ def random_case(number):
     draw = random.Random(number)
     sizes = [draw.choice((0, 1, draw.randrange(300), draw.randrange(3_001))) for _ in range(draw.randrange(1, 12))]
     leg = Leg(draw.choice((1, 2, 8, draw.randrange(1, 100))), draw.choice((1, 3, 16, 40, 200)))
-    return (
-        sizes,
-        leg,
-        draw.randrange(50),
-        draw.choice((1, 7, WINDOW, 100_000)),
-        draw.randrange(1, 65),
-        draw.randrange(9),
-    )
+    window = draw.choice((1, 7, WINDOW, 100_000))
+    return sizes, leg, draw.randrange(50), window, draw.randrange(1, 65), draw.randrange(9)
 
 
 CASES = [random_case(number) for number in range(80)]
@@ -48,7 +43,7 @@ def as_defined(line, sizes, leg, epoch, window):
     same rows of every batch."""
     numbers, steps, columns, at = samples_of(line, sizes), line.samples // leg.batch, [], 0
     bounds = [stream * leg.batch // leg.streams for stream in range(leg.streams + 1)]
-    for first, last in zip(bounds, bounds[1:], strict=False):
+    for first, last in itertools.pairwise(bounds):
         count = (last - first) * steps
         windows = [(at + i, min(at + i + window, at + count)) for i in range(0, count, window)]
         shuffled = [numbers[a:b][order.window_order(b - a, 3, epoch, 0, a)] for a, b in windows]

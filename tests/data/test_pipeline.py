@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests.shards import damage_image, decoded, picture, split, train, write
+from xlatrain.data.dataset import position_after
 from xlatrain.data.order import Leg, Position
 from xlatrain.data.phase import Phase, Place
 from xlatrain.data.shard_format import write_shards
@@ -126,6 +127,24 @@ def test_a_start_after_sizes_changed_equals_having_come_to_it(tmp_path):
     assert start.step == 7
     found = next(split(tmp_path).train_batches(Place(0, 1), 0, phases, start))
     assert all(torch.equal(found[k], expected[k]) for k in expected)
+
+
+def test_a_position_after_any_steps_is_where_the_next_batch_is_read(tmp_path):
+    """Also where an epoch ends, or a size, and after several stops."""
+    write(tmp_path, count=40)
+    phases, images = (Phase(0, 10, 8), Phase(6, 7, 12)), split(tmp_path)
+    whole = images.train_batches(Place(0, 1), 0, phases, Position())
+    stop = Position()
+    for steps in range(12):
+        expected = next(whole)
+        start = position_after(images, 0, phases, Position(), steps)
+        assert start.step == steps
+        found = next(images.train_batches(Place(0, 1), 0, phases, start))
+        assert all(torch.equal(found[k], expected[k]) for k in expected)
+        if steps % 3 == 0:
+            assert position_after(images, 0, phases, stop, steps - stop.step) == start
+            stop = start
+    assert position_after(SyntheticSplit(25, 8, 10), 0, phases, Position(step=4), 3) == Position(step=7)
 
 
 def test_random_images_change_size_at_their_step_too():

@@ -2,11 +2,10 @@
 could have made."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
+from tests.warm import command
 from xlatrain.xla.jax_start import free_port
 
 pytest.importorskip("jax")
@@ -22,17 +21,9 @@ def run_on_machines(root, *of_each):
     for number, overrides in enumerate(of_each):
         folder = root / str(number)
         folder.mkdir(parents=True)
-        command = [sys.executable, "-m", "xlatrain", "train", *RUN, *overrides, f"cluster.host={number}"]
-        machines.append(
-            subprocess.Popen(
-                [*command, *(meet if len(of_each) > 1 else [])],
-                cwd=folder,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-        )
-    said = [machine.communicate(timeout=200)[0] for machine in machines]
+        common = [*RUN, *overrides, f"cluster.host={number}", *(meet if len(of_each) > 1 else [])]
+        machines.append(command("train", *common, cwd=folder))
+    said = [machine.wait().stdout + machine.stderr for machine in machines]
     return [machine.returncode for machine in machines], said
 
 
@@ -43,8 +34,7 @@ def losses(root):
 
 def test_two_commands_are_one_run_whose_losses_are_those_of_one_process(tmp_path):
     """14 steps, over the end of an epoch of 11: batches are the same, so losses differ by the order of sums only, which
-    training makes more of: 5 were within 1e-6 and 14 within 5e-5 (test_runtimes.py). A batch of other images is 5 % off
-    or more."""
+    training makes more of; the tolerance is that of test_runtimes.py."""
     codes, said = run_on_machines(tmp_path / "two", [], [])
     assert codes == [0, 0], said
     summary = json.loads((tmp_path / "two/0/runs/r/summary.json").read_text())

@@ -8,7 +8,7 @@ from xlatrain.xla.launch import launch
 pytest.importorskip("jax")
 pytestmark = pytest.mark.replicas
 
-LAYOUTS = {"torch_xla": ("torch_xla", 1), "1x4": ("jax", 1), "2x2": ("jax", 2), "4x1": ("jax", 4)}
+LAYOUTS = {"torch_xla": ("torch_xla", 1), "1x4": ("jax", 1), "2x2": ("jax", 2)}
 # name: overrides and steps. Each is a program of its own to trace and compile.
 RUNS = {
     "digits": ([], 20),
@@ -36,7 +36,7 @@ def results(cache):
     return {layout: steps(layout, *(RUNS if layout in ("torch_xla", "2x2") else ["digits"])) for layout in LAYOUTS}
 
 
-@pytest.mark.parametrize("layout", ["1x4", "2x2", "4x1"])
+@pytest.mark.parametrize("layout", ["1x4", "2x2"])
 def test_losses_and_evaluation_are_those_of_torch_xla(results, layout):
     """Two compilers and two collectives add in another order: 1e-7 a step, which training makes more of. 5 losses were
     within 1e-6, 20 within 5e-5, with 8 replicas in 1, 2 and 4 processes; bf16, which has 8 bits, 5 within 2e-3."""

@@ -97,3 +97,8 @@ def test_what_was_left_open_is_decided():
     assert tpu.phases[0].tiles == tpu.evaluation.tiles == (2, 2)
     asked = check([*wide, "model.depthwise=native", "model.tiles=1", "engine.in_flight=3"]).config
     assert (asked.model.depthwise, asked.model.tiles, asked.engine.in_flight) == ("native", 1, 3)
+    # Streams: the same for whatever reads with up to two workers; of more readers, each has its own.
+    several = ["engine.runtime=jax", "cluster.processes_per_host=4"]
+    readers = ([], ["data.workers=2"], [*several, "data.workers=2"], [*several, "data.workers=3"])
+    assert [check(given).config.data.streams for given in readers] == [8, 8, 8, 12]
+    assert check([*several, "data.workers=3", "data.streams=5"]).config.data.streams == 5

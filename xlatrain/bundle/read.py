@@ -15,6 +15,7 @@ from xlatrain.bundle.manifest import BATCH, FORMAT, IN_FILE, MANIFEST, SEED, SEE
 from xlatrain.engine.weights import sha256
 from xlatrain.errors import ConfigError, DataError, Fault, in_a_line
 
+_MOST = 64 << 20  # bytes of a manifest; that of EfficientNet-B7 has less than one of them
 Arrays = dict[str, np.ndarray]
 
 
@@ -46,6 +47,8 @@ def read_bundle(folder: str | Path) -> Bundle:
     manifest = _read_manifest(folder)
     for name, digest in manifest.files.items():
         path = folder / name
+        if name != Path(name).name or path.is_symlink():
+            raise DataError(f"bundle {folder}: {name!r} is no file of its folder")
         if not path.is_file():
             raise DataError(f"bundle {folder}: {name} is missing")
         if (found := sha256(path)) != digest:
@@ -68,8 +71,10 @@ def _read_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         raise ConfigError(Fault("bundle", f"there is no {path}", cure))
     try:
+        if path.stat().st_size > _MOST:
+            raise ValueError(f"it is larger than {_MOST:,} bytes")
         content = json.loads(path.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"bundle {folder}: {MANIFEST}: {in_a_line(error)}") from None
     kind, version = (content.get(key) if isinstance(content, dict) else None for key in ("format", "version"))
     if kind != FORMAT:

@@ -23,6 +23,7 @@ FUNCTIONS = {
     "show": "xlatrain.cli.show:show",
     "status": "xlatrain.cli.status:status",
     "supervise": "xlatrain.cli.supervise:supervise",
+    "doctor": "xlatrain.cli.doctor:doctor",
 }
 
 

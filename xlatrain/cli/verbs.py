@@ -99,6 +99,13 @@ VERBS = {
         ),
         options=False,
     ),
+    "doctor": Verb(
+        "look at this machine, in seconds: xlatrain doctor [cluster=tpu_v3_8 data=imagenet data.root=... ...]",
+        (
+            Flag(("--json",), "findings to standard output as JSON"),
+            Flag(("--clear-cache",), "remove the programs that runs and plans keep in the user's cache, and end"),
+        ),
+    ),
 }
 
 

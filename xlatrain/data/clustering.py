@@ -26,8 +26,9 @@ Clustering = Mapping[int, float]  # samples of a stretch -> mean chi² per degre
 
 @dataclass(frozen=True)
 class Reading:
-    """How a split is read. batch: images of all processes; streams: data.streams, each with a window open; window:
-    data.shuffle_window; hosts: among which the streams are; bytes: of all encoded images, None = not known."""
+    """How a split is read. batch: images of all processes; streams: those with rows in a batch, each with a window
+    open; window: data.shuffle_window; hosts: among which the streams are; bytes: of all encoded images, None = not
+    known."""
 
     samples: int
     batch: int

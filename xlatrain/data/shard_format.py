@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 import webdataset
 
+from xlatrain.credentials import masked
+from xlatrain.data.storage.access import access_cure, missing_bucket
 from xlatrain.data.storage.hashed import Hashed
 from xlatrain.data.storage.retry import DEFAULTS, ReadOptions
 from xlatrain.data.storage.streams import join_url, open_stream, read_all
@@ -30,6 +32,7 @@ from xlatrain.words import counted, listed
 INDEX = "index.json"
 IMAGE_TYPES = ("jpg", "jpeg", "png", "webp")
 MARK_EVERY = 64
+_MOST_FILES, _MOST_BYTES = 100, 2 << 30  # of a sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ def read_index(root: str | Path, options: ReadOptions = DEFAULTS, key: str = "da
     try:
         # A few attempts only: somebody waits for the command to start.
         content = json.loads(read_all(path, replace(options, retries=min(options.retries, 3))))
-        shards = tuple(_shard(entry) for entry in content["shards"])
+        shards = tuple(_shard(entry, "://" in path) for entry in content["shards"])
         class_names = tuple(str(name) for name in content["class_names"])
         clustering = {int(length): float(chi2) for length, chi2 in content.get("clustering", {}).items()}
         if not class_names:
@@ -88,13 +91,16 @@ def read_index(root: str | Path, options: ReadOptions = DEFAULTS, key: str = "da
         if twice := [n for n, times in Counter(s.name for s in shards).items() if times > 1]:
             raise ValueError(f"{twice[0]} is in it twice")
     except (FileNotFoundError, NotADirectoryError):
+        if bucket := missing_bucket(path, key):
+            raise ConfigError(bucket) from None
         cure = "name what has train/index.json and val/index.json beside tar shards, or write them: xlatrain shards"
         raise ConfigError(Fault(key, f"there is no {path}", cure)) from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         cure = "write it again: xlatrain shards index"
         raise ConfigError(Fault(key, f"{path} is not an index of shards ({error})", cure)) from None
     except (DataError, OSError) as error:
-        raise ConfigError(Fault(key, f"{path} cannot be read: {error}", "see that it can be reached")) from None
+        cure = masked(access_cure(path, error)) if "://" in path else "see that it can be reached"
+        raise ConfigError(Fault(key, masked(f"{path} cannot be read: {error}"), cure)) from None
     index = ShardIndex(path.rpartition("/")[0] or ".", shards, class_names, clustering)
     if faults := _local_faults(index, key):
         raise ConfigError(*faults)
@@ -113,9 +119,15 @@ def _local_faults(index: ShardIndex, key: str) -> list[Fault]:
     return faults
 
 
-def _shard(entry: dict) -> Shard:
+def _shard(entry: dict, remote: bool) -> Shard:
+    """A shard of an index. remote: where that comes from. Raises ValueError for a name that leads out of its folder:
+    whole addresses are allowed, `--out` writes them; but none of this machine in an index of another."""
+    name = str(entry["name"])
+    here = "://" not in name or name.startswith("file:")
+    if not name.isprintable() or ".." in name.split("/") or (remote and here and name.startswith(("/", "file:"))):
+        raise ValueError(f"{name!r} leads out of its folder")
     shard = Shard(
-        str(entry["name"]), entry["samples"], entry.get("bytes"), entry.get("sha256"), tuple(entry.get("marks", ()))
+        name, entry["samples"], entry.get("bytes"), entry.get("sha256"), tuple(entry.get("marks", ()))
     )
     counts = [shard.samples, *shard.marks, *([] if shard.bytes is None else [shard.bytes])]
     if not all(isinstance(n, int) and n >= 0 for n in counts):
@@ -205,8 +217,9 @@ def read_shard(
 
 
 def group_members(members: Iterable[Member]) -> Iterator[tuple[str, list[tuple[str, Member]]]]:
-    """Members that share a key, with their types: dir/name.jpg is `jpg` of the key dir/name. Hidden files are left."""
-    key, group = None, []
+    """Members that share a key, with their types: dir/name.jpg is `jpg` of the key dir/name. Hidden files are left.
+    Raises TarError for more of one key than a sample can be."""
+    key, group, size = None, [], 0
     for member in members:
         folder, slash, name = member.name.rpartition("/")
         stem, _, kind = name.partition(".")
@@ -218,6 +231,9 @@ def group_members(members: Iterable[Member]) -> Iterator[tuple[str, list[tuple[s
                 yield key, group
             key, group = stem, []
         group.append((kind.lower(), member))
+        size = len(member.data) if len(group) == 1 else size + len(member.data)
+        if len(group) > _MOST_FILES or size > _MOST_BYTES:  # they are held together
+            raise TarError(f"{key!r} has {counted(len(group), 'file')} of {size:,} bytes, more than a sample may")
     if key is not None:
         yield key, group
 

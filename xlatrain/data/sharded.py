@@ -49,7 +49,7 @@ class ShardedSplit(OrderedSplit):
         return Reading(
             samples=self.samples,
             batch=batch,
-            streams=self.streams,
+            streams=min(self.streams, batch),  # more have no row
             window=self.window,
             hosts=hosts,
             bytes=None if None in sizes else sum(sizes),

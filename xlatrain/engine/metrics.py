@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from xlatrain.credentials import masked
 from xlatrain.files import finite
 
 METRICS, CUT = "metrics.jsonl", "metrics.cut.jsonl"
@@ -29,7 +30,7 @@ class MetricsWriter:
     def write(self, kind: str, step: int, epoch: float, **values: Any) -> None:
         """kind: train, eval or event. step: optimizer steps done; epoch: the same in epochs."""
         line = {"kind": kind, "step": step, "epoch": round(epoch, 6), **values}
-        self._lines.write(json.dumps(finite(line)) + "\n")
+        self._lines.write(json.dumps(masked(finite(line))) + "\n")
         for name, value in values.items():
             if isinstance(value, (int, float)) and not isinstance(value, bool):
                 self._board.add_scalar(f"{kind}/{name}", value, step)

@@ -109,7 +109,8 @@ def _compare(run: CheckedRun, before: dict[str, Any], what: str) -> tuple[str, .
 
 
 def _fault(key: str, old: Any, new: Any, what: str) -> Fault:
-    cure = f"take {key}={_shown(old)}, or run.resume=force goes on with what it is now; {_AFRESH}"
+    choice = key if key == "model.name" else key.removesuffix(".name")  # optimizer=lars sets optimizer.name
+    cure = f"take {choice}={_shown(old)}, or run.resume=force goes on with what it is now; {_AFRESH}"
     return Fault(key, f"is {_shown(new)} now and was {_shown(old)} in {what}", cure)
 
 

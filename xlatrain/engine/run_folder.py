@@ -96,7 +96,7 @@ def log_to(folder: Path, notes: Sequence[str] = ()) -> None:
 
 
 class _Masked(logging.Formatter):
-    """Keeps the credentials of URLs out of a log that others may read."""
+    """Keeps credentials out of a log that others may read."""
 
     def format(self, record: logging.LogRecord) -> str:
         return masked(super().format(record))

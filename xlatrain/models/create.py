@@ -3,9 +3,12 @@ whether timm's pretrained weights can be had."""
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import os
 import textwrap
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import timm
@@ -87,7 +90,8 @@ def _create(config: ModelConfig, num_classes: int, image_size: int) -> nn.Module
         if config._target_:
             model = find_part(config._target_)(num_classes=num_classes, **config.kwargs)
         else:
-            model = timm.create_model(**timm_arguments(config, num_classes, image_size))
+            with _without_pickles():
+                model = timm.create_model(**timm_arguments(config, num_classes, image_size))
     except Exception as error:  # whatever timm, torch, a reader of weights or one's own code make of the arguments
         raise ValueError(_cause(error)) from error
     if not isinstance(model, nn.Module):
@@ -95,6 +99,22 @@ def _create(config: ModelConfig, num_classes: int, image_size: int) -> nn.Module
     if config.zero_init_residual and not zero_residuals(model):
         raise ValueError("it has no residual block that ends with a batch norm, so zero_init_residual has no effect")
     return model
+
+
+@contextlib.contextmanager
+def _without_pickles() -> Iterator[None]:
+    """torch.load reads tensors and nothing else, whatever timm of any version asks of it: a file of weights cannot run
+    code."""
+    names = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+    before = {name: os.environ.pop(name, None) for name in names}
+    os.environ[names[0]] = "1"
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _cause(error: Exception) -> str:

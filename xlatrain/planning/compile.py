@@ -21,7 +21,7 @@ from typing import Any
 
 from xlatrain.config.cluster import ClusterConfig
 from xlatrain.errors import ConfigError, Fault, ReplicaError
-from xlatrain.files import user_cache, write_json
+from xlatrain.files import user_cache, using, write_json
 from xlatrain.planning.estimate import Memory, Step
 from xlatrain.planning.hlo import parse_module
 from xlatrain.planning.program import read_program
@@ -54,11 +54,12 @@ def compile_step(
     }
     key = hashlib.sha256(hlo + json.dumps([request, _COMPILER], sort_keys=True).encode()).hexdigest()[:32]
     kept = user_cache() / "plan" / key
-    if (step := _kept(kept, cluster.replicas)) is not None:
-        say(f"{name}: compiled before, taken from {kept}")
-        return step
-    _compile(hlo, request, kept, name, say)
-    return _kept(kept, cluster.replicas)
+    with using(kept.parent):
+        if (step := _kept(kept, cluster.replicas)) is not None:
+            say(f"{name}: compiled before, taken from {kept}")
+            return step
+        _compile(hlo, request, kept, name, say)
+        return _kept(kept, cluster.replicas)
 
 
 def _kept(kept: Path, replicas: int) -> Step | None:
@@ -94,7 +95,6 @@ def _compile(hlo: bytes, request: dict, kept: Path, name: str, say: Callable[[st
     """Run the compiler on a folder of its own; the folder takes its place in the cache whole."""
     started = time.perf_counter()
     say(f"{name}: compiling for {counted(request['replicas'], 'replica')} of {request['topology']}")
-    kept.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=kept.parent, prefix="draft-") as draft:
         folder = Path(draft)
         (folder / "program.pb").write_bytes(hlo)

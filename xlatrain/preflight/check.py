@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from xlatrain.errors import ConfigError, Fault
 from xlatrain.preflight.checked import CheckedEvaluation, CheckedRun
 from xlatrain.preflight.contradictions import find_contradictions
 from xlatrain.preflight.decide import decide, decide_phase
+from xlatrain.preflight.environment import environment_faults
 from xlatrain.preflight.facts import compare_classes, take_facts
 from xlatrain.preflight.lengths import Lengths
 from xlatrain.preflight.model import build_blank
@@ -30,7 +32,9 @@ from xlatrain.preflight.resolve import (
     resolve_schedule,
 )
 from xlatrain.preflight.runtime import runtime_faults
-from xlatrain.preflight.values import batch_faults, environment_faults, folder_faults, value_faults
+from xlatrain.preflight.stride import describe_small_images
+from xlatrain.preflight.values import batch_faults, checkpoint_folder_faults, folder_faults, value_faults
+from xlatrain.preflight.versions import version_faults
 from xlatrain.preflight.weights_file import check_fit, read_facts
 
 if TYPE_CHECKING:
@@ -108,7 +112,14 @@ def check_config(config: Config, overrides: Sequence[str] = ()) -> CheckedRun:
     lengths = replace(lengths, phases=tuple(phases))
     if len(phases) == 1:
         config = replace(config, model=replace(config.model, tiles=phases[0].tiles[0] * phases[0].tiles[1]))
-    for text in (describe_short_warmup(config, lengths, schedule), _uneven_batches(config, dataset, lengths)):
+    sizes = [phase.image_size for phase in phases]
+    for text in (
+        describe_short_warmup(config, lengths, schedule),
+        describe_small_images(
+            config.model.name, basis.model, sizes, "augment.sizes" if len(phases) > 1 else "data.image_size"
+        ),
+        _uneven_batches(config, dataset, lengths),
+    ):
         notes += [text] if text else []
     evaluation = _evaluation(config, dataset, basis.phase, overrides)
     return CheckedRun(tuple(overrides), config, dataset, lengths, schedule, evaluation, tuple(notes))
@@ -167,7 +178,13 @@ class _Basis:
 
 def _basis(config: Config) -> _Basis:
     """Data and model, opened and built as far as that needs no device, and what is wrong with them."""
-    faults = environment_faults() + folder_faults(config) + find_contradictions(config)
+    faults = (
+        version_faults(jax_too=False)
+        + environment_faults(os.environ)
+        + folder_faults(config)
+        + checkpoint_folder_faults(config)
+    )
+    faults += find_contradictions(config)
     config, dataset, more = decide(config), None, []
     faults += runtime_faults(config)
     try:

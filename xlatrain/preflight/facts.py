@@ -33,7 +33,9 @@ OPTIONS = (
     "precision.name",
 )
 _INPUT = "float32 [N, 3, H, W], RGB in 0..1, minus mean, divided by std"
-_FETCHING = ("pretrained", "checkpoint_path", "cache_dir")  # where timm takes initial weights from: they are replaced
+# Where timm takes initial weights from: they are replaced. A file that names some was not written by a run.
+_FETCHING = ("pretrained", "checkpoint_path", "cache_dir")
+_NOT_TAKEN = (*_FETCHING, "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_strict")
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Facts:
         try:
             facts = cls(**json.loads(text))
             return replace(facts, class_names=tuple(facts.class_names), options=dict(facts.options))
-        except TypeError as error:
+        except (TypeError, RecursionError) as error:
             raise ValueError(str(error)) from None
 
 
@@ -96,9 +98,10 @@ def take_facts(config: Config, facts: Facts, given: Collection[str], file: str) 
     if "model._target_" in given and config.model._target_ != facts.options.get("model._target_"):
         problem = f"{config.model._target_}, but {file} holds {facts.options['model.name']}"
         raise ConfigError(Fault("model._target_", problem, "leave the model out, or name other weights"))
+    _see_own_code(facts, given, file)
     for key, value in facts.options.items():
         if not _has(config, key):
-            continue  # another kind of data, which has no such option
+            continue  # another kind of data, or a file that says more than a run writes
         here = _plain(OmegaConf.select(tree, key))
         if here == value:
             continue
@@ -121,6 +124,14 @@ def take_facts(config: Config, facts: Facts, given: Collection[str], file: str) 
     return OmegaConf.to_object(tree), notes
 
 
+def _see_own_code(facts: Facts, given: Collection[str], file: str) -> None:
+    """A file is not believed when it names code, which would be imported and called. Raises ConfigError."""
+    target = facts.options.get("model._target_")
+    if target and "model._target_" not in given:
+        problem = f"{file} was trained with {target}, code that a file alone does not make run"
+        raise ConfigError(Fault("model._target_", problem, f"if you know that code, say so: model._target_={target}"))
+
+
 def compare_classes(facts: Facts, class_names: Collection[str], data: str, file: str) -> list[str]:
     """Whether a label means the same class in the weights and in a data set, in words where it may not. Raises
     ConfigError when the same names have other numbers, so that right answers would count as wrong."""
@@ -136,8 +147,12 @@ def compare_classes(facts: Facts, class_names: Collection[str], data: str, file:
 
 
 def _has(config: Config, key: str) -> bool:
+    """Whether it is an option that a file may speak of, and that there is."""
     group, _, name = key.partition(".")
-    return hasattr(getattr(config, group, None), name) or key.startswith("model.kwargs.")
+    argument = key.removeprefix("model.kwargs.")
+    if argument != key:
+        return argument not in _NOT_TAKEN
+    return key in OPTIONS and hasattr(getattr(config, group, None), name)
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Values on their own: within the limits of the schema, a folder that can be written, a sane environment."""
+"""Values on their own: within the limits of the schema, a folder that can be written."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from xlatrain.config.schema import Config
+from xlatrain.credentials import masked
+from xlatrain.data.storage.access import missing_bucket
 from xlatrain.data.storage.streams import check_url
 from xlatrain.errors import ConfigError, Fault
 from xlatrain.preflight.resolve import too_few_images
@@ -62,43 +64,42 @@ def folder_faults(config: Config) -> list[Fault]:
     """Whether the run's folder can be made, without making it."""
     faults = []
     name = config.run.name
-    if name is not None and (not name or Path(name).is_absolute() or {".", ".."} & set(name.split("/"))):
+    if name is not None and (
+        not name.isprintable() or not name or Path(name).is_absolute() or {".", ".."} & set(name.split("/"))
+    ):
         faults.append(
             Fault("run.name", f"{name!r} is no name of a folder under run.root", "take letters, digits, - and _")
         )
-    for key, folder in (("run.root", config.run.root), ("checkpoint.folder", config.checkpoint.folder)):
-        if folder is not None and "://" not in folder and not _can_be_made(folder):
-            faults.append(Fault(key, f"{folder} cannot be written", "name a folder of yours"))
-    url = config.checkpoint.folder or ""
-    if url.startswith(("http://", "https://")):
-        faults.append(
-            Fault("checkpoint.folder", f"{url} cannot be written to", "name a folder, or a gs:// or s3:// URL")
-        )
-    elif "://" in url:
-        try:
-            check_url(url, "checkpoint.folder")
-        except ConfigError as error:
-            faults += error.faults
+    if "://" in config.run.root:
+        problem = f"{masked(config.run.root)} is no folder of this machine, to which a run writes"
+        faults.append(Fault("run.root", problem, "name a local folder, and copy it when the run has ended"))
+        return faults
+    if not _can_be_made(config.run.root):
+        faults.append(Fault("run.root", f"{config.run.root} cannot be written", "name a folder of yours"))
     return faults
+
+
+def checkpoint_folder_faults(config: Config) -> list[Fault]:
+    """Whether checkpoint.folder can be written to, as far as is seen without writing."""
+    key, folder = "checkpoint.folder", config.checkpoint.folder
+    if folder is None:
+        return []
+    if "://" not in folder:
+        return [] if _can_be_made(folder) else [Fault(key, f"{folder} cannot be written", "name a folder of yours")]
+    if folder.startswith(("http://", "https://")):
+        return [Fault(key, f"{masked(folder)} cannot be written to", "name a folder, or a gs:// or s3:// URL")]
+    try:
+        check_url(folder, key)
+    except ConfigError as error:
+        return list(error.faults)
+    missing = missing_bucket(folder, key)
+    return [missing] if missing else []
 
 
 def _can_be_made(folder: str) -> bool:
     root = Path(folder).absolute()
     nearest = next(p for p in (root, *root.parents) if p.exists())
     return nearest.is_dir() and os.access(nearest, os.W_OK)
-
-
-def environment_faults() -> list[Fault]:
-    """Variables that would change the numbers behind a run's back."""
-    return [
-        Fault(
-            f"environment variable {name}",
-            "is set; it would silently turn float32 state into bf16",
-            f"unset {name}; use precision=bf16",
-        )
-        for name in ("XLA_USE_BF16", "XLA_DOWNCAST_BF16")
-        if os.environ.get(name, "0") != "0"
-    ]
 
 
 def batch_faults(config: Config, samples: int | None) -> list[Fault]:

@@ -54,6 +54,6 @@ def readable(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise ConfigError(Fault("weights", f"there is no file {path}", "name a weights.safetensors")) from None
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, MemoryError) as error:
         problem = f"{path} cannot be read: {error}"
         raise ConfigError(Fault("weights", problem, "name a whole safetensors file")) from None

@@ -7,7 +7,6 @@ coordinator. Of torch_xla nothing runs but the tracing.
 from __future__ import annotations
 
 import itertools
-import pickle
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -19,6 +18,7 @@ from jax._src import distributed
 from xlatrain.xla import jax_watch, watch
 from xlatrain.xla.jax_program import JaxProgram, ProcessProgram
 from xlatrain.xla.jax_tensor import reads, to_jax
+from xlatrain.xla.message import pack, unpack
 from xlatrain.xla.replica import Counts, HostTensors, Replica, Step, Tensors
 from xlatrain.xla.trace import ExportedStep, export
 from xlatrain.xla.transfer import to_device
@@ -82,9 +82,9 @@ class JaxReplica(Replica):
     def _broadcast(self, value: T) -> T:
         key, client = f"xlatrain/{next(self.numbers)}", distributed.global_state.client
         if self.is_first:
-            client.key_value_set_bytes(key, pickle.dumps(value))
+            client.key_value_set_bytes(key, pack(value))
         self.barrier()
-        return pickle.loads(client.blocking_key_value_get_bytes(key, 60_000))
+        return unpack(client.blocking_key_value_get_bytes(key, 60_000))
 
 
 def this_replica(platform: str, place: int, leads: bool) -> JaxReplica:

@@ -22,7 +22,7 @@ from xlatrain.xla.jax_start import ALONE, Hosts, ProcessEndedError
 from xlatrain.xla.oversee import Overseer
 from xlatrain.xla.parent_signals import parent_signals
 from xlatrain.xla.replica_main import GROUP, Job, Watch
-from xlatrain.xla.temporary import temporary_files
+from xlatrain.xla.temporary import read_own, temporary_files
 
 # What torch_xla needs where it only traces: one device, of the CPU.
 _TRACING = {"PJRT_DEVICE": "CPU", "CPU_NUM_DEVICES": "1"}
@@ -45,7 +45,8 @@ def launch(
     platform: "cpu" runs `replicas` replicas as threads of one child process, with real collectives between them; "tpu"
     uses all chips of this host, one process per chip. args must be picklable. environment: further variables for the
     children. runtime: "torch_xla", or "jax", an extra, whose replicas of a CPU are threads of so many `processes` on
-    each of the `hosts`, where the same is launched. watch: have the run watched over (oversee).
+    each of the `hosts`, where the same is launched. Of several processes the function returns plain values
+    (xla/message.py). watch: have the run watched over (oversee).
     Raises ReplicaError, with the traceback of the replica that failed first, or the one line that says it all, within
     seconds of the failure; StoppedError when a run that can be stopped was, before its first step.
     """
@@ -55,7 +56,7 @@ def launch(
         _environment(platform, replicas, {**(_TRACING if runtime == "jax" else {}), **(environment or {})}),
         parent_signals(Path(channel), watch is not None and watch.stoppable) as signals,
     ):
-        job = Job(target, args, platform, replicas, Path(channel), os.getpid(), watch)
+        job = Job(target, args, platform, replicas, Path(channel), watch)
         problem: BaseException | None = None
         with contextlib.ExitStack() as stack:
             overseer = stack.enter_context(Overseer(job, hosts.count == 1, signals.kill)) if watch else None
@@ -81,7 +82,7 @@ def launch(
         if problem:
             stacks = overseer.left_stacks() if overseer else ""
             raise ReplicaError(_failure_report(job, problem, overseer), stacks=stacks)
-        return pickle.loads(job.result.read_bytes())
+        return pickle.loads(read_own(job.result))
 
 
 def _failure_report(job: Job, error: BaseException, overseer: Overseer | None) -> str:

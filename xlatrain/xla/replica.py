@@ -98,7 +98,8 @@ class Replica(ABC):
             self.shared("barrier", lambda: threading.Barrier(self.local_count)).wait()
 
     def agree(self, value: T) -> T:
-        """What the first replica says, on all of them. value: picklable. All replicas of a run have to come."""
+        """What the first replica says, on all of them. value: plain where there are
+        several processes (xla/message.py). All replicas of a run have to come."""
         if self.processes > 1:
             return self._broadcast(value)
         said = self.shared("said by the first", list)

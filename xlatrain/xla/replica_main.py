@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import multiprocessing
 import os
 import pickle
 import signal
@@ -39,14 +40,13 @@ class Watch:
 @dataclass(frozen=True)
 class Job:
     """What replicas run: `target`, "package.module:name", as f(replica, *args). Picklable. channel: the folder that the
-    parent process and its children have in common. parent: its process number. watch: None = nobody watches."""
+    parent process and its children have in common. watch: None = nobody watches."""
 
     target: str
     args: tuple[Any, ...]
     platform: str
     replicas: int
     channel: Path
-    parent: int
     watch: Watch | None = None
 
     @property
@@ -116,8 +116,7 @@ def hear_signals(job: Job) -> None:
 
 def _die_with(job: Job) -> None:
     """End this process when its parent is gone, so that no temporary files stay either."""
-    while os.getppid() == job.parent:
-        time.sleep(1)
+    multiprocessing.parent_process().join()
     try:
         clear_left_behind(job.channel.parent.parent)
     finally:

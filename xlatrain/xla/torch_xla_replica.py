@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -12,6 +11,7 @@ import torch_xla.core.xla_model as xm
 import torch_xla.runtime as xr
 
 from xlatrain.xla import watch
+from xlatrain.xla.message import pack, unpack
 from xlatrain.xla.replica import PROCESS_LOCK, Counts, Replica, Step
 from xlatrain.xla.trace import Tensors, arguments, donated, split, traced
 from xlatrain.xla.transfer import to_device
@@ -82,7 +82,7 @@ class TorchXlaReplica(Replica):
         xm.rendezvous("barrier")  # an all-gather between devices: all of a process have to join in
 
     def _broadcast(self, value: T) -> T:
-        return pickle.loads(xm.rendezvous("broadcast", pickle.dumps(value if self.is_first else None))[0])
+        return unpack(xm.rendezvous("broadcast", pack(value if self.is_first else None))[0])
 
 
 def this_replica(platform: str) -> TorchXlaReplica:

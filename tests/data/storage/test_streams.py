@@ -25,6 +25,7 @@ from xlatrain.data.storage.streams import (
 from xlatrain.errors import ConfigError, DataError
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("known", [True, False])
 def test_a_thousand_broken_connections_lose_nothing_and_repeat_nothing(server, known):
     data, lengths, before = content(2_200_000), random.Random(2), retries_so_far()

@@ -19,6 +19,7 @@ from xlatrain.data.storage.streams import check_regular
 WRONG_SUFFIX, CMYK, ROTATED, GRAY = "wrong suffix", "CMYK", "EXIF orientation", "gray"
 CONVERTED, REENCODED, DAMAGED = "converted to png", "re-encoded", "damaged inside (only PIL reads them)"
 NOTES = (WRONG_SUFFIX, CMYK, ROTATED, GRAY, CONVERTED, REENCODED, DAMAGED)
+LARGEST = 1 << 30  # bytes, as of a member of a tar
 _ORIENTATION = 0x0112
 _STARTS = {
     b"\xff\xd8\xff": "jpg", b"\x89PNG\r\n\x1a\n": "png", b"GIF8": "gif", b"BM": "bmp", b"II*\0": "tif", b"MM\0*": "tif"
@@ -37,6 +38,8 @@ class Stored:
 def read_picture(picture: Picture) -> bytes:
     """Raises OSError, also when the file has become shorter or is none that can be read, such as a pipe."""
     check_regular(picture.file)
+    if picture.size > LARGEST:
+        raise OSError(f"{picture.size:,} bytes are no image: {LARGEST:,} are the most that is read")
     with open(picture.file, "rb") as file:
         file.seek(picture.offset)
         data = file.read(picture.size)

@@ -67,7 +67,8 @@ class _Walk:
         self.pictures: list[Picture] = []
         self.classes: list[str] = []
         self.ignored = 0
-        self.root, self._outside, self._hidden, self._circles = root, [], [], []
+        self.root, self._outside, self._hidden, self._circles, self._linked = root, [], [], [], []
+        self._whole = str(root.resolve())
         above = {_identity(os.stat(folder)) for folder in root.resolve().parents}
         for name, entry in self._files(str(root.absolute()), "", above):
             self._take(name, entry)
@@ -79,6 +80,7 @@ class _Walk:
             (self._outside, "images in no class folder, left out"),
             (self._hidden, "hidden folders, left out"),
             (self._circles, "links to a folder that they lie in, not followed"),
+            (self._linked, "links that lead out of it, followed"),
         )
         return [f"{self.root}: {what}: {len(names):,}, the first {min(names)}" for names, what in pairs if names]
 
@@ -88,11 +90,17 @@ class _Walk:
         elif "/" not in name:
             self._outside.append(name)
         else:
+            self._see_link(name, entry)
             try:
                 status = entry.stat()
                 self.pictures.append(Picture(name, entry.path, 0, status.st_size, status.st_mtime_ns))
             except OSError:  # a link to nowhere: reading says so
                 self.pictures.append(Picture(name, entry.path, 0, 0))
+
+    def _see_link(self, name: str, entry: os.DirEntry) -> None:
+        """One that leads out brings images of elsewhere into the shards, perhaps unseen: it is told."""
+        if entry.is_symlink() and not f"{os.path.realpath(entry.path)}/".startswith(f"{self._whole}/"):
+            self._linked.append(name)
 
     def _files(self, folder: str, prefix: str, above: set[Identity]) -> Iterator[tuple[str, os.DirEntry]]:
         """What is no folder, at any depth. above: the folders on the way here, to which a link would lead back."""
@@ -107,6 +115,7 @@ class _Walk:
                 elif entry.is_symlink() and _identity(entry.stat()) in here:
                     self._circles.append(name)
                 else:
+                    self._see_link(name, entry)
                     if not prefix:
                         self.classes.append(name)
                     yield from self._files(entry.path, f"{name}/", here)

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TextIO
 
 from xlatrain.data.shard_format import INDEX, Shard, read_index, write_index
+from xlatrain.data.storage.retry import DEFAULTS
+from xlatrain.data.storage.streams import read_all
 from xlatrain.errors import ConfigError, Fault
 from xlatrain.files import write_json
 
@@ -112,8 +114,8 @@ def left_out(state: FolderState) -> int:
 def _read(path: Path) -> dict:
     """Nothing for a file that is missing or damaged."""
     try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
+        content = json.loads(read_all(str(path), DEFAULTS))
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -121,8 +123,10 @@ def _read(path: Path) -> dict:
 def _report(content: dict) -> Report | None:
     try:
         shard = Shard(**(content["shard"] | {"marks": tuple(content["shard"]["marks"])}))
+        if shard.name != Path(shard.name).name or not shard.name.endswith(".tar"):
+            return None  # it would be removed, or taken for one of ours
         return Report(shard, content["counts"], tuple((name, reason) for name, reason in content["bad"]))
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, ValueError):
         return None
 
 

@@ -25,6 +25,7 @@ from xlatrain.data.storage.remote import Http, Objects
 from xlatrain.data.storage.retry import DEFAULTS, FINAL, MIB, Patience, ReadOptions
 from xlatrain.errors import ConfigError, Fault
 
+MOST = 256 << 20  # bytes of an index: that of ImageNet-21k with 1,000 samples a shard is under 10 MB
 EXTRAS = {"gs": "gcs", "gcs": "gcs", "s3": "s3", "s3a": "s3", "http": "http", "https": "http"}
 
 
@@ -199,10 +200,17 @@ def check_regular(path: str) -> None:
         raise OSError(f"{path} is {kinds.get(stat.S_IFMT(mode), 'a device')}, no file")
 
 
-def read_all(url: str, options: ReadOptions) -> bytes:
-    """The whole of a small object, never from the cache. Raises FileNotFoundError, DataError."""
+def read_all(url: str, options: ReadOptions, most: int = MOST) -> bytes:
+    """The whole of a small object, never from the cache. Raises FileNotFoundError, DataError, and OSError for more than
+    `most` bytes, of which no more are read."""
+    parts, size = [], 0
     with open_stream(url, replace(options, cache=None)) as stream:
-        return b"".join(iter(lambda: stream.read(MIB), b""))
+        while piece := stream.read(MIB):
+            parts.append(piece)
+            size += len(piece)
+            if size > most:
+                raise OSError(f"{url} is larger than {most:,} bytes, which no index is")
+    return b"".join(parts)
 
 
 def check_url(url: str, key: str = "data.root") -> None:
