@@ -43,7 +43,8 @@ RANDOM = [
 
 
 def train(root, name, *overrides):
-    overrides = [*overrides, f"run.root={root}", f"run.name={name}"]
+    """What was not planned is an error, of whatever run a test makes."""
+    overrides = ["engine.strict=true", *overrides, f"run.root={root}", f"run.name={name}"]
     return runs.train(check(overrides))
 
 

@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 import xlatrain
 from xlatrain.bundle import run as program_of_bundle
 from xlatrain.cli.main import main
-from xlatrain.cli.verbs import VERBS
+from xlatrain.cli.verbs import VERBS, take_flags
 from xlatrain.config.choices import groups
 from xlatrain.config.override import option_keys
 from xlatrain.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, ReplicaError
@@ -179,6 +179,9 @@ def follow(command: Command, started: list[str], capsys) -> None:
 
 
 def follow_xlatrain(arguments: list[str], output: str, started: list[str], capsys) -> None:
+    if arguments[0] == "supervise" and "--" in arguments:  # which would start it in a process of its own
+        assert take_flags("supervise", arguments[1 : arguments.index("--")])[1] == []
+        arguments = arguments[arguments.index("--") + 1 :]
     capsys.readouterr()
     quick = ["seconds=0.2"] if arguments[:2] == ["data", "bench"] else []
     trials = ["hydra.sweeper.n_trials=2" if a.startswith("hydra.sweeper.n_trials=") else a for a in arguments]
@@ -189,7 +192,7 @@ def follow_xlatrain(arguments: list[str], output: str, started: list[str], capsy
     elif arguments[0] == "doctor" and "--help" not in arguments:
         assert code in (EXIT_DONE, EXIT_FAILED), said.err  # as this machine is
         assert (started, said.err) == ([], "")
-    elif arguments[0] in ("shards", "show") or "--help" in arguments or "--version" in arguments:
+    elif arguments[0] in ("shards", "show", "status") or "--help" in arguments or "--version" in arguments:
         assert (code, started) == (EXIT_DONE, []), said.err
     else:
         several = "-m" in arguments or "--check" in arguments

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 EXIT_DONE, EXIT_FAILED, EXIT_CONFIG = 0, 1, 2
+EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: what can be done again later
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,21 @@ def in_a_line(error: BaseException) -> str:
 
 
 class ReplicaError(Exception):
-    """A replica failed and the run was ended. `report` holds its own traceback as text. Exit code 1."""
+    """A replica failed and the run was ended. `report` holds its own traceback as text; `stacks`, where they were
+    taken, those of all threads of all processes. Exit code 1."""
 
-    def __init__(self, report: str, exit_code: int = EXIT_FAILED):
+    def __init__(self, report: str, exit_code: int = EXIT_FAILED, stacks: str = ""):
         super().__init__(report)
-        self.report, self.exit_code = report, exit_code
+        self.report, self.exit_code, self.stacks = report, exit_code, stacks
+
+
+class StoppedError(ReplicaError):
+    """A run ended early since it was asked to, and can go on. why: who asked, as in SIGTERM. summary: of what was done
+    until then. Exit code 75."""
+
+    def __init__(self, report: str, why: str, summary: dict[str, Any] | None = None):
+        super().__init__(report, EXIT_STOPPED)
+        self.why, self.summary = why, summary or {}
 
 
 class CaptureError(RuntimeError):

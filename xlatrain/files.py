@@ -8,6 +8,7 @@ import fcntl
 import json
 import math
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +20,19 @@ def write_json(path: Path, content: dict[str, Any] | list[Any]) -> None:
     draft = path.with_name(path.name + ".part")
     draft.write_text(json.dumps(finite(content), indent=2) + "\n")
     draft.replace(path)
+
+
+def write_once(path: Path, content: bytes) -> bool:
+    """Write a file whole, if nobody has yet. True when this call did."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}")
+    draft.write_bytes(content)
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        return False
+    finally:
+        draft.unlink()
+    return True
 
 
 def finite(value: Any) -> Any:

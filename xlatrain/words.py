@@ -17,3 +17,14 @@ def counted(number: int, noun: str) -> str:
 def listed(names: Sequence[str], most: int) -> str:
     """cat, dog and 3 more."""
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """0-3, 8: ascending numbers, neighbours together."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and found[-1][-1] == number - 1:
+            found[-1][1:] = [number]
+        else:
+            found.append([number])
+    return ", ".join("-".join(map(str, part)) for part in found)

@@ -79,7 +79,7 @@ def test_the_overview_keeps_its_column(monkeypatch):
     assert main([]) == 0
     lines = screen.file.getvalue().splitlines()
     assert all(len(line) <= 40 or " " not in line.strip() for line in lines)
-    assert lines[6:8] == ["  train    train a model: xlatrain train", "           model=efficientnet_b0"]
+    assert lines[6:8] == ["  train     train a model: xlatrain", "            train model=efficientnet_b0"]
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120])

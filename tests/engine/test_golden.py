@@ -24,11 +24,14 @@ OVERRIDES = [
 
 
 def digits_demo(root):
-    """Losses of each step, and the SHA-256 of the train step as it was traced."""
+    """Losses of each step, the SHA-256 of the train step as it was traced, and how many collectives are in it."""
     folder = Path(xlatrain.train([*OVERRIDES, f"run.root={root}"])["run"])
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    program = hashlib.sha256((folder / "train_step.hlo.pb").read_bytes()).hexdigest()
-    return {"program": program, "losses": [row["loss"] for row in rows if row["kind"] == "train"]}
+    program = (folder / "train_step.hlo.pb").read_bytes()
+    # HloInstructionProto.opcode: field 2, a string, with its length before it.
+    counts = {op: program.count(b"\x12" + bytes([len(op)]) + op.encode()) for op in ("all-reduce", "all-gather")}
+    losses = [row["loss"] for row in rows if row["kind"] == "train"]
+    return {"program": hashlib.sha256(program).hexdigest(), "collectives": counts, "losses": losses}
 
 
 @pytest.mark.replicas
@@ -38,6 +41,7 @@ def test_the_demo_is_what_it_was(tmp_path):
     golden, found = json.loads(GOLDEN.read_text()), digits_demo(tmp_path)
     assert len(found["losses"]) == 20
     assert found["losses"] == pytest.approx(golden["losses"], rel=1e-3)
+    assert found["collectives"] == golden["collectives"]  # what travels beside gradients has none of its own
     assert found["program"] == golden["program"]
 
 

@@ -1,8 +1,10 @@
-"""A run that is stopped, at whatever moment, ends at once and leaves nothing behind; two of one name keep apart."""
+"""A run that is stopped, at whatever moment, ends soon, with what it is saved, and leaves nothing behind; two of one
+name keep apart."""
 
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,10 +13,14 @@ from pathlib import Path
 import pytest
 
 from tests.waiting import wait_for
+from xlatrain.xla.heartbeat import read
 
 pytestmark = pytest.mark.replicas
 
 LONG = ["train.duration=4000step", "train.log_every=1step", "train.global_batch=16", "cluster.replicas=2", "run.name=r"]
+
+
+SAVED = "all of it is saved; the same command with run.name=r goes on"
 
 
 def start(folder, *overrides):
@@ -29,15 +35,32 @@ def start(folder, *overrides):
 
 
 def left_behind(folder):
-    """Processes that still have the folder as theirs, by /proc."""
+    """The commands of processes that still have the folder as theirs, by /proc."""
+    found = []
+    for number in numbers(folder):
+        with contextlib.suppress(OSError):
+            found.append(Path(f"/proc/{number}/cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return found
+
+
+def numbers(folder):
+    """Their process numbers."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
-        try:
+        with contextlib.suppress(OSError):
             if os.readlink(process / "cwd") == str(folder):
-                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-        except OSError:
-            continue
+                found.append(int(process.name))
     return found
+
+
+def children(process):
+    """Process numbers of a run's replicas."""
+    numbers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(n) for n in numbers if b"spawn_main" in Path(f"/proc/{n}/cmdline").read_bytes()]
+
+
+def beats(folder):
+    return "".join(path.read_text() for path in folder.glob("runs/r/heartbeats/*.json"))
 
 
 def metrics(folder):
@@ -59,7 +82,8 @@ MOMENTS = {
     "claimed": lambda process, folder: (folder / "runs/r/.lock").exists(),
     "spawned": lambda process, folder: any("spawn_main" in command for command in left_behind(folder)),
     "compiling": lambda process, folder: "compiling the train step" in log(folder),
-    "running": lambda process, folder: len(metrics(folder)) > 2,
+    # As a scheduler may do it, to the workers too.
+    "everywhere": lambda process, folder: len(metrics(folder)) > 2,
 }
 
 
@@ -67,28 +91,89 @@ MOMENTS = {
 def test_a_signal_at_any_moment_ends_the_run(tmp_path, moment):
     process = start(tmp_path, "data.workers=2")
     wait_for(lambda: MOMENTS[moment](process, tmp_path))
-    process.send_signal(signal.SIGTERM)
+    if moment == "everywhere":
+        for number in numbers(tmp_path):
+            os.kill(number, signal.SIGTERM)
+    else:
+        process.send_signal(signal.SIGTERM)
     process.wait(timeout=20)
-    assert process.returncode in (143, -signal.SIGTERM)
+    early = moment in ("importing", "claimed")  # Python's own way to end, before anything was begun
+    assert process.returncode in ((75, 143, -signal.SIGTERM) if early else (75,))
     wait_for(lambda: not left_behind(tmp_path), 10)
-    if moment == "running":
-        assert json.loads((tmp_path / "runs/r/summary.json").read_text())["status"] == "failed"
+    if early:
+        return
+    summary = json.loads((tmp_path / "runs/r/summary.json").read_text())
+    said = process.stderr.read().splitlines()[-1]
+    assert (summary["status"], summary["stopped_by"]) == ("stopped", "SIGTERM")
+    if moment == "everywhere":
+        assert said == f"stopped by SIGTERM after step {summary['steps']} of 4,000: {SAVED}"
+        assert (tmp_path / f"runs/r/checkpoints/step-{summary['steps']:09}").exists()
+        assert json.loads(metrics(tmp_path)[-1])["event"] == "stopped"
+    else:
+        assert said == "stopped by SIGTERM before it took a step: there was nothing to save"
+        assert summary["steps"] == 0
+
+
+def test_a_second_signal_ends_a_run_at_once(tmp_path):
+    """One that hangs, so that the first does nothing."""
+    process = start(tmp_path, "engine.fail_replica=1", "engine.fail_step=2", "engine.fail_how=hang")
+    wait_for(lambda: '"step": 3' in beats(tmp_path))
+    process.send_signal(signal.SIGTERM)
+    wait_for(lambda: "stopping (SIGTERM)" in process.stderr.readline())
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=10) == 130
+    wait_for(lambda: not left_behind(tmp_path), 10)
 
 
 @pytest.mark.parametrize("to", ["parent", "child"])
-def test_a_signal_ends_all_processes_of_a_run(tmp_path, to):
-    process = start(tmp_path, "engine.runtime=jax", "cluster.processes_per_host=2")
+def test_a_signal_ends_all_processes_of_a_run_after_the_same_step(tmp_path, to):
+    process = start(tmp_path, "engine.runtime=jax", "cluster.processes_per_host=2", "engine.in_flight=3")
     wait_for(lambda: len(metrics(tmp_path)) > 2)
     if to == "parent":
         process.send_signal(signal.SIGTERM)
     else:
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        replicas = [n for n in children if b"spawn_main" in Path(f"/proc/{n}/cmdline").read_bytes()]
-        os.kill(int(replicas[1]), signal.SIGTERM)
-    process.wait(timeout=15)
-    assert process.returncode == (143 if to == "parent" else 1)
-    said = "stopped by signal 15" if to == "parent" else "was ended by SIGTERM"
-    assert said in process.stderr.read().splitlines()[-1]
+        os.kill(children(process)[1], signal.SIGTERM)
+    process.wait(timeout=20)
+    assert process.returncode == 75
+    steps = json.loads((tmp_path / "runs/r/summary.json").read_text())["steps"]
+    assert f"stopped by SIGTERM after step {steps} of 4,000: {SAVED}" == process.stderr.read().splitlines()[-1]
+    places = [place for beat in read(tmp_path / "runs/r/heartbeats") for place in beat.replicas.values()]
+    assert [place.step for place in places] == [steps] * 2
+    assert json.loads(metrics(tmp_path)[-1])["step"] == steps
+    wait_for(lambda: not left_behind(tmp_path), 10)
+
+
+HANGS = {
+    "a thread": ["engine.fail_replica=1", "engine.fail_step=3", "engine.fail_how=hang", "engine.stall_after=3"],
+    "a thread of another process": [
+        *("engine.fail_replica=1", "engine.fail_step=3", "engine.fail_how=hang", "engine.stall_after=3"),
+        *("engine.runtime=jax", "cluster.processes_per_host=2"),
+    ],
+    "a process": ["engine.runtime=jax", "cluster.processes_per_host=2", "engine.stall_after=5"],
+}
+
+
+@pytest.mark.parametrize("what", HANGS)
+def test_a_run_that_hangs_is_ended_and_who_hangs_is_named(tmp_path, what):
+    process = start(tmp_path, *HANGS[what])
+    if what == "a process":
+        wait_for(lambda: len(metrics(tmp_path)) > 2)
+        (frozen,) = [beat.pid for beat in read(tmp_path / "runs/r/heartbeats") if 1 in beat.replicas]
+        os.kill(frozen, signal.SIGSTOP)
+    process.wait(timeout=60)
+    assert process.returncode == 1
+    said = process.stderr.read()
+    assert "the run hangs: nothing moved for" in said
+    if what == "a process":
+        assert f"process {frozen} is stopped, as by SIGSTOP" in said
+        assert f"no stacks of process {frozen}: it is stopped" in log(tmp_path)
+    else:
+        last = said.splitlines()[-1]
+        assert last.startswith("replica 1 (pid ")
+        assert last.endswith("is behind: last seen in step 3, others in step 4")
+        assert re.search(r"of replica 1 .*\n(.*\n)?.*\n.*in rehearse", log(tmp_path))
+        assert "of replica 0 " in log(tmp_path)
+    assert said.splitlines()[-1] == log(tmp_path).splitlines()[-1]
     wait_for(lambda: not left_behind(tmp_path), 10)
 
 
@@ -107,10 +192,9 @@ def test_a_failing_or_killed_run_takes_its_loaders_with_it(tmp_path, overrides):
 def test_what_a_run_leaves_that_was_killed_with_all_its_children_the_next_command_clears(tmp_path):
     process = start(tmp_path)
     wait_for(lambda: len(metrics(tmp_path)) > 2)
-    for number in sorted((int(path.name) for path in Path("/proc").glob("[0-9]*")), reverse=True):  # children first
+    for number in sorted(numbers(tmp_path), reverse=True):  # children first
         with contextlib.suppress(OSError):
-            if os.readlink(f"/proc/{number}/cwd") == str(tmp_path):
-                os.kill(number, signal.SIGKILL)
+            os.kill(number, signal.SIGKILL)
     process.wait(timeout=20)
     assert len(list(tmp_path.iterdir())) == 2
     start(tmp_path, "no.such=option").wait(timeout=60)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from omegaconf import DictConfig, OmegaConf
 
-from xlatrain.cli.verbs import CONFIG_DIR, HELP, VERBS
+from xlatrain.cli.verbs import CONFIG_DIR, HELP, VERBS, Flag
 from xlatrain.config.choices import groups
 from xlatrain.config.compose import compose_config, register_schemas
 from xlatrain.config.option import options
@@ -32,6 +32,8 @@ def print_options(verb: str, words: Sequence[str] = ()) -> int:
 
 def help_lines(verb: str, words: Sequence[str], width: int) -> list[str]:
     """The lines of the list, none longer than `width` unless a name alone is."""
+    if not VERBS[verb].options:
+        return _flag_lines(verb, (HELP,), width)
     register_schemas()
     _, composed = compose_config([f"{key}={value}" for key, value in VERBS[verb].defaults.items()])
     choices = {group: names for group, names in groups().items() if _has(words, group, group, *names)}
@@ -40,10 +42,7 @@ def help_lines(verb: str, words: Sequence[str], width: int) -> list[str]:
         raise ConfigError(_unknown(words))
     lines: list[str] = []
     if not words:
-        lines += [*wrapped(VERBS[verb].what, width), "", "Flags:"]
-        for flag in (HELP, CONFIG_DIR, *VERBS[verb].flags):
-            lines += _entry(flag.shown, flag.help, width)
-        lines.append("")
+        lines += [*_flag_lines(verb, (HELP, CONFIG_DIR), width), ""]
     if choices:
         lines.append("Choices, as in `optimizer=lars`:")
         for group, names in choices.items():
@@ -53,6 +52,13 @@ def help_lines(verb: str, words: Sequence[str], width: int) -> list[str]:
         lines += wrapped("Options, with what they are unless the choices or you say otherwise:", width)
     for name, default, text in entries:
         lines += _entry(f"{name}={default}", text, width)
+    return lines
+
+
+def _flag_lines(verb: str, common: Sequence[Flag], width: int) -> list[str]:
+    lines = [*wrapped(VERBS[verb].what, width), "", "Flags:"]
+    for flag in (*common, *VERBS[verb].flags):
+        lines += _entry(flag.shown, flag.help, width)
     return lines
 
 

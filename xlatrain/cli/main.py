@@ -21,12 +21,14 @@ FUNCTIONS = {
     "shards": "xlatrain.cli.shards:shards",
     "data": "xlatrain.cli.data_bench:data",
     "show": "xlatrain.cli.show:show",
+    "status": "xlatrain.cli.status:status",
+    "supervise": "xlatrain.cli.supervise:supervise",
     "doctor": "xlatrain.cli.doctor:doctor",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a verb; returns the exit code: 0 done, 1 failed, 2 the configuration is wrong."""
+    """Run a verb; returns the exit code: 0 done, 1 failed, 2 the configuration is wrong, 75 stopped."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     verb, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
     try:
@@ -42,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with temporary_files():
             return _run(verb, joined(rest))
     except ConfigError as error:
-        what = "arguments" if verb == "shards" else "configuration; nothing was started"
+        what = "arguments" if verb in ("shards", "status", "supervise") else "configuration; nothing was started"
         _say(f"xlatrain {verb}: {_count(len(error.faults))} in the {what}.")
         for fault in error.faults:
             _say(f"  {fault}")
@@ -80,7 +82,7 @@ def _overview() -> int:
     )
     lines += ["", "usage: xlatrain VERB [option=value ...]", ""]
     for name, verb in VERBS.items():
-        lines += wrapped(f"  {name:8} {verb.what}", console.width, " " * 11)
+        lines += wrapped(f"  {name:9} {verb.what}", console.width, " " * 12)
     more = (
         "`xlatrain VERB --help` lists a verb's flags and options, `xlatrain train --help optimizer` those of a group "
         "or with a word; -m sweeps: xlatrain train -m optimizer=sgd,lars"

@@ -23,7 +23,7 @@ from xlatrain.config.schema import Config
 from xlatrain.credentials import masked
 from xlatrain.engine.run import free_name
 from xlatrain.engine.run_folder import claimed_folder
-from xlatrain.errors import EXIT_DONE, EXIT_FAILED, ConfigError, Fault, ReplicaError
+from xlatrain.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, ConfigError, Fault, ReplicaError
 from xlatrain.files import write_json
 
 
@@ -53,7 +53,7 @@ def run_sweep(verb: str, act: Act, command: list[str]) -> int:
             return act.run(checked(), f"{name}/{number}")[objective]
         except Exception as error:
             _tell(error, folder / str(number), job_overrides)
-            if isinstance(error, ReplicaError) and error.exit_code > 128:
+            if isinstance(error, ReplicaError) and (error.exit_code > 128 or error.exit_code == EXIT_STOPPED):
                 raise SystemExit(error.exit_code) from None
             if sweep.listed:
                 return None

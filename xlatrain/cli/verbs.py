@@ -38,12 +38,13 @@ _JSON = Flag(("--json",), "figures to standard output as JSON, no table")
 @dataclass(frozen=True)
 class Verb:
     """what: a line on it, with an example; flags: its own; subject: the word that follows it; defaults: the options
-    that it sets where a command leaves them open."""
+    that it sets where a command leaves them open; options: whether it takes any."""
 
     what: str
     flags: tuple[Flag, ...] = ()
     subject: str = ""
     defaults: Mapping[str, str] = field(default_factory=dict)
+    options: bool = True
 
 
 VERBS = {
@@ -84,6 +85,19 @@ VERBS = {
         "draw a run's learning rates: xlatrain show schedule [schedule=onecycle ...] [out=schedule.png]",
         (Flag(("out=",), "where it is drawn, .png, .svg or .pdf; default: schedule.png", "FILE"),),
         subject="schedule",
+    ),
+    "status": Verb(
+        "how a run is, while it goes on or after: xlatrain status runs/NAME",
+        (Flag(("--json",), "the same as JSON"),),
+        options=False,
+    ),
+    "supervise": Verb(
+        "start a run again when it was stopped or crashed: xlatrain supervise -- train run.name=NAME ...",
+        (
+            Flag(("--tries=",), "starts, all in all; default: 20", "N"),
+            Flag(("--wait=",), "before the second start; doubles where a start gets no further; default: 5", "SECONDS"),
+        ),
+        options=False,
     ),
     "doctor": Verb(
         "look at this machine, in seconds: xlatrain doctor [cluster=tpu_v3_8 data=imagenet data.root=... ...]",

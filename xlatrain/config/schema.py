@@ -1,4 +1,4 @@
-"""The schema of conf/: each option's type, default, unit and help, here and in data.py, cluster.py and run.py.
+"""The schema of conf/: each option's type, default, unit and help, here and in data, cluster, engine and run.py.
 
 YAML files under conf/ only compose and override these. `xlatrain train --help` prints them.
 """
@@ -19,6 +19,7 @@ from xlatrain.config.data import (
     ShardsConfig,
     SyntheticConfig,
 )
+from xlatrain.config.engine import EngineConfig
 from xlatrain.config.option import group, option
 from xlatrain.config.run import CheckpointConfig, RunConfig, SweepConfig
 
@@ -214,25 +215,6 @@ class EmaConfig:
 
 
 @dataclass
-class EngineConfig:
-    runtime: str = option(
-        "torch_xla",
-        "what runs the compiled step: torch_xla, or jax (an extra), which joins processes on CPU too and keeps what it "
-        "compiled for the next run",
-        choices=("torch_xla", "jax"),
-    )
-    replay: bool = option(True, "replay the captured step; false traces it every time (debugging, same results)")
-    in_flight: int | None = option(
-        None, "steps handed to the device before waiting; null = 1 on CPU, 2 on TPU", low=1, may_change=True
-    )
-    save_hlo: bool = option(
-        False, "write the train step's program to the run folder, as train_step.hlo.pb", may_change=True
-    )
-    fail_replica: int | None = option(None, "rehearse a failure: this replica raises ...", may_change=True)
-    fail_step: int | None = option(None, "... at this step", may_change=True)
-
-
-@dataclass
 class TrainConfig:
     global_batch: int = option(128, "images per step over all replicas", "images", low=1)
     duration: str = option("20ep", "length of the run", "duration", may_change=True)
@@ -242,6 +224,12 @@ class TrainConfig:
     eval_every: str = option("5ep", "how often the validation set is evaluated", "duration")
     max_skipped_steps: int = option(
         20, "non-finite gradients in a row that end the run", "steps", low=1, may_change=True
+    )
+    loss_spike: float | None = option(
+        3.0,
+        "a loss above this many times the median of the last 100 is noted in metrics.jsonl; null = none is",
+        low=1,
+        may_change=True,
     )
 
 

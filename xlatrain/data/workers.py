@@ -32,6 +32,7 @@ _log = logging.getLogger("xlatrain")
 _MADE, _FAULT, _BUG = "made", "fault", "bug"
 # That a worker makes for a request: 128 cost images of CIFAR's size nothing measurable, 32 cost 2 to 9 %.
 _LEAST_ROWS = 128
+_LIVES_ON = 60  # seconds, after SIGTERM
 
 
 def make_batches(source: BatchSource, workers: int, prefetch: int) -> Iterator[Batch]:
@@ -210,6 +211,8 @@ def _work(source: BatchSource, number: int, size: int, connection: Connection) -
     import torch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A scheduler may send it to all processes of a run, which then needs more batches until its step is done.
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(_LIVES_ON))
     torch.set_num_threads(1)
     _keep_memory()
     blocks: dict[int, np.ndarray] = {}

@@ -156,7 +156,8 @@ def _network(config: Config, model: HostModel) -> Network:
 
 
 def _eval_tables(config: Config, model: HostModel) -> EvalTables:
-    return EvalTables(torch.tensor(config.data.mean), torch.tensor(config.data.std), model.frozen())
+    mean, std = torch.tensor(config.data.mean), torch.tensor(config.data.std)
+    return EvalTables(mean, std, torch.zeros(1), model.frozen())
 
 
 def place(replica: Replica) -> Place:

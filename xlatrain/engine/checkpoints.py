@@ -35,19 +35,20 @@ _FINISHES = 30.0  # seconds that a failing run waits for what is being saved
 @dataclass(frozen=True)
 class Progress:
     """How far a run has come, beside its tensors. step: steps done. meter: as of Meter.state; None at the beginning.
-    last_eval: what the last evaluation said."""
+    last_eval: what the last evaluation said; evaluated: it was of this step."""
 
     step: int = 0
     position: Position = Position()
     last_eval: dict[str, Any] = field(default_factory=dict)
     meter: dict[str, Any] | None = None
+    evaluated: bool = False
 
     @classmethod
     def of(cls, manifest: Manifest) -> Progress:
         facts = manifest.facts
         position = Position(**{**facts["position"], "legs": tuple(Leg(**leg) for leg in facts["position"]["legs"])})
         last_eval = {name: number(value) for name, value in facts["last_eval"].items()}
-        return cls(manifest.step, position, last_eval, facts["meter"])
+        return cls(manifest.step, position, last_eval, facts["meter"], facts["metrics"] is not None)
 
 
 def checkpoint_store(config: Config, folder: Path) -> Store:

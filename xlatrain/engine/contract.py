@@ -93,11 +93,12 @@ class TrainState(Named):
 
 @dataclass(frozen=True)
 class EvalTables(Named):
-    """What every step reads and nothing changes. mean, std: float32 [3], of images in 0..1. frozen: the model's buffers
-    that stay, by their names in it."""
+    """What every step reads and nothing changes. mean, std: float32 [3], of images in 0..1. stop: float32 [1], 0; a run
+    that is asked to stop gives 1 in its place. frozen: the model's buffers that stay, by their names in it."""
 
     mean: torch.Tensor
     std: torch.Tensor
+    stop: torch.Tensor
     frozen: Tensors = field(default_factory=dict)
 
 
@@ -116,11 +117,13 @@ class TrainTables(EvalTables):
 @dataclass(frozen=True)
 class TrainMetrics:
     """What a train step reports, equal on all replicas. loss, top1: means over the global batch; skipped_samples: the
-    share of it that could not be decoded; skipped_steps: updates left out so far, as their gradient was not finite."""
+    share of it that could not be decoded; stop: the share of replicas that are asked to stop; skipped_steps: updates
+    left out so far, as their gradient was not finite."""
 
     loss: torch.Tensor
     top1: torch.Tensor
     skipped_samples: torch.Tensor
+    stop: torch.Tensor
     lr: torch.Tensor
     grad_norm: torch.Tensor
     skipped_steps: torch.Tensor
@@ -128,7 +131,7 @@ class TrainMetrics:
     gradient_error: torch.Tensor | None = None
 
     def stacked(self) -> Tensors:
-        """As one vector, one small transfer a step: `metrics` float32 [7], or [8] with gradient_error."""
+        """As one vector, one small transfer a step: `metrics` float32 [8], or [9] with gradient_error."""
         values = [getattr(self, f.name) for f in fields(self)]
         return {"metrics": torch.stack([v.float() for v in values if v is not None])}
 

@@ -12,11 +12,14 @@ from xlatrain.engine.build import EvalProgram, HostModel, build_host_model, plac
 from xlatrain.engine.contract import EvalSums, Tensors, Weights
 from xlatrain.engine.progress import ProgressLine
 from xlatrain.engine.run_folder import log_to
+from xlatrain.engine.stopping import Stop
 from xlatrain.engine.weights import load_weights, sha256
 from xlatrain.preflight.checked import CheckedEvaluation
 from xlatrain.words import counted
+from xlatrain.xla import pulse
 from xlatrain.xla.capture import CapturedStep
 from xlatrain.xla.feed import DeviceFeed, HostFan
+from xlatrain.xla.heartbeat import BUILDING, EVALUATING
 from xlatrain.xla.replica import Replica
 
 
@@ -43,21 +46,27 @@ class Evaluator:
     ):
         self.evaluation, self.replica = evaluation, replica
         self.program = EvalProgram(evaluation, model)
-        self.step = CapturedStep(self.program.step, replica, "eval step", evaluation.config.engine.replay, report)
+        engine = evaluation.config.engine
+        self.step = CapturedStep(self.program.step, replica, "eval step", engine.replay, report, strict=engine.strict)
         self._tables = replica.to_device(self.program.tables())
         self._count = 0
 
-    def __call__(self, weights: Weights) -> EvalResult:
-        """weights: on the device. The same result on every replica."""
+    def __call__(self, weights: Weights, stop: Stop | None = None, done: int = 0) -> EvalResult | None:
+        """weights: on the device, after so many steps. The same result on every replica; None when it was asked to
+        stop."""
         self._count += 1
         name = f"eval-loader-{self._count}"
         feed = DeviceFeed(self.replica.shared(name, self._open_loader), self.replica)
         constant: Tensors = {**self._tables, **weights.tensors()}
         carry = self.replica.to_device(self.program.carry())
         try:
-            for batch in feed:
-                carry, _ = self.step(carry, {**batch, **constant})
-                self.replica.wait()
+            for number, batch in enumerate(feed, 1):
+                pulse.mark(self.replica.ordinal, EVALUATING, done, number)
+                carry, outputs = self.step(carry, {**batch, **constant, **(stop.input() if stop else {})})
+                if stop is None:
+                    self.replica.wait()
+                elif stop.read(self.replica.to_host(outputs)["stop"].item()):
+                    return None
             sums = EvalSums.read(self.replica.to_host(carry))
         finally:
             feed.close()
@@ -80,6 +89,7 @@ def evaluate_replica(replica: Replica, evaluation: CheckedEvaluation, folder: Pa
         log_to(folder, evaluation.notes)
     with ProgressLine(0, silent=not replica.is_first) as progress:
         progress.say(f"evaluating {config.weights} on {counted(replica.world_size, 'replica')}")
+        pulse.mark(replica.ordinal, BUILDING, 0)
         model = replica.shared("model", lambda: build_eval_model(evaluation, replica))
         weights = Weights.of(replica.to_device(load_weights(Path(config.weights), model.layout).tensors()))
         result = Evaluator(evaluation, model, replica, progress.say)(weights)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import math
+import tempfile
 import textwrap
 import time
 from collections.abc import Sequence
@@ -22,11 +24,12 @@ from xlatrain.engine.metrics import CUT, cut_metrics
 from xlatrain.engine.provenance import provenance
 from xlatrain.engine.resume import NEVER, Start, find_start, with_notes
 from xlatrain.engine.run_folder import claimed_folder, held_folder
-from xlatrain.errors import ReplicaError
+from xlatrain.errors import ReplicaError, StoppedError
 from xlatrain.files import write_json
 from xlatrain.preflight.check import check, check_evaluation
 from xlatrain.preflight.checked import CheckedEvaluation, CheckedRun
 from xlatrain.words import counted
+from xlatrain.xla.heartbeat import FOLDER, last_step
 
 _TARGETS = {"train": "xlatrain.engine.train:train_replica", "eval": "xlatrain.engine.evaluate:evaluate_replica"}
 
@@ -38,7 +41,7 @@ def train(run: CheckedRun | Sequence[str] = (), name: str | None = None) -> dict
 
     name: the folder under run.root, if not run.name. Raises ConfigError before any device is touched, and ReplicaError
     with the traceback of the replica that failed first. A script that calls this needs the usual guard, if __name__ ==
-    "__main__", since replicas live in child processes."""
+    "__main__", since replicas live in child processes. A run that was asked to stop raises StoppedError."""
     run = run if isinstance(run, CheckedRun) else check(run)
     name = name or _default_name(run.config, "")
     if run.config.run.resume == NEVER:
@@ -101,12 +104,22 @@ def _launch(verb: str, checked: CheckedRun | CheckedEvaluation, folder: Path, *m
     """Run a verb on its replicas; more: what it takes beside what was checked and the folder."""
     from xlatrain.xla.jax_start import Hosts
     from xlatrain.xla.launch import launch
+    from xlatrain.xla.replica_main import Watch
 
     config, cluster = checked.config, checked.config.cluster
     where = {"platform": cluster.platform, "replicas": cluster.replicas, "runtime": config.engine.runtime}
     where |= {"processes": (cluster.processes_per_host or 1) if cluster.platform == "cpu" else 1}
     where |= {"hosts": Hosts(cluster.hosts or 1, cluster.host or 0, cluster.coordinator)}
-    return launch(_TARGETS[verb], checked, folder, *more, **where)
+    with contextlib.ExitStack() as stack:
+        heartbeats = folder / FOLDER
+        if cluster.host:  # which has no folder of the run
+            heartbeats = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="xlatrain-heartbeats-")))
+        watch = Watch(heartbeats, config.engine.stall_after, stoppable=verb == "train")
+        summary = launch(_TARGETS[verb], checked, folder, *more, watch=watch, **where)
+    if summary["status"] == "stopped":
+        report = summary.pop("report")
+        raise StoppedError(report, summary["stopped_by"], summary) if summary["saved"] else ReplicaError(report)
+    return summary
 
 
 def _run_in(verb: str, checked: CheckedRun | CheckedEvaluation, folder: Path, *more: Any) -> dict[str, Any]:
@@ -121,13 +134,20 @@ def _run_in(verb: str, checked: CheckedRun | CheckedEvaluation, folder: Path, *m
         summary = _launch(verb, checked, folder, *more)
     except ReplicaError as error:
         with (folder / "train.log").open("a") as log:
-            log.write(masked(f"{error.report.rstrip()}\n"))
-        last = error.report.strip().splitlines()[-1]
-        write_json(folder / "summary.json", masked({"status": "failed", "error": last, **about}))
+            log.write(masked("".join(f"{part.rstrip()}\n" for part in (error.stacks, error.report) if part)))
+        write_json(folder / "summary.json", masked({**_of_end(error, folder), **about}))
         raise
     summary |= {"wall_seconds": round(time.perf_counter() - started, 3), **about}
     write_json(folder / "summary.json", masked(summary))
     return summary
+
+
+def _of_end(error: ReplicaError, folder: Path) -> dict[str, Any]:
+    """What the summary says of a run that did not come to its end."""
+    steps = last_step(folder / FOLDER)
+    if isinstance(error, StoppedError):
+        return {"status": "stopped", "stopped_by": error.why, "steps": steps, **error.summary}
+    return {"status": "failed", "steps": steps, "error": error.report.strip().splitlines()[-1]}
 
 
 def _next_config(folder: Path) -> Path:

@@ -14,7 +14,7 @@ from xlatrain.errors import ConfigError, Fault
 
 logger = logging.getLogger("xlatrain")
 
-_LOCK = ".lock"  # held by the process of a run that is going on
+LOCK = ".lock"  # held by the process of a run that is going on
 _SWEEP = "multirun.yaml"  # where Hydra writes a sweep's overrides down, as they are
 
 
@@ -36,7 +36,7 @@ def claimed_folder(root: str, name: str) -> Iterator[Path]:
             raise ConfigError(
                 Fault("run.root", f"{folder} cannot be made: {error}", "name a folder of yours")
             ) from None
-    with (folder / _LOCK).open("w") as lock:
+    with (folder / LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             yield folder.resolve()
@@ -50,7 +50,7 @@ def held_folder(folder: Path) -> Iterator[Path]:
     """Hold the folder of a run that is there already, to go on with it. The claim of a process that died is none.
     Raises ConfigError when a run holds it right now, or it cannot be written."""
     try:
-        lock = (folder / _LOCK).open("a")
+        lock = (folder / LOCK).open("a")
     except OSError as error:
         raise ConfigError(
             Fault("run.name", f"{folder} cannot be gone on with: {error}", "name a folder of yours")
@@ -67,7 +67,7 @@ def _keep_aside(folder: Path) -> None:
     if not folder.exists():
         return
     with contextlib.ExitStack() as stack:
-        for path in folder.glob(f"**/{_LOCK}"):
+        for path in folder.glob(f"**/{LOCK}"):
             lock = stack.enter_context(path.open())
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

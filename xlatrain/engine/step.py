@@ -115,11 +115,12 @@ class TrainStep:
         segments = Segments(layout, tables.segments)
         flat, buffers, local = self._gradient(old, inputs, tables)
         with torch.no_grad():
-            # Metrics, and buffers averaged each step, travel with the gradient: one all-reduce of one buffer.
+            # Metrics, whether anybody is asked to stop, and buffers averaged each step travel with the gradient: one
+            # all-reduce of one buffer.
             with named("gradient.mean"):
                 extra = [F.pad(local, (0, ROW - len(local)))] + ([buffers] if self.average_buffers else [])
                 gradient, means, error = self.mean(flat, torch.cat(extra), segments)
-                loss, top1, skipped_samples = means[: len(local)]
+                loss, top1, skipped_samples, stop = means[: len(local)]
                 buffers = means[ROW:] if self.average_buffers else buffers
             with named("gradient.norm"):
                 grad_norm = norm(gradient)
@@ -142,13 +143,14 @@ class TrainStep:
                 skipped, in_a_row = old.skipped + bad, (old.skipped_in_a_row + 1) * bad
                 counts = TrainState.counts(old.step + 1, skipped, in_a_row, old.rng)
             with named("metrics"):
-                metrics = TrainMetrics(loss, top1, skipped_samples, hyper.lr, grad_norm, skipped, in_a_row, error)
+                metrics = TrainMetrics(loss, top1, skipped_samples, stop, hyper.lr, grad_norm, skipped, in_a_row, error)
                 return {**kept, **counts}, metrics.stacked()
 
     def _gradient(
         self, state: TrainState, inputs: Tensors, tables: TrainTables
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """This replica's flat gradient, its buffers after the step, and its loss, top-1 and skipped share."""
+        """This replica's flat gradient, its buffers after the step, and its loss, top-1, skipped share, and whether it
+        is asked to stop."""
         layout = self.loss.network.layout
         with named("buffers"):
             buffers = {k: t.clone() for k, t in layout.buffers.unpack(state.buffers).items()}
@@ -166,7 +168,7 @@ class TrainStep:
                 flat, values = layout.parameters.pack(known), torch.stack([loss.detach(), top1])
                 total, seen = (flat, values) if total is None else (total + flat, seen + values)
         with named("gradient.pack"):
-            local = torch.cat([seen / self.accumulate, inputs["skipped"].mean().reshape(1)])
+            local = torch.cat([seen / self.accumulate, inputs["skipped"].mean().reshape(1), tables.stop])
             total = total / self.accumulate
         with named("buffers"):
             return total, layout.buffers.pack(buffers) if buffers else state.buffers, local
@@ -184,6 +186,7 @@ class EvalStep:
 
     Inputs: images uint8 [local batch, H, W, 3]; labels int64; mask float32, 1 for an image and 0 for padding; skipped
     float32, 1 for an image that could not be decoded; params and buffers, flat; EvalTables. Carry: `sums`, EvalSums.
+    Outputs: `stop` float32 [1], how many replicas are asked to stop.
     """
 
     network: Network
@@ -206,7 +209,8 @@ class EvalStep:
                 others = torch.arange(logits.shape[1], device=logits.device)[None, :] != labels[:, None]
                 rank = (torch.logical_not(logits < mine) & others).sum(1)
                 hits = [loss * mask, (rank < 1).float() * mask, (rank < 5).float() * mask, mask, inputs["skipped"]]
-                return {"sums": carry["sums"] + all_reduce(EvalSums(*(h.sum() for h in hits)).stacked())}, {}
+                sums = all_reduce(torch.cat([EvalSums(*(h.sum() for h in hits)).stacked(), tables.stop]))
+                return {"sums": carry["sums"] + sums[:-1]}, {"stop": sums[-1:]}
 
 
 def average_buffers(carry: Tensors, inputs: Tensors) -> tuple[Tensors, Tensors]:

@@ -10,28 +10,30 @@ from typing import Any
 
 from xlatrain.checkpoint.manifest import step_of
 from xlatrain.data.order import Position
-from xlatrain.data.phase import Phase
 from xlatrain.data.storage.retry import retries_so_far
+from xlatrain.engine.anomalies import Anomalies
 from xlatrain.engine.build import HostModel, TrainProgram, build_phase_model, place
 from xlatrain.engine.checkpoints import Checkpoints, Progress
 from xlatrain.engine.contract import Tensors, TrainMetrics, TrainState
+from xlatrain.engine.describe import describe_phase, describe_run
 from xlatrain.engine.equality import check_replicas_equal
 from xlatrain.engine.evaluate import Evaluator, build_eval_model
 from xlatrain.engine.meter import Meter
 from xlatrain.engine.metrics import MetricsWriter
 from xlatrain.engine.progress import ProgressLine
+from xlatrain.engine.rehearsal import rehearse
 from xlatrain.engine.results import describe_machinery, write_programs, write_weights
 from xlatrain.engine.run_folder import log_to
 from xlatrain.engine.step import average_buffers
+from xlatrain.engine.stopping import Stop, begin, stopped
+from xlatrain.engine.unplanned import Unplanned
 from xlatrain.errors import DivergenceError
-from xlatrain.optim.create import describe_optimizer
-from xlatrain.optim.reduce import describe_gradient
 from xlatrain.preflight.checked import CheckedRun
-from xlatrain.preflight.lengths import Lengths
-from xlatrain.preflight.resolve import describe_learning_rate
 from xlatrain.words import counted
+from xlatrain.xla import pulse
 from xlatrain.xla.capture import CapturedStep
 from xlatrain.xla.feed import DeviceFeed, HostFan
+from xlatrain.xla.heartbeat import BUILDING, SAVING, STEP
 from xlatrain.xla.replica import Replica
 
 
@@ -50,14 +52,18 @@ class Trainer:
     def __init__(self, replica: Replica, run: CheckedRun, folder: Path, progress: ProgressLine, checkpoint: str | None):
         self.replica, self.run, self.folder, self.progress = replica, run, folder, progress
         self.started = time.perf_counter()
+        pulse.mark(replica.ordinal, BUILDING, step_of(checkpoint) if checkpoint else 0)
         config, engine = run.config, run.config.engine
         progress.say(f"building {config.model.name} for {counted(replica.world_size, 'replica')}")
         models = self._build_models()
         self.model: HostModel = models[-1]
         self.programs = [TrainProgram(run, model) for model in models[: len(run.phases)]]
-        self._describe()
+        for text in describe_run(run, self.model.layout):
+            progress.say(text)
         self.steps = [
-            CapturedStep(program.step, replica, "train step", engine.replay, progress.say, engine.save_hlo)
+            CapturedStep(
+                program.step, replica, "train step", engine.replay, progress.say, engine.save_hlo, engine.strict
+            )
             for program in self.programs
         ]
         self.evaluator = Evaluator(run.evaluation, self.model, replica, progress.say)
@@ -65,6 +71,9 @@ class Trainer:
         self.checkpoints = Checkpoints(replica, run, folder, checkpoint, progress.say, progress.keep)
         self.writer = MetricsWriter(folder, step_of(checkpoint) if checkpoint else None) if replica.is_first else None
         self.meter = Meter()
+        self.stop = Stop(replica)
+        self.anomalies = Anomalies(config.train.loss_spike)
+        self.unplanned: Unplanned | None = None  # from the first step on
         self.last_eval: dict[str, Any] = {}
         self.running: deque[tuple[int, Tensors]] = deque()  # steps handed to the device whose metrics are not read yet
 
@@ -80,36 +89,40 @@ class Trainer:
             return models
         return [*models, replica.shared("model", lambda: build_eval_model(run.evaluation, replica))]
 
-    def _describe(self) -> None:
-        """What was made of the options, in words."""
-        config = self.run.config
-        self.progress.say(self.model.layout.parameters.describe_groups())
-        self.progress.say(describe_learning_rate(config, self.run.schedule))
-        for text in (describe_optimizer(config.optimizer), describe_gradient(config.gradient)):
-            if text:
-                self.progress.say(text)
-
     def train(self) -> dict[str, Any]:
+        in_flight = self.run.config.engine.in_flight
         with self.checkpoints:
             state, start = self._begin()
             tables = self.replica.to_device(self.programs[0].tables())
             self._compile_ahead(state, tables, start.step)
             loader = self.replica.shared("train-loader", lambda: self._open_loader(start.position))
             feed = DeviceFeed(loader, self.replica)
-            for done, batch in enumerate(self._batches(feed, start.step), start.step + 1):
-                state = self._step(state, {**batch, **tables}, done, feed.waited)
-                evaluated = self.run.lengths.due(self.run.lengths.eval_every, done)
-                if evaluated:
-                    state = self._evaluate(state, done)
-                if self.checkpoints.due(done, evaluated):
+            done, evaluated = start.step, start.evaluated
+            if not evaluated and self._evaluation_due(done):  # it was asked to stop before it had evaluated
+                state, evaluated = self._evaluate(state, done)
+            for number, batch in enumerate(self._batches(feed, start.step), start.step + 1):
+                self._drain(but=in_flight - 1)
+                if self.stop.seen:
+                    break
+                state, done, evaluated = self._step(state, {**batch, **tables}, number, feed.waited), number, False
+                if self._evaluation_due(done):
+                    state, evaluated = self._evaluate(state, done)
+                if self.checkpoints.due(done, evaluated) and not self.stop.seen:
                     self.save(state, done, evaluated)
+            self._drain()
             feed.close()
+            if self.stop.seen:
+                return self._stopped(state, done, evaluated)
             return self._finish(state)
+
+    def _evaluation_due(self, done: int) -> bool:
+        return done > 0 and self.run.lengths.due(self.run.lengths.eval_every, done)
 
     def save(self, state: Tensors, done: int, evaluated: bool = False, wait: bool = False) -> bool:
         """Save all that the run is after so many steps; every replica has to come. Returns when the tensors are copied,
         or with `wait` when the checkpoint stands, then whether it does."""
         self._drain()
+        pulse.mark(self.replica.ordinal, SAVING, done)
         with self.meter.pause():
             return self.checkpoints.save(
                 state, done, self.model, self.meter.state(), self.last_eval, evaluated, self.writer, wait
@@ -131,18 +144,22 @@ class Trainer:
         return state, start
 
     def _step(self, state: Tensors, inputs: Tensors, done: int, waited: float) -> Tensors:
-        """Hand one step to the device; wait for one before it where enough are under way."""
+        """Hand one step to the device."""
         self.meter.waited(waited)
         step = self.steps[self._phase_of(done)]
-        while len(self.running) >= self.run.config.engine.in_flight:
-            self._read(*self.running.popleft())
+        if self.unplanned is None:
+            step.prepare(state, inputs)
+            begin()
+            self.unplanned = Unplanned(self.replica, self.run.config.engine.strict, self.progress.keep)
+        pulse.mark(self.replica.ordinal, STEP, done)
         with self.meter.host():
-            state, outputs = step(state, inputs)
+            state, outputs = step(state, {**inputs, **self.stop.input()})
         self.running.append((done, outputs))
         return state
 
-    def _drain(self) -> None:
-        while self.running:
+    def _drain(self, but: int = 0) -> None:
+        """Read what steps reported that are under way, but for so many of them."""
+        while len(self.running) > but:
             self._read(*self.running.popleft())
 
     def _open_loader(self, position: Position) -> HostFan:
@@ -155,7 +172,7 @@ class Trainer:
         number = self.run.lengths.phase_number(done - 1)
         phase = self.run.phases[number]
         if number and phase.first_step == done - 1:
-            self.progress.say(f"phase {number + 1}: {_describe_phase(self.run.lengths, phase)}")
+            self.progress.say(f"phase {number + 1}: {describe_phase(self.run.lengths, phase)}")
         return number
 
     def _compile_ahead(self, state: Tensors, tables: Tensors, first: int) -> None:
@@ -167,22 +184,21 @@ class Trainer:
             if i < lengths.phase_number(first):
                 continue
             start = f"from step {phase.first_step:,}, epoch {lengths.epoch(phase.first_step):.1f}"
-            self.progress.say(f"phase {i + 1} of {count}, {start}: {_describe_phase(lengths, phase)}")
+            self.progress.say(f"phase {i + 1} of {count}, {start}: {describe_phase(lengths, phase)}")
             step.prepare(state, {**self.replica.to_device(program.blank_batch(phase)), **tables})
 
     def _batches(self, feed: DeviceFeed, first: int) -> Iterator[Tensors]:
-        """One for each step of the run from the first on; where a failure is rehearsed, that of its step raises."""
-        engine, batches = self.run.config.engine, iter(feed)
+        """One for each step of the run from the first on; a failure that is rehearsed comes first."""
+        batches = iter(feed)
         for step in range(first, self.run.lengths.total_steps):
-            if (engine.fail_replica, engine.fail_step) == (self.replica.ordinal, step):
-                what = f"engine.fail_replica={engine.fail_replica} engine.fail_step={engine.fail_step}"
-                raise RuntimeError(f"rehearsed failure: {what}")
+            rehearse(self.run.config.engine, self.replica.ordinal, step)
             yield next(batches)  # of a feed that ends before the run, an error
 
     def _read(self, done: int, outputs: Tensors) -> None:
         """Read what a step reported, once it has run; log, and end a run that diverges."""
         values, lengths = TrainMetrics.read(self.replica.to_host(outputs)), self.run.lengths
         self.meter.step(values, self.run.phases[lengths.phase_number(done - 1)].global_batch)
+        self.stop.read(values["stop"])
         in_a_row = int(values["skipped_in_a_row"])
         if in_a_row >= self.run.config.train.max_skipped_steps:
             steps = f"{counted(in_a_row, 'step')} in a row, {done - in_a_row + 1} to {done}"
@@ -190,6 +206,10 @@ class Trainer:
             raise DivergenceError(f"the gradient was not finite in {steps}; none was applied. {cure}")
         log = lengths.due(lengths.log_every, done)
         epoch = lengths.epoch(done)
+        if log and self.replica.local_ordinal == 0:
+            self.unplanned.look(done)
+        for event in self.anomalies.of_step(values) if self.writer else ():
+            self.writer.write("event", done, epoch, **event)
         if log and self.writer:
             self.writer.write("train", done, epoch, **self.meter.interval())
         elif log:
@@ -201,12 +221,17 @@ class Trainer:
             status += f"  {self.meter.images_per_second:.0f} images/s"
         self.progress.step(done, status, print_line=log)
 
-    def _evaluate(self, state: Tensors, done: int) -> Tensors:
-        """Make the running statistics equal, evaluate the weights meant for use, report."""
+    def _evaluate(self, state: Tensors, done: int) -> tuple[Tensors, bool]:
+        """Make the running statistics equal, evaluate the weights meant for use, report. Returns the state, and whether
+        it was evaluated: not when the run is to stop."""
         self._drain()
+        if self.stop.seen:
+            return state, False
         state = self._synchronised(state)
         with self.meter.pause():
-            result = self.evaluator(TrainState.of(state).weights)
+            result = self.evaluator(TrainState.of(state).weights, self.stop, done)
+        if result is None:
+            return state, False
         self.last_eval = result.as_dict()
         epoch = self.run.lengths.epoch(done)
         if self.writer:
@@ -215,7 +240,7 @@ class Trainer:
             f"epoch {epoch:.1f}: top-1 {result.top1:.4f}, top-5 {result.top5:.4f}, loss {result.loss:.4f} "
             f"on {result.eval_examples} images"
         )
-        return state
+        return state, True
 
     def _synchronised(self, state: Tensors) -> Tensors:
         if all(p.bn_group == self.replica.world_size for p in self.run.phases) or not self.model.layout.buffers.names:
@@ -223,24 +248,25 @@ class Trainer:
         equal, _ = self.synchronise(TrainState.of(state).statistics(), {})
         return {**state, **equal}
 
+    def _stopped(self, state: Tensors, done: int, evaluated: bool) -> dict[str, Any]:
+        """Save all, and say that the run was stopped."""
+        lengths = self.run.lengths
+        self.progress.say(f"stopping after step {done:,}")
+        saved = self.save(state, done, evaluated, wait=True)
+        summary = stopped(self.stop.why, done, lengths.total_steps, self.folder.name, saved)
+        if self.writer:
+            self.writer.write("event", done, lengths.epoch(done), event="stopped", by=self.stop.why)
+            self.writer.close()
+        self.progress.say(summary["report"])
+        return {**self._figures(done), **summary}
+
     def _finish(self, state: Tensors) -> dict[str, Any]:
         """Save the weights and say how it went."""
         self._drain()
         self.replica.wait()
         host = self.replica.to_host(state) if self.replica.is_first else {}
         lengths = self.run.lengths
-        summary = {
-            "status": "done",
-            **self.last_eval,
-            "steps": lengths.total_steps,
-            "epochs": lengths.epoch(lengths.total_steps),
-            **describe_machinery(self.replica, self.run),
-            **self.meter.totals(),
-            **self.checkpoints.figures(),
-            "data_retries": retries_so_far(),
-            "capture_seconds": round(sum(step.capture_seconds for step in self.steps), 3),
-            "wall_seconds": round(time.perf_counter() - self.started, 3),
-        }
+        summary = {"status": "done", **self.last_eval, **self._figures(lengths.total_steps)}
         if self.writer:
             summary["sha256"] = write_weights(self.folder, self.run, self.model, TrainState.of(host), self.progress.say)
             write_programs(self.folder, [step.hlo for step in self.steps])
@@ -248,7 +274,15 @@ class Trainer:
             self.writer.close()
         return summary
 
-
-def _describe_phase(lengths: Lengths, phase: Phase) -> str:
-    steps = lengths.steps_per_epoch(phase)
-    return f"{phase.image_size} px, batch {phase.global_batch:,}, {steps:,.1f} steps an epoch"
+    def _figures(self, done: int) -> dict[str, Any]:
+        """What the summary says of so many steps."""
+        return {
+            "steps": done,
+            "epochs": self.run.lengths.epoch(done),
+            **describe_machinery(self.replica, self.run),
+            **self.meter.totals(),
+            **self.checkpoints.figures(),
+            "data_retries": retries_so_far(),
+            "capture_seconds": round(sum(step.capture_seconds for step in self.steps), 3),
+            "wall_seconds": round(time.perf_counter() - self.started, 3),
+        }

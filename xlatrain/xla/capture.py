@@ -11,6 +11,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
+from xlatrain.errors import CaptureError
+from xlatrain.xla import pulse
 from xlatrain.xla.replica import Program, Replica, Step, Tensors
 from xlatrain.xla.trace import ExportedStep, export
 
@@ -26,6 +30,7 @@ class CapturedStep:
     differ from step to step, and from replica to replica when their first seeds do.
 
     replay=False traces and runs the function anew at every call: slow, for debugging, same results.
+    strict: shapes of inputs other than those of the first call raise CaptureError; else they are compiled for.
     report(text) is told before and after a capture, which takes from seconds to minutes. keep_hlo: keep the program as
     traced in `hlo`, a serialized HloModuleProto.
     """
@@ -38,14 +43,16 @@ class CapturedStep:
         replay: bool = True,
         report: Callable[[str], None] | None = None,
         keep_hlo: bool = False,
+        strict: bool = False,
     ):
         self.function, self.replica, self.name, self.replay = function, replica, name, replay
         self.report = report or (lambda text: None)
-        self.keep_hlo = keep_hlo
+        self.keep_hlo, self.strict = keep_hlo, strict
         self.hlo: bytes | None = None
         self.capture_seconds = 0.0
         self.captures = 0
         self._programs: dict[tuple, Program] = {}
+        self._shapes: dict[str, torch.Size] = {}  # of the inputs that were captured last
 
     def __call__(self, carry: Tensors, inputs: Tensors) -> tuple[Tensors, Tensors]:
         key = tuple(t.shape for t in inputs.values())
@@ -69,20 +76,36 @@ class CapturedStep:
 
     def _capture(self, carry: Tensors, inputs: Tensors, announce: bool) -> Program:
         shape = next((f" for {k} {_describe(t)}" for k, t in inputs.items() if t.ndim), "")
-        again = f" again ({len(self._programs) + 1} graphs now)" if self._programs else ""
         if announce:
-            self.report(f"compiling the {self.name}{again}{shape}")
+            self.report(f"compiling the {self.name}{self._again(inputs)}{shape}")
+        self._shapes = {name: tensor.shape for name, tensor in inputs.items()}
         started = time.perf_counter()
         self.replica.wait()  # a compile takes a lock of the process: none may be held up by a step that still runs
-        program = self.replica.compile(self.function, self.name, carry, inputs, self.keep_hlo)
-        self.hlo = program.hlo
-        # The others trace after the first: without the barrier they would keep it waiting in a collective meanwhile.
-        self.replica.barrier()
+        with pulse.compiling(self.replica.ordinal):
+            program = self.replica.compile(self.function, self.name, carry, inputs, self.keep_hlo)
+            self.hlo = program.hlo
+            # The others trace after the first: without the barrier they would keep it waiting in a collective.
+            self.replica.barrier()
         seconds = time.perf_counter() - started
         self.capture_seconds += seconds
         if announce:
             self.report(f"compiled the {self.name} in {seconds:.1f} s")
         return program
+
+
+    def _again(self, inputs: Tensors) -> str:
+        """That there is another graph, and of which change it comes. Raises CaptureError where that is an error."""
+        if not self._programs:
+            return ""
+        changes = [
+            f"{name} was {list(self._shapes.get(name, ()))} and is {list(tensor.shape)}"
+            for name, tensor in inputs.items()
+            if tensor.shape != self._shapes.get(name)
+        ]
+        text = f" again ({len(self._programs) + 1} graphs now; {', '.join(changes)})"
+        if self.strict:
+            raise CaptureError(f"the {self.name} would be compiled{text}. engine.strict=false does so")
+        return text
 
 
 def _describe(tensor: Any) -> str:

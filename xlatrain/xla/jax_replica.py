@@ -71,6 +71,9 @@ class JaxReplica(Replica):
         other = watch.uncached_compiles() + jax_watch.own_compiles()
         return Counts({n: watch.compiles(n) for n in names}, other, watch.fallback_ops(), reads())
 
+    def _unbooked_compiles(self) -> int:
+        return watch.uncached_compiles() + jax_watch.own_compiles()
+
     def _process_barrier(self) -> None:
         number = next(self.numbers)
         if self.local_ordinal == 0:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
-from xlatrain.xla.replica_main import Job, enter_process, fail, run_replica
+from xlatrain.xla.replica_main import Job, enter_process, fail, hear_signals, run_replica
 
 ARRIVAL_SECONDS = 45  # in which all processes of a run have to be there
 HEARTBEAT_SECONDS = 30  # without a sign of life, after which a process counts as dead
@@ -84,10 +84,12 @@ def free_port() -> int:
 def _main(job: Job, number: int, processes: int, here: int, address: str, limits: tuple[int, int]) -> None:
     """What each process runs: a thread for each of its devices. here: processes of this machine."""
     enter_process(job)
+    hear_signals(job)
     try:
         from xlatrain.xla import jax_join, jax_replica
 
         devices = jax_join.join(job, number, processes, address, *limits)
+        hear_signals(job)  # JAX has taken SIGTERM for its own: a notice of preemption, and it goes on
     except BaseException as error:
         fail(job, f"process {number} of {processes}", error)
     threads = [

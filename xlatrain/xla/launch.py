@@ -7,21 +7,21 @@ traceback to a file that the parent prints last, and ends its process at once (r
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import pickle
 import signal
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from xlatrain.errors import ReplicaError
-from xlatrain.xla import jax_start, torch_xla_start
+from xlatrain.errors import ReplicaError, StoppedError
+from xlatrain.xla import jax_start, notices, stop, torch_xla_start
 from xlatrain.xla.jax_start import ALONE, Hosts, ProcessEndedError
-from xlatrain.xla.replica_main import GROUP, Job
+from xlatrain.xla.oversee import Overseer
+from xlatrain.xla.parent_signals import parent_signals
+from xlatrain.xla.replica_main import GROUP, Job, Watch
 from xlatrain.xla.temporary import read_own, temporary_files
 
 # What torch_xla needs where it only traces: one device, of the CPU.
@@ -37,6 +37,7 @@ def launch(
     runtime: str = "torch_xla",
     processes: int = 1,
     hosts: Hosts = ALONE,
+    watch: Watch | None = None,
 ) -> Any:
     """Run the function `target`, "package.module:name", as f(replica, *args) on every replica; return what the first
     one returned. It is named, not passed, so that the parent need not import what touches a device.
@@ -45,45 +46,56 @@ def launch(
     uses all chips of this host, one process per chip. args must be picklable. environment: further variables for the
     children. runtime: "torch_xla", or "jax", an extra, whose replicas of a CPU are threads of so many `processes` on
     each of the `hosts`, where the same is launched. Of several processes the function returns plain values
-    (xla/message.py).
+    (xla/message.py). watch: have the run watched over (oversee).
     Raises ReplicaError, with the traceback of the replica that failed first, or the one line that says it all, within
-    seconds of the failure.
+    seconds of the failure; StoppedError when a run that can be stopped was, before its first step.
     """
     with (
         temporary_files() as folder,
         tempfile.TemporaryDirectory(prefix="xlatrain-", dir=folder) as channel,
         _environment(platform, replicas, {**(_TRACING if runtime == "jax" else {}), **(environment or {})}),
-        _signals() as received,
+        parent_signals(Path(channel), watch is not None and watch.stoppable) as signals,
     ):
-        job = Job(target, args, platform, replicas, Path(channel))
+        job = Job(target, args, platform, replicas, Path(channel), watch)
         problem: BaseException | None = None
-        try:
-            if not received:
-                if runtime == "jax":
-                    jax_start.start(job, processes, hosts)
-                else:
-                    torch_xla_start.start(job)
-        except (BrokenProcessPool, ProcessEndedError, KeyboardInterrupt) as error:
-            problem = error
-        finally:
-            _end_groups(job)
-        if received:
-            raise ReplicaError(f"stopped by signal {received[0]}", 128 + received[0])
+        with contextlib.ExitStack() as stack:
+            overseer = stack.enter_context(Overseer(job, hosts.count == 1, signals.kill)) if watch else None
+            if watch and watch.stoppable:
+                stack.enter_context(notices.polled(lambda why: stop.ask(job.channel, why)))
+            try:
+                if not signals.killing:
+                    if runtime == "jax":
+                        jax_start.start(job, processes, hosts)
+                    else:
+                        torch_xla_start.start(job)
+            except (BrokenProcessPool, ProcessEndedError, KeyboardInterrupt) as error:
+                problem = error
+            finally:
+                _end_groups(job)
+        if signals.fatal:
+            raise ReplicaError(f"stopped by signal {signals.fatal}", 128 + signals.fatal)
+        if overseer and overseer.unbegun:
+            why = stop.asked(job.channel) or "a request"
+            raise StoppedError(f"stopped by {why} before it took a step: there was nothing to save", why)
+        if overseer and overseer.stalled:
+            raise ReplicaError(overseer.stalled, stacks=overseer.stacks)
         if problem:
-            raise ReplicaError(_failure_report(job, problem))
+            stacks = overseer.left_stacks() if overseer else ""
+            raise ReplicaError(_failure_report(job, problem, overseer), stacks=stacks)
         return pickle.loads(read_own(job.result))
 
 
-def _failure_report(job: Job, error: BaseException) -> str:
+def _failure_report(job: Job, error: BaseException, overseer: Overseer | None) -> str:
     if isinstance(error, ProcessEndedError) and error.from_outside:  # what others say is what came of it
         return f"{error}. The system does so when memory runs out."
     if job.failure.exists():
         return job.failure.read_text()
+    behind = f"\n{overseer.behind()}" if overseer else ""
     return (
         f"a process of replicas ended without a Python error ({error}). What it printed last is above. On one CPU "
         "XLA aborts the run when a replica keeps the others waiting in a collective for 10 s (by jax, longer): a "
         "smaller model, image or batch, or fewer replicas, shortens the step. A process killed for its memory ends "
-        "like this too."
+        f"like this too.{behind}"
     )
 
 
@@ -118,32 +130,3 @@ def _environment(platform: str, replicas: int, more: Mapping[str, str]) -> Itera
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """On SIGINT or SIGTERM end the children; the pool of processes would wait for them for ever. The killing goes on
-    until the run has ended, since a signal may come before the children do."""
-    received: list[int] = []
-    ended = threading.Event()
-
-    def kill() -> None:
-        while not ended.wait(0.1):
-            for child in multiprocessing.active_children():
-                child.kill()
-
-    def stop(number: int, frame: object) -> None:
-        if not received:
-            threading.Thread(target=kill, daemon=True).start()
-        received.append(number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        ended.set()
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -25,6 +25,8 @@ Step = Callable[[HostTensors, HostTensors], tuple[HostTensors, HostTensors]]
 PROCESS_LOCK = threading.RLock()
 
 _shared: dict[str, Any] = {}
+_counting = threading.Lock()
+_planned_reads = 0  # of tensors, by Replica.to_host
 
 
 class Program(Protocol):
@@ -110,6 +112,9 @@ class Replica(ABC):
 
     def to_host(self, tensors: Tensors) -> HostTensors:
         """Copies on the host. Waits for what computes them."""
+        global _planned_reads
+        with _counting:
+            _planned_reads += len(tensors)
         return {name: tensor.cpu() for name, tensor in tensors.items()}
 
     @abstractmethod
@@ -128,6 +133,16 @@ class Replica(ABC):
     @abstractmethod
     def counts(self, *names: str) -> Counts:
         """What happened in this process so far. names: of captured steps."""
+
+    def unplanned(self) -> tuple[int, int]:
+        """In this process so far: compiles of what is no captured step, and reads of the device that were not made by
+        to_host."""
+        read = self.counts().device_reads  # first: a plan that is made after it is no read yet
+        return self._unbooked_compiles(), max(0, read - _planned_reads)
+
+    @abstractmethod
+    def _unbooked_compiles(self) -> int:
+        """Compilations in this process that are not booked to any step."""
 
     @abstractmethod
     def _process_barrier(self) -> None:

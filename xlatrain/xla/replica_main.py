@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from xlatrain.errors import SPOKEN
+from xlatrain.files import write_once
 from xlatrain.words import counted
+from xlatrain.xla import pulse, stacks, stop
 from xlatrain.xla.replica import Replica
 from xlatrain.xla.temporary import clear_left_behind
 
@@ -26,15 +28,26 @@ GROUP = "group-"  # begins the name of a file that names a process group of the 
 
 
 @dataclass(frozen=True)
+class Watch:
+    """How a run is watched over. heartbeats: the folder that its processes write theirs to. stall_after: seconds
+    without a step after which it hangs, None = never. stoppable: its replicas stop when they are asked to."""
+
+    heartbeats: Path
+    stall_after: float | None
+    stoppable: bool
+
+
+@dataclass(frozen=True)
 class Job:
     """What replicas run: `target`, "package.module:name", as f(replica, *args). Picklable. channel: the folder that the
-    parent process and its children have in common."""
+    parent process and its children have in common. watch: None = nobody watches."""
 
     target: str
     args: tuple[Any, ...]
     platform: str
     replicas: int
     channel: Path
+    watch: Watch | None = None
 
     @property
     def result(self) -> Path:
@@ -60,7 +73,8 @@ def run_replica(job: Job, who: Callable[[], Replica]) -> None:
         result = getattr(importlib.import_module(module), function)(replica, *job.args)
         result = replica.agree(result)  # nobody leaves while another may still fail
         if replica.local_ordinal == 0:
-            _write_once(job.result, pickle.dumps(result))
+            pulse.beat()  # the last one says where the process ended
+            write_once(job.result, pickle.dumps(result))
     except BaseException as error:
         fail(job, name, error)
 
@@ -69,9 +83,10 @@ def fail(job: Job, name: str, error: BaseException) -> None:
     """Tell the parent process what failed, if nobody has yet, and end this process at once. The others, waiting in a
     collective for a replica that is gone, would otherwise sit there until XLA aborts and hides the cause."""
     words = f" {error}" if isinstance(error, SPOKEN) else f"\n{traceback.format_exc()}"
-    first = _write_once(job.failure, f"{name} failed:{words}".encode(errors="backslashreplace"))
+    first = write_once(job.failure, f"{name} failed:{words}".encode(errors="backslashreplace"))
     if not first:
         time.sleep(5)  # another replica failed first and ends the process
+    pulse.beat()
     logging.shutdown()
     sys.stdout.flush()
     os._exit(1)
@@ -88,17 +103,15 @@ def enter_process(job: Job) -> None:
     except FileExistsError:
         return
     threading.Thread(target=_die_with, args=(job,), daemon=True).start()
+    stacks.ready(job.channel)
+    if job.watch:
+        pulse.start(job.channel, job.watch.heartbeats)
 
 
-def _write_once(path: Path, content: bytes) -> bool:
-    """Publish a file whole, if nobody has yet. True when this call did."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}")
-    draft.write_bytes(content)
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        return False
-    return True
+def hear_signals(job: Job) -> None:
+    """Have this process, if its run can be stopped, take signals that ask it to as such. In its main thread."""
+    if job.watch and job.watch.stoppable:
+        stop.hear_signals(job.channel)
 
 
 def _die_with(job: Job) -> None:

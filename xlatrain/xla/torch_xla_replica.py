@@ -75,6 +75,9 @@ class TorchXlaReplica(Replica):
     def counts(self, *names: str) -> Counts:
         return watch.counts(*names)
 
+    def _unbooked_compiles(self) -> int:
+        return watch.unbooked_compiles()
+
     def _process_barrier(self) -> None:
         xm.rendezvous("barrier")  # an all-gather between devices: all of a process have to join in
 

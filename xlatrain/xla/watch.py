@@ -34,6 +34,12 @@ def other_compiles(*names: str) -> int:
     return uncached_compiles() - sum(_compiles[n] for n in names)
 
 
+def unbooked_compiles() -> int:
+    """Compilations in this process that are not booked to any step."""
+    with _lock:
+        return uncached_compiles() - sum(_compiles.values())
+
+
 def fallback_ops() -> dict[str, int]:
     """Ops that XLA has no lowering for and that ran on the CPU, with counts: {"aten::nonzero": 3}."""
     return {name: met.counter_value(name) for name in met.counter_names() if name.startswith("aten::")}

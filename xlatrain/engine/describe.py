@@ -1,0 +1,28 @@
+"""What was made of a run's options, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from xlatrain.data.phase import Phase
+from xlatrain.engine.state import ModelLayout
+from xlatrain.optim.create import describe_optimizer
+from xlatrain.optim.reduce import describe_gradient
+from xlatrain.preflight.checked import CheckedRun
+from xlatrain.preflight.lengths import Lengths
+from xlatrain.preflight.resolve import describe_learning_rate
+
+
+def describe_run(run: CheckedRun, layout: ModelLayout) -> Iterator[str]:
+    """Lines for the log, before the first step."""
+    config = run.config
+    yield layout.parameters.describe_groups()
+    yield describe_learning_rate(config, run.schedule)
+    for text in (describe_optimizer(config.optimizer), describe_gradient(config.gradient)):
+        if text:
+            yield text
+
+
+def describe_phase(lengths: Lengths, phase: Phase) -> str:
+    steps = lengths.steps_per_epoch(phase)
+    return f"{phase.image_size} px, batch {phase.global_batch:,}, {steps:,.1f} steps an epoch"
