@@ -32,7 +32,7 @@ from xlatrain.config.schema import Config
 from xlatrain.credentials import masked
 from xlatrain.engine.build import EvalProgram, HostModel, TrainProgram, build_phase_model
 from xlatrain.engine.contract import EvalSums, Tensors, TrainMetrics, TrainState
-from xlatrain.engine.provenance import versions
+from xlatrain.engine.provenance import JAX, versions
 from xlatrain.engine.step import average_buffers
 from xlatrain.engine.trace import trace_steps
 from xlatrain.engine.weights import sha256
@@ -94,7 +94,7 @@ def write_bundle(replica: Replica, run: CheckedRun, folder: Path) -> None:
         facts=asdict(facts),
         options=_options(config),
         stablehlo=release,
-        versions=versions(),
+        versions=versions(JAX),
         files={},
     )
     (folder / "README.md").write_text(readme(manifest))

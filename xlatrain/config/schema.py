@@ -49,14 +49,14 @@ class ModelConfig:
     depthwise: str = option(
         "auto",
         "how depthwise convolutions are computed: native; shift = shifted multiply-adds; dense = dense ones with a "
-        "diagonal kernel, up to depthwise_dense_channels; auto = shift on CPU, dense on TPU",
+        "diagonal kernel, up to depthwise_dense_channels; auto = shift on CPU, dense on TPU, native on GPU",
         choices=("auto", "native", "shift", "dense"),
     )
     depthwise_dense_channels: int = option(32, "more channels than this are native where others are dense", low=0)
     tiles: int | None = option(
         None,
         "compute the stem and the first stages on this many tiles of each image, for the lanes of a TPU; 1 = whole; "
-        "null = as many as fill 128 lanes on TPU, 1 on CPU",
+        "null = as many as fill 128 lanes on TPU, else 1",
         low=1,
     )
     pool: str | None = option(None, "global pooling; catavgmax = fast.ai's concat pooling; null = the model's")
@@ -214,14 +214,14 @@ class EmaConfig:
 
 @dataclass
 class EngineConfig:
-    runtime: str = option(
-        "torch_xla",
-        "what runs the compiled step: torch_xla, or jax (an extra), which joins processes on CPU too and keeps what it "
-        "compiled for the next run",
+    runtime: str | None = option(
+        None,
+        "what runs the compiled step: torch_xla, or jax (an extra), which has GPUs, joins processes on CPU too and "
+        "keeps what it compiled for the next run; null = jax on GPU, else torch_xla",
         choices=("torch_xla", "jax"),
     )
     replay: bool = option(True, "replay the captured step; false traces it every time (debugging, same results)")
-    in_flight: int | None = option(None, "steps handed to the device before waiting; null = 1 on CPU, 2 on TPU", low=1)
+    in_flight: int | None = option(None, "steps handed to the device before waiting; null = 1 on CPU, else 2", low=1)
     save_hlo: bool = option(False, "write the train step's program to the run folder, as train_step.hlo.pb")
     fail_replica: int | None = option(None, "rehearse a failure: this replica raises ...")
     fail_step: int | None = option(None, "... at this step")

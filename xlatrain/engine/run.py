@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from xlatrain.config.schema import Config
 from xlatrain.console import say
 from xlatrain.credentials import masked
-from xlatrain.engine.provenance import provenance
+from xlatrain.engine.provenance import provenance, used_by
 from xlatrain.engine.run_folder import claimed_folder
 from xlatrain.errors import ReplicaError
 from xlatrain.files import write_json
@@ -62,7 +62,7 @@ def _launch(verb: str, checked: CheckedRun | CheckedEvaluation, name: str) -> di
     if cluster.host:  # machine 0 has the folder, and the replica that writes to it
         return launch(_TARGETS[verb], checked, Path(config.run.root) / name, **where)
     with claimed_folder(config.run.root, name) as folder:
-        origin = masked(provenance(["xlatrain", verb, *overrides]))
+        origin = masked(provenance(["xlatrain", verb, *overrides], used_by(config)))
         write_config(folder / "config.yaml", config, origin)
         about = {"run": str(folder), "overrides": overrides, "provenance": origin}
         for note in checked.notes:

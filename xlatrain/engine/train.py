@@ -18,7 +18,7 @@ from xlatrain.engine.contract import Tensors, TrainMetrics, TrainState
 from xlatrain.engine.evaluate import Evaluator, build_eval_model
 from xlatrain.engine.meter import Meter
 from xlatrain.engine.progress import ProgressLine
-from xlatrain.engine.provenance import versions
+from xlatrain.engine.provenance import used_by, versions
 from xlatrain.engine.run_folder import MetricsWriter, log_to
 from xlatrain.engine.step import average_buffers, compare_replicas
 from xlatrain.engine.weights import save_weights
@@ -238,7 +238,7 @@ class Trainer:
         """Save the weights of a state on the host; returns the checksum of each file by its name."""
         config, data = self.run.config, self.run.dataset
         arguments = timm_arguments(config.model, data.num_classes, config.data.image_size)
-        facts = describe_weights(config, data.num_classes, data.class_names, arguments, versions())
+        facts = describe_weights(config, data.num_classes, data.class_names, arguments, versions(used_by(config)))
         digests = save_weights(self.folder, state, self.model.layout, self.model.persistent(), facts)
         for name, digest in digests.items():
             self.progress.say(f"saved {name}, sha256 {digest}")
