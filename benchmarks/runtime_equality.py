@@ -1,6 +1,6 @@
 """Is it the same run, whatever runs it? Losses of torch_xla, and of JAX's runtime in one process and in several.
 
-    python benchmarks/runtime_equality.py [--steps 20] [--layouts 1x8,2x4,4x2] [--groups 8,4] [--keep FOLDER] [--json FILE] [...]
+    python benchmarks/runtime_equality.py [--steps 20] [--layouts 1x8,2x4,4x2] [--groups 8,4] [--keep FOLDER] [...]
 
 EfficientNet-B0 on digits at 64 px, or what the overrides name, on 8 replicas; a layout is processes x replicas of each.
 The same batches go to all, whoever reads them. For each size of the batch norm's groups two questions:

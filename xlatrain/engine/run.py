@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+import os
 import textwrap
 import time
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
-from xlatrain.config.schema import Config
+from xlatrain.config.schema import Config, EngineConfig
 from xlatrain.console import say
 from xlatrain.credentials import masked
 from xlatrain.engine.provenance import provenance, used_by
@@ -25,6 +26,8 @@ from xlatrain.preflight.check import check, check_evaluation
 from xlatrain.preflight.checked import CheckedEvaluation, CheckedRun
 
 _TARGETS = {"train": "xlatrain.engine.train:train_replica", "eval": "xlatrain.engine.evaluate:evaluate_replica"}
+
+_NO_LIMIT = 2**62  # bytes
 
 logger = logging.getLogger("xlatrain")
 
@@ -58,6 +61,7 @@ def _launch(verb: str, checked: CheckedRun | CheckedEvaluation, name: str) -> di
     cluster = config.cluster
     where = {"platform": cluster.platform, "replicas": cluster.replicas, "runtime": config.engine.runtime}
     where |= {"processes": (cluster.processes_per_host or 1) if cluster.platform == "cpu" else 1}
+    where |= {"environment": _cache_environment(config.engine)}
     where |= {"hosts": Hosts(cluster.hosts or 1, cluster.host or 0, cluster.coordinator)}
     if cluster.host:  # machine 0 has the folder, and the replica that writes to it
         return launch(_TARGETS[verb], checked, Path(config.run.root) / name, **where)
@@ -78,6 +82,14 @@ def _launch(verb: str, checked: CheckedRun | CheckedEvaluation, name: str) -> di
         summary |= {"wall_seconds": round(time.perf_counter() - started, 3), **about}
         write_json(folder / "summary.json", masked(summary))
     return summary
+
+
+def _cache_environment(engine: EngineConfig) -> dict[str, str]:
+    """The limit of JAX's compile cache, as JAX reads it; none of a folder that the user has named to JAX."""
+    if engine.runtime != "jax" or "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return {}
+    limit = _NO_LIMIT if engine.compile_cache_gb is None else round(engine.compile_cache_gb * 1e9)
+    return {"JAX_COMPILATION_CACHE_MAX_SIZE": str(limit)}
 
 
 def write_config(path: Path, config: Config, origin: dict[str, Any]) -> None:
