@@ -223,11 +223,7 @@ class EngineConfig:
     replay: bool = option(True, "replay the captured step; false traces it every time (debugging, same results)")
     in_flight: int | None = option(None, "steps handed to the device before waiting; null = 1 on CPU, else 2", low=1)
     compile_cache_gb: float | None = option(
-        10.0,
-        "jax: what it compiled is kept up to this size, the longest unused goes first; null = no limit. A folder of "
-        "your own, $JAX_COMPILATION_CACHE_DIR, is left to JAX",
-        "GB",
-        low=0.001,
+        10.0, "jax: how much of what it compiled is kept, the last used; null = all", "GB", low=0.001
     )
     save_hlo: bool = option(False, "write the train step's program to the run folder, as train_step.hlo.pb")
     fail_replica: int | None = option(None, "rehearse a failure: this replica raises ...")
