@@ -12,7 +12,7 @@ PyTorch in channels_last under autocast. By default at the paper's sizes, 224 px
 
 Rounds alternate and medians count; the first round compiles and warms up.
 
-Evidence: NOT RUN ON A GPU. The third command, 2 CPU cores that had other work too, 24 Nov 2026: it runs; CPU_FIGURES
+Evidence: NOT RUN ON A GPU, nor yet on CPU.
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@ forced  how far apart is one step, from the very state that torch_xla had before
         of the parameters: |difference| / |update|. What is left here is the order in which floats are added, by another
         compiler and other collectives.
 
-EVIDENCE
+Evidence: the command with model=test_efficientnet data.image_size=32, 2 CPU cores that had other work too, torch-xla
+2.9.0, jax 0.7.1, 24 Nov 2026: docs/engine.md has the table. Not run to its end: EfficientNet-B0.
 """
 
 from __future__ import annotations
