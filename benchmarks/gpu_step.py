@@ -12,7 +12,8 @@ PyTorch in channels_last under autocast. By default at the paper's sizes, 224 px
 
 Rounds alternate and medians count; the first round compiles and warms up.
 
-Evidence: NOT RUN ON A GPU, nor yet on CPU.
+Evidence: NOT RUN ON A GPU. The third command, to see that it runs, 2 busy CPU cores, jax 0.7.1, torch 2.9.1, 24 Nov
+2026: JAX 38 images/s, torch.compile 138; of 2 steps, and XLA:CPU is slow at convolutions.
 """
 
 from __future__ import annotations
