@@ -82,7 +82,9 @@ for batch in batches("train", train_file):
     run("train", values, batch)
     print(numbers("train", values), flush=True)
 if "statistics" in steps:  # replicas have their own where not all share those of batch norm: their mean
-    run("statistics", values, {})
+    equal = first_values("statistics", values)
+    run("statistics", equal, {})
+    values |= {result["name"]: equal[result["name"]] for result in steps["statistics"]["results"]}
 if eval_file:
     sums = first_values("eval", values)
     for batch in batches("eval", eval_file):
