@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import time
 from pathlib import Path
 
@@ -58,14 +57,12 @@ def main() -> None:
     for name, content in bundle.programs.items():
         started = time.perf_counter()
         program = devices[0].client.compile(content, _jax.DeviceList(tuple(devices)), options)
-        stats, text = program.get_compiled_memory_stats(), program.hlo_modules()[0].to_string()
+        stats = program.get_compiled_memory_stats()
         found[name] = {
             "seconds": round(time.perf_counter() - started, 1),
             "argument_bytes": stats.argument_size_in_bytes,
             "aliased_bytes": stats.alias_size_in_bytes,
             "temporary_bytes": stats.temp_size_in_bytes,
-            "cudnn_convolutions": len(re.findall(r'custom_call_target="__cudnn\$conv', text)),
-            "all_reduces": len(re.findall(r" all-reduce(?:-start)?\(", text)),
         }
         print(f"{name} for {devices[0].device_kind}:", ", ".join(f"{k} {v:,}" for k, v in found[name].items()))
     if arguments.json:

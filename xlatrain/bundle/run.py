@@ -63,7 +63,7 @@ def run(name, values, batch):  # one step, which brings the values up to date
 
 def numbers(name, values):
     found = np.asarray(values[steps[name]["of"]].addressable_data(0)).tolist()
-    return json.dumps(dict(zip(steps[name]["values"], found, strict=True)))
+    return dict(zip(steps[name]["values"], found, strict=True))
 
 
 def batches(name, file):
@@ -78,9 +78,9 @@ def batches(name, file):
 
 train_file, eval_file = [*sys.argv[1:], None, None][:2]
 values = first_values("train", {})
-for batch in batches("train", train_file):
+for number, batch in enumerate(batches("train", train_file), 1):
     run("train", values, batch)
-    print(numbers("train", values), flush=True)
+    print(json.dumps({"step": number, **numbers("train", values)}), flush=True)
 if "statistics" in steps:  # replicas have their own where not all share those of batch norm: their mean
     equal = first_values("statistics", values)
     run("statistics", equal, {})
@@ -89,7 +89,7 @@ if eval_file:
     sums = first_values("eval", values)
     for batch in batches("eval", eval_file):
         run("eval", sums, batch)
-    print(numbers("eval", sums), flush=True)
+    print(json.dumps({"eval": numbers("eval", sums)}), flush=True)
 tensors = {}
 for weight in manifest["weights"]:  # where each tensor of the model lies in what is carried
     flat = np.asarray(values[weight["of"]].addressable_data(0)).reshape(-1)[weight["start"] :]
