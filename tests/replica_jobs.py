@@ -258,6 +258,16 @@ def fail_by(replica: Replica, how: str) -> None:
         replica.wait()
 
 
+def compile_steps(replica: Replica, names: tuple[str, ...]) -> dict[str, int]:
+    """What was compiled of steps that multiply by the number that is their name, each of them run when it is named."""
+    for name in names:
+        step = CapturedStep(lambda carry, inputs, by=int(name): ({"a": carry["a"] * by}, {}), replica, f"step {name}")
+        carry, _ = step(replica.to_device({"a": torch.ones(2)}), {})
+        assert carry["a"].tolist() == [int(name)] * 2
+    counts = replica.counts(*(f"step {name}" for name in names)).compiles
+    return {name: counts[f"step {name}"] for name in dict.fromkeys(names)}
+
+
 def run_donation(replica: Replica) -> dict:
     """Where the carry of a few steps of JAX's runtime lies, and whether the one before is gone."""
     step = CapturedStep(lambda carry, inputs: ({"a": carry["a"] * 2}, {}), replica, "doubling step")

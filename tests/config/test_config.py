@@ -24,7 +24,7 @@ def test_every_choice_composes_and_passes_the_checks(group, name, tmp_path):
     overrides += ["data._target_=examples.stripes.Stripes"] * (name == "own")
     if group == "recipe" and name != "none":
         overrides += ["data=synthetic"]  # a recipe leaves open where its data lie
-    assert check(overrides).lengths.total_steps > 0
+    assert check(overrides, starts=False).lengths.total_steps > 0  # on GPU too, of which there is none here
 
 
 @pytest.mark.parametrize("name", SLICES)

@@ -2,11 +2,13 @@
 
 import json
 
+import pytest
 from omegaconf import OmegaConf
 
 from xlatrain.config.compose import compose_config
 from xlatrain.engine import provenance
 from xlatrain.engine import run as runs
+from xlatrain.preflight.check import check
 
 
 def test_a_configuration_on_disk_composes_again_and_says_where_it_comes_from(tmp_path):
@@ -18,6 +20,15 @@ def test_a_configuration_on_disk_composes_again_and_says_where_it_comes_from(tmp
     assert text.startswith("# command: ")
     assert f"\n# host: {origin['host']}\n" in text
     assert json.loads(json.dumps(origin)) == origin
+
+
+def test_jax_is_among_the_versions_where_it_ran_the_steps():
+    pytest.importorskip("jax")
+    named = {}
+    for runtime in ("torch_xla", "jax"):
+        config = check([f"engine.runtime={runtime}"]).config
+        named[runtime] = set(provenance.provenance([], provenance.used_by(config))["versions"])
+    assert named["jax"] - named["torch_xla"] == {"jax", "jaxlib"}
 
 
 def test_the_commit_is_that_of_the_package_and_not_of_a_folder_around_it(tmp_path, monkeypatch):

@@ -6,9 +6,11 @@ import json
 import pytest
 
 from tests.runs import train
+from xlatrain.bundle.export import check_export
 from xlatrain.cli import plan as plans
 from xlatrain.errors import ConfigError
 from xlatrain.planning.compile import _kept
+from xlatrain.planning.plan import check_plan
 from xlatrain.planning.search import largest_fitting
 from xlatrain.preflight.check import check
 
@@ -47,6 +49,13 @@ def test_a_plan_is_of_imagenets_size_unless_told_otherwise():
         plans.with_defaults(["data=digits", "train.duration=2ep", "cluster=tpu_v3_32", "augment=shift"])[0]
         == "data=digits"
     )
+
+
+def test_a_slice_of_several_machines_is_planned_and_exported_without_naming_them(tmp_path):
+    """By JAX's runtime too, which would have to be told of them to start."""
+    overrides = ["engine.runtime=jax", "cluster=tpu_v3_32", "train.global_batch=64"]
+    for run in (check_plan(overrides), check_export(overrides, tmp_path / "bundle")):
+        assert (run.config.cluster.hosts, run.config.cluster.host) == (4, None)
 
 
 def test_a_missing_compiler_is_named_with_the_command_that_installs_it(monkeypatch, capsys):

@@ -53,6 +53,18 @@ def test_machines_are_found_in_the_environment(variables, found):
     assert from_environment(variables) == found
 
 
+def test_of_what_does_not_start_nothing_is_asked(monkeypatch):
+    """Neither which machine this is nor whether JAX is there: nothing is joined to plan, export or draw it."""
+    pods = [*JAX, "cluster=tpu_v3_32", "train.global_batch=64"]
+    assert {fault.key for fault in faults_of(check, pods)} == {"cluster.host", "cluster.coordinator"}
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if "jax" in name else find(name, *more))
+    for name, value in {**SLURM, "SLURM_STEP_NODELIST": "a[1-4]"}.items():
+        monkeypatch.setenv(name, value)
+    cluster = check(pods, starts=False).config.cluster
+    assert (cluster.hosts, cluster.host, cluster.coordinator) == (4, None, None)
+
+
 def test_options_come_before_the_environment(monkeypatch):
     for name, value in {**SLURM, "SLURM_STEP_NODELIST": "a[1-4]"}.items():
         monkeypatch.setenv(name, value)

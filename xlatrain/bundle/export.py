@@ -55,7 +55,7 @@ def check_export(run: CheckedRun | Sequence[str], folder: Path) -> CheckedRun:
     elif folder.exists() and not folder.is_dir():
         faults.append(Fault("out", f"{folder} is a file", "name a new folder"))
     try:
-        run = run if isinstance(run, CheckedRun) else check(run)
+        run = run if isinstance(run, CheckedRun) else check(run, starts=False)
         if len(run.phases) > 1:
             cure = "export each: data.image_size=128 train.global_batch=8192 augment.sizes=[]"
             faults.append(Fault("augment.sizes", "a bundle is for images of one size", cure))

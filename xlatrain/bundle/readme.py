@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from xlatrain.bundle import run
 from xlatrain.bundle.manifest import Manifest
 from xlatrain.words import counted
+
+PROGRAM = Path(__file__).with_name("run.py")  # not imported: it runs
 
 _TEXT = """# {model}, to be trained by JAX
 
@@ -52,5 +53,5 @@ def readme(manifest: Manifest) -> str:
         platform=manifest.platform.upper(),
         stablehlo=manifest.stablehlo,
         steps=counted(manifest.total_steps, "step"),
-        program=Path(run.__file__).read_text(),
+        program=PROGRAM.read_text(),
     )

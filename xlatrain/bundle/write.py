@@ -12,7 +12,6 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
-from xlatrain.bundle import run as program_of_bundle
 from xlatrain.bundle.manifest import (
     BATCH,
     CONSTANT,
@@ -27,12 +26,12 @@ from xlatrain.bundle.manifest import (
     Step,
     Weight,
 )
-from xlatrain.bundle.readme import readme
+from xlatrain.bundle.readme import PROGRAM, readme
 from xlatrain.config.schema import Config
 from xlatrain.credentials import masked
 from xlatrain.engine.build import EvalProgram, HostModel, TrainProgram, build_phase_model
 from xlatrain.engine.contract import EvalSums, Tensors, TrainMetrics, TrainState
-from xlatrain.engine.provenance import versions
+from xlatrain.engine.provenance import JAX, versions
 from xlatrain.engine.step import average_buffers
 from xlatrain.engine.trace import trace_steps
 from xlatrain.engine.weights import sha256
@@ -78,7 +77,7 @@ def write_bundle(replica: Replica, run: CheckedRun, folder: Path) -> None:
     for name, step in traced.items():
         steps[name], release = _write_step(folder, name, step)
         releases.add(release)
-    shutil.copyfile(program_of_bundle.__file__, folder / "run.py")
+    shutil.copyfile(PROGRAM, folder / "run.py")
     (release,) = releases
     data = run.dataset
     arguments = timm_arguments(config.model, data.num_classes, config.data.image_size)
@@ -94,7 +93,7 @@ def write_bundle(replica: Replica, run: CheckedRun, folder: Path) -> None:
         facts=asdict(facts),
         options=_options(config),
         stablehlo=release,
-        versions=versions(),
+        versions=versions(JAX),
         files={},
     )
     (folder / "README.md").write_text(readme(manifest))

@@ -28,7 +28,7 @@ def data(arguments: Sequence[str]) -> int:
         raise ConfigError(Fault("data", what, "write xlatrain data bench data=imagenet data.root=..."))
     flags, overrides = take_flags("data", arguments[1:])
     seconds, need = _number(flags, "seconds", 5.0), _number(flags, "need", None)
-    run = check(overrides)
+    run = check(overrides, starts=False)
     if not isinstance(run.dataset.train, ShardedSplit):
         problem = f"{run.config.data.name} are no shards, the reading of which is measured"
         raise ConfigError(Fault("data", problem, "take data=shards data.root=..."))

@@ -19,7 +19,7 @@ from xlatrain.config.compose import register_schemas
 from xlatrain.config.schema import Config
 from xlatrain.console import stamped_lines
 from xlatrain.credentials import masked
-from xlatrain.engine.provenance import provenance
+from xlatrain.engine.provenance import PLANNING, provenance
 from xlatrain.engine.run import free_name
 from xlatrain.engine.run_folder import claimed_folder
 from xlatrain.errors import EXIT_DONE, EXIT_FAILED, ConfigError, Fault, ReplicaError
@@ -61,7 +61,7 @@ def plan(arguments: Sequence[str]) -> int:
         wanted = with_defaults(overrides)
         runs = _checked(sweep_jobs(wanted) if "--multirun" in flags else [wanted], check_plan)
     _see_writable(runs[0].config)
-    report = partial(_report, masked(provenance(["xlatrain", "plan", *arguments])), "--json" in flags, say)
+    report = partial(_report, masked(provenance(["xlatrain", "plan", *arguments], PLANNING)), "--json" in flags, say)
     if len(runs) > 1:
         return _compare(runs, report, say)
     found = make_plan(runs[0], say)
@@ -112,7 +112,7 @@ def _see_writable(config: Config) -> None:
 def _recipes(overrides: Sequence[str]) -> list[CheckedRun]:
     """What --check compiles: every recipe for a TPU, for its own cluster. A recipe leaves open where its data lie."""
     jobs = [["data=synthetic", f"recipe={recipe}", *overrides] for recipe in groups()["recipe"] if recipe != "none"]
-    runs = [run for run in _checked(jobs, check) if run.config.cluster.platform == "tpu"]
+    runs = [run for run in _checked(jobs, partial(check, starts=False)) if run.config.cluster.platform == "tpu"]
     if faults := [fault for run in runs for fault in plan_faults(run)]:
         raise ConfigError(*faults)
     return runs
@@ -135,7 +135,7 @@ def _does_not_fit(found: Estimate, report: Report, say: Say) -> int:
         return report([_warned(found, advice)])
 
     def needed(micro_batch: int) -> int:
-        attempt = check([*run.overrides, f"train.global_batch={micro_batch * parts * replicas}"])
+        attempt = check([*run.overrides, f"train.global_batch={micro_batch * parts * replicas}"], starts=False)
         traced = trace(attempt, say)
         # A step that fits a larger batch fits a smaller: it need not be compiled again.
         names = ["train"] + ([] if found.holds(found.eval) else ["eval"])

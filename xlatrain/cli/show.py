@@ -27,7 +27,7 @@ def show(arguments: Sequence[str]) -> int:
     out = Path(flags.get("out", "schedule.png"))
     faults = _picture(out)
     try:
-        run = check(overrides)
+        run = check(overrides, starts=False)
     except ConfigError as error:
         faults += error.faults
     if faults:

@@ -29,9 +29,11 @@ class ChipConfig:
 @dataclass
 class ClusterConfig:
     name: str = MISSING
-    platform: str = option(MISSING, "what the replicas run on", choices=("cpu", "tpu"))
-    replicas: int = option(
-        MISSING, "replicas of the whole run; on TPU the number of cores that PyTorch/XLA sees", low=1
+    platform: str = option(MISSING, "what the replicas run on", choices=("cpu", "tpu", "gpu"))
+    replicas: int | None = option(
+        MISSING,
+        "replicas of the whole run; on TPU the number of cores that PyTorch/XLA sees; null on GPU = all GPUs",
+        low=1,
     )
     torus_width: int | None = option(
         None, "replicas in a row of the torus, in ordinal order; batch norm groups above 16 become boxes", low=1
@@ -52,6 +54,6 @@ class ClusterConfig:
         None, "host:port of machine 0, a free port that all can reach; null = as SLURM, Open MPI or GKE have it"
     )
     processes_per_host: int | None = option(
-        None, "training processes on each; on CPU null = 1, and more with engine.runtime=jax only", low=1
+        None, "training processes on each; on CPU null = 1, and more with engine.runtime=jax only; on GPU 1", low=1
     )
     chip: ChipConfig | None = None

@@ -9,15 +9,22 @@ from xlatrain.config.option import option
 
 @dataclass
 class EngineConfig:
-    runtime: str = option(
-        "torch_xla",
-        "what runs the compiled step: torch_xla, or jax (an extra), which joins processes on CPU too and keeps what it "
-        "compiled for the next run",
+    runtime: str | None = option(
+        None,
+        "what runs the compiled step: torch_xla, or jax (an extra), which has GPUs, joins processes on CPU too and "
+        "keeps what it compiled for the next run; null = jax on GPU, else torch_xla",
         choices=("torch_xla", "jax"),
     )
     replay: bool = option(True, "replay the captured step; false traces it every time (debugging, same results)")
     in_flight: int | None = option(
-        None, "steps handed to the device before waiting; null = 1 on CPU, 2 on TPU", low=1, may_change=True
+        None, "steps handed to the device before waiting; null = 1 on CPU, else 2", low=1, may_change=True
+    )
+    compile_cache_gb: float | None = option(
+        10.0,
+        "jax: how much of what it compiled is kept, the last used; null = all",
+        "GB",
+        low=0.001,
+        may_change=True,
     )
     save_hlo: bool = option(
         False, "write the train step's program to the run folder, as train_step.hlo.pb", may_change=True

@@ -51,14 +51,14 @@ class ModelConfig:
     depthwise: str = option(
         "auto",
         "how depthwise convolutions are computed: native; shift = shifted multiply-adds; dense = dense ones with a "
-        "diagonal kernel, up to depthwise_dense_channels; auto = shift on CPU, dense on TPU",
+        "diagonal kernel, up to depthwise_dense_channels; auto = shift on CPU, dense on TPU, native on GPU",
         choices=("auto", "native", "shift", "dense"),
     )
     depthwise_dense_channels: int = option(32, "more channels than this are native where others are dense", low=0)
     tiles: int | None = option(
         None,
         "compute the stem and the first stages on this many tiles of each image, for the lanes of a TPU; 1 = whole; "
-        "null = as many as fill 128 lanes on TPU, 1 on CPU",
+        "null = as many as fill 128 lanes on TPU, else 1",
         low=1,
     )
     pool: str | None = option(None, "global pooling; catavgmax = fast.ai's concat pooling; null = the model's")

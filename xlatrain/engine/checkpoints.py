@@ -21,7 +21,7 @@ from xlatrain.data.order import Leg, Position
 from xlatrain.engine.build import HostModel
 from xlatrain.engine.contract import Tensors
 from xlatrain.engine.metrics import MetricsWriter
-from xlatrain.engine.provenance import versions
+from xlatrain.engine.provenance import used_by, versions
 from xlatrain.engine.snapshot import Snapshot, give_back
 from xlatrain.errors import CheckpointError
 from xlatrain.preflight.checked import CheckedRun
@@ -175,7 +175,7 @@ class Checkpoints:
         return {
             "for_good": keep is not None and lengths.passed(parse_duration(keep), last, done),
             "metrics": last_eval if evaluated else None,
-            "versions": versions(),
+            "versions": versions(used_by(config)),
             "replicas": replica.world_size,
             "processes": replica.processes,
             "groups": self._snapshot.groups,

@@ -10,27 +10,35 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from xlatrain.config.schema import Config
 from xlatrain.version import VERSION
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _DISTRIBUTIONS = ("torch", "torch_xla", "timm")
+JAX = ("jax", "jaxlib")
+PLANNING = (*JAX, "libtpu")
 
 
-def provenance(command: Sequence[str]) -> dict[str, Any]:
+def provenance(command: Sequence[str], more: Sequence[str] = ()) -> dict[str, Any]:
     """What is written beside the results of a command: command, host, versions; from a git checkout also commit, and
-    modified: whether package or conf/ differ from it."""
+    modified: whether package or conf/ differ from it. more: as of versions."""
     commit = _commit()
-    found = {"command": shlex.join(command), "host": platform.node(), "versions": versions()}
+    found = {"command": shlex.join(command), "host": platform.node(), "versions": versions(more)}
     return found | ({} if commit is None else {"commit": commit, "modified": _modified()})
 
 
-def versions() -> dict[str, str]:
-    """Of xlatrain, Python and what computes. torch_xla is not imported for it."""
+def versions(more: Sequence[str] = ()) -> dict[str, str]:
+    """Of xlatrain, Python and what computes, of `more` distributions where they did. None is imported for it."""
     return {
         "xlatrain": VERSION,
         "python": platform.python_version(),
-        **{name: metadata.version(name) for name in _DISTRIBUTIONS},
+        **{name: metadata.version(name) for name in (*_DISTRIBUTIONS, *more)},
     }
+
+
+def used_by(config: Config) -> tuple[str, ...]:
+    """The distributions that run a configuration's steps, beside those that trace them."""
+    return JAX if config.engine.runtime == "jax" else ()
 
 
 def _commit() -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from xlatrain.engine.build import HostModel
 from xlatrain.engine.contract import TrainState
-from xlatrain.engine.provenance import versions
+from xlatrain.engine.provenance import used_by, versions
 from xlatrain.engine.weights import save_weights
 from xlatrain.models.create import timm_arguments
 from xlatrain.preflight.checked import CheckedRun
@@ -35,7 +35,7 @@ def write_weights(
     """Write the weights of a state on the host; returns the checksum of each file by its name."""
     config, data = run.config, run.dataset
     arguments = timm_arguments(config.model, data.num_classes, config.data.image_size)
-    facts = describe_weights(config, data.num_classes, data.class_names, arguments, versions())
+    facts = describe_weights(config, data.num_classes, data.class_names, arguments, versions(used_by(config)))
     digests = save_weights(folder, state, model.layout, model.persistent(), facts)
     for name, digest in digests.items():
         say(f"saved {name}, sha256 {digest}")

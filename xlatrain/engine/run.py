@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import logging
 import math
+import os
 import tempfile
 import textwrap
 import time
@@ -16,12 +17,12 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
-from xlatrain.config.schema import Config
+from xlatrain.config.schema import Config, EngineConfig
 from xlatrain.console import say
 from xlatrain.credentials import masked
 from xlatrain.engine.checkpoints import checkpoint_store
 from xlatrain.engine.metrics import CUT, cut_metrics
-from xlatrain.engine.provenance import provenance
+from xlatrain.engine.provenance import provenance, used_by
 from xlatrain.engine.resume import NEVER, Start, find_start, with_notes
 from xlatrain.engine.run_folder import claimed_folder, held_folder
 from xlatrain.errors import ReplicaError, StoppedError
@@ -32,6 +33,8 @@ from xlatrain.words import counted
 from xlatrain.xla.heartbeat import FOLDER, last_step
 
 _TARGETS = {"train": "xlatrain.engine.train:train_replica", "eval": "xlatrain.engine.evaluate:evaluate_replica"}
+
+_NO_LIMIT = 2**62  # bytes
 
 logger = logging.getLogger("xlatrain")
 
@@ -109,6 +112,7 @@ def _launch(verb: str, checked: CheckedRun | CheckedEvaluation, folder: Path, *m
     config, cluster = checked.config, checked.config.cluster
     where = {"platform": cluster.platform, "replicas": cluster.replicas, "runtime": config.engine.runtime}
     where |= {"processes": (cluster.processes_per_host or 1) if cluster.platform == "cpu" else 1}
+    where |= {"environment": _cache_environment(config.engine)}
     where |= {"hosts": Hosts(cluster.hosts or 1, cluster.host or 0, cluster.coordinator)}
     with contextlib.ExitStack() as stack:
         heartbeats = folder / FOLDER
@@ -125,7 +129,7 @@ def _launch(verb: str, checked: CheckedRun | CheckedEvaluation, folder: Path, *m
 def _run_in(verb: str, checked: CheckedRun | CheckedEvaluation, folder: Path, *more: Any) -> dict[str, Any]:
     """Run a verb in a folder that is held, and write there what it was and what came of it."""
     started, overrides = time.perf_counter(), list(checked.overrides)
-    origin = masked(provenance(["xlatrain", verb, *overrides]))
+    origin = masked(provenance(["xlatrain", verb, *overrides], used_by(checked.config)))
     write_config(_next_config(folder), checked.config, origin)
     about = {"run": str(folder), "overrides": overrides, "provenance": origin}
     for note in checked.notes:
@@ -154,6 +158,14 @@ def _next_config(folder: Path) -> Path:
     """Where the options of a start are written down: config.yaml, that of the second config.2.yaml, ..."""
     later = (folder / f"config.{number}.yaml" for number in itertools.count(2))
     return next(path for path in itertools.chain([folder / "config.yaml"], later) if not path.exists())
+
+
+def _cache_environment(engine: EngineConfig) -> dict[str, str]:
+    """The limit of JAX's compile cache, as JAX reads it; none of a folder that the user has named to JAX."""
+    if engine.runtime != "jax" or "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return {}
+    limit = _NO_LIMIT if engine.compile_cache_gb is None else round(engine.compile_cache_gb * 1e9)
+    return {"JAX_COMPILATION_CACHE_MAX_SIZE": str(limit)}
 
 
 def write_config(path: Path, config: Config, origin: dict[str, Any]) -> None:

@@ -32,7 +32,7 @@ def with_defaults(overrides: Sequence[str]) -> list[str]:
 
 def check_plan(overrides: Sequence[str]) -> CheckedRun:
     """Compose and check a run that can be planned. Raises ConfigError with every fault found."""
-    run = check(overrides)
+    run = check(overrides, starts=False)
     if faults := plan_faults(run):
         raise ConfigError(*faults)
     return run

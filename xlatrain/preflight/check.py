@@ -21,6 +21,7 @@ from xlatrain.preflight.contradictions import find_contradictions
 from xlatrain.preflight.decide import decide, decide_phase
 from xlatrain.preflight.environment import environment_faults
 from xlatrain.preflight.facts import compare_classes, take_facts
+from xlatrain.preflight.gpus import describe_replicas
 from xlatrain.preflight.lengths import Lengths
 from xlatrain.preflight.model import build_blank
 from xlatrain.preflight.own_optimizer import optimizer_faults
@@ -43,9 +44,10 @@ if TYPE_CHECKING:
 Checked = TypeVar("Checked", CheckedRun, CheckedEvaluation)
 
 
-def check(overrides: Sequence[str] = ()) -> CheckedRun:
-    """Compose and check a training run. Raises ConfigError with every fault found."""
-    return _check(overrides, lambda config: check_config(config, overrides))
+def check(overrides: Sequence[str] = (), starts: bool = True) -> CheckedRun:
+    """Compose and check a training run. starts: whether it is to start on this machine, which has to have what it
+    takes then; one to be planned, exported or shown need not. Raises ConfigError with every fault found."""
+    return _check(overrides, lambda config: check_config(config, overrides, starts))
 
 
 def check_evaluation(overrides: Sequence[str]) -> CheckedEvaluation:
@@ -75,18 +77,19 @@ def _check(overrides: Sequence[str], check: Callable[[Config], Checked]) -> Chec
     return checked
 
 
-def check_config(config: Config, overrides: Sequence[str] = ()) -> CheckedRun:
-    """Check a training run that is composed already. Raises ConfigError with every fault found."""
+def check_config(config: Config, overrides: Sequence[str] = (), starts: bool = True) -> CheckedRun:
+    """Check a training run that is composed already. starts: as of check. Raises ConfigError with every fault found."""
     faults = value_faults(config)
     sound = not faults
     if config.weights is not None:
         problem = "is what `xlatrain eval` evaluates; training starts from a seed"
         faults.append(Fault("weights", problem, "leave it out"))
     faults += optimizer_faults(config.optimizer)
-    basis = _basis(config)
+    asked = config.cluster
+    basis = _basis(config, starts)
     config, dataset, faults = basis.config, basis.dataset, faults + basis.faults
     faults += batch_faults(config, dataset.train.samples if dataset else None)
-    lengths, schedule, notes = None, None, []
+    lengths, schedule = None, None
     if duration_faults := check_durations(config):
         faults += duration_faults
     elif sound:
@@ -113,14 +116,14 @@ def check_config(config: Config, overrides: Sequence[str] = ()) -> CheckedRun:
     if len(phases) == 1:
         config = replace(config, model=replace(config.model, tiles=phases[0].tiles[0] * phases[0].tiles[1]))
     sizes = [phase.image_size for phase in phases]
-    for text in (
+    size_option = "augment.sizes" if len(phases) > 1 else "data.image_size"
+    texts = (
+        describe_replicas(asked, config.cluster),
         describe_short_warmup(config, lengths, schedule),
-        describe_small_images(
-            config.model.name, basis.model, sizes, "augment.sizes" if len(phases) > 1 else "data.image_size"
-        ),
+        describe_small_images(config.model.name, basis.model, sizes, size_option),
         _uneven_batches(config, dataset, lengths),
-    ):
-        notes += [text] if text else []
+    )
+    notes = [text for text in texts if text]
     evaluation = _evaluation(config, dataset, basis.phase, overrides)
     return CheckedRun(tuple(overrides), config, dataset, lengths, schedule, evaluation, tuple(notes))
 
@@ -148,7 +151,7 @@ def check_evaluation_config(config: Config, overrides: Sequence[str] = ()) -> Ch
     except ConfigError as error:
         faults += error.faults
     found = value_faults(config)
-    basis = _basis(config)
+    basis = _basis(config, starts=True)
     found += basis.faults
     taken = set(facts.options) - given if facts else ()
     cure = f"that is what {file} says: take data that fit it, or give the option"
@@ -176,7 +179,7 @@ class _Basis:
     faults: list[Fault]
 
 
-def _basis(config: Config) -> _Basis:
+def _basis(config: Config, starts: bool) -> _Basis:
     """Data and model, opened and built as far as that needs no device, and what is wrong with them."""
     faults = (
         version_faults(jax_too=False)
@@ -185,8 +188,8 @@ def _basis(config: Config) -> _Basis:
         + checkpoint_folder_faults(config)
     )
     faults += find_contradictions(config)
-    config, dataset, more = decide(config), None, []
-    faults += runtime_faults(config)
+    config, dataset, more = decide(config, starts), None, []
+    faults += runtime_faults(config, starts)
     try:
         dataset = open_dataset(config.data, config.augment)
         if dataset.val.samples == 0:

@@ -38,6 +38,8 @@ def find_contradictions(config: Config) -> list[Fault]:
          "is of random crops, not of the centre", "take augment.crop=tf"),
         (isinstance(d, ShardsConfig) and d.cache_gb is not None and d.cache is None, "data.cache_gb",
          "there is no cache to limit", "name a folder: data.cache=/tmp/cache"),
+        (config.cluster.replicas is None and config.cluster.platform != "gpu", "cluster.replicas", "null, all that "
+         "there are, is for GPUs", "give a number, as in cluster.replicas=8"),
         (bool(d.kwargs) and not d._target_, "data.kwargs", "are for data._target_", "leave them out, or name it"),
         (bool(o.kwargs) and not o._target_, "optimizer.kwargs", "are for optimizer._target_",
          "leave them out, or name it"),

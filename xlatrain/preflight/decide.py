@@ -1,5 +1,6 @@
-"""What the options leave open ("auto", null) and platform or batch decide, here and nowhere else: workers, streams, the
-form of depthwise convolutions, steps in flight, batch norm groups, tiles. What lengths decide is in resolve.py."""
+"""What the options leave open ("auto", null) and platform or batch decide, here and nowhere else: runtime, replicas,
+workers, streams, the form of depthwise convolutions, steps in flight, batch norm groups, tiles. What lengths decide is
+in resolve.py."""
 
 from __future__ import annotations
 
@@ -14,27 +15,37 @@ from xlatrain.data.phase import Phase
 from xlatrain.errors import Fault
 from xlatrain.models.bn_groups import group_size, replica_groups
 from xlatrain.models.tiles import choose_grid, stem_size
+from xlatrain.preflight.gpus import count_gpus
 from xlatrain.preflight.hosts import with_hosts
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-def decide(config: Config) -> Config:
-    """The configuration with what follows from its cluster alone: workers, streams, the form of depthwise convolutions,
-    steps in flight."""
+# XLA:CPU is slow at native depthwise convolutions, a TPU at those of few channels; for a GPU cuDNN has its own.
+_DEPTHWISE = {"cpu": "shift", "tpu": "dense", "gpu": "native"}
+
+
+def decide(config: Config, starts: bool) -> Config:
+    """The configuration with what follows from its cluster alone: runtime, workers, streams, the form of depthwise
+    convolutions, steps in flight; and from this machine, where the run is one that starts: which of several it is, and
+    on GPU the replicas."""
     platform, model, engine = config.cluster.platform, config.model, config.engine
-    config = replace(config, cluster=with_hosts(config))
+    if engine.runtime is None:
+        engine = replace(engine, runtime="jax" if platform == "gpu" else "torch_xla")
+    cluster = with_hosts(config.cluster) if starts and engine.runtime == "jax" else config.cluster
+    if cluster.replicas is None:
+        cluster = replace(cluster, replicas=max(1, count_gpus()) * (cluster.hosts or 1) if platform == "gpu" else 1)
+    config = replace(config, cluster=cluster)
     if model.depthwise == "auto":
-        # XLA:CPU is slow at native depthwise convolutions, a TPU at those of few channels.
-        model = replace(model, depthwise="shift" if platform == "cpu" else "dense")
+        model = replace(model, depthwise=_DEPTHWISE[platform])
     if engine.in_flight is None:
         engine = replace(engine, in_flight=1 if platform == "cpu" else 2)
     return replace(config, data=_with_readers(config), model=model, engine=engine)
 
 
 def _with_readers(config: Config) -> DataConfig:
-    """Workers: a thread on CPU, whose cores the replicas need; on TPU all cores of the process but one. Streams: as
+    """Workers: a thread on CPU, whose cores the replicas need; else all cores of the process but one. Streams: as
     many as read, of all machines."""
     data, cluster = config.data, config.cluster
     if not isinstance(data, ImagesConfig):
@@ -73,7 +84,7 @@ def _tiles(config: Config, size: int | None, images: int, phase: Phase) -> tuple
     """Rows and columns of tiles. size: of the images after the stem, None where tiles are not possible. Raises
     ValueError."""
     wanted = config.model.tiles
-    if wanted == 1 or (wanted is None and (size is None or config.cluster.platform == "cpu")):
+    if wanted == 1 or (wanted is None and (size is None or config.cluster.platform != "tpu")):
         return 1, 1
     if size is None:
         where = f"the first layers of {config.model.name} at {phase.image_size} pixels"

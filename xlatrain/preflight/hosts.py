@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from xlatrain.config.cluster import ClusterConfig
-from xlatrain.config.schema import Config
 from xlatrain.errors import Fault
 
 _PORT = 8476  # of the coordinator, where nothing says another: that of JAX
@@ -23,10 +22,9 @@ class Found:
     first: str
 
 
-def with_hosts(config: Config) -> ClusterConfig:
-    """The cluster with what is left open of its machines. Of torch_xla nothing is asked: it knows its TPU VMs."""
-    cluster = config.cluster
-    if config.engine.runtime != "jax" or None not in (cluster.hosts, cluster.host, cluster.coordinator):
+def with_hosts(cluster: ClusterConfig) -> ClusterConfig:
+    """The cluster with what is left open of its machines. For JAX's runtime: torch_xla knows its TPU VMs."""
+    if None not in (cluster.hosts, cluster.host, cluster.coordinator):
         return cluster
     found = from_environment(os.environ)
     if found is None or cluster.hosts not in (None, found.hosts):

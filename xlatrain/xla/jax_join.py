@@ -14,6 +14,9 @@ from xlatrain.xla.replica_main import Job
 _PLATFORMS = {"cpu": "cpu", "tpu": "tpu", "gpu": "cuda"}
 
 
+_LIMIT = 10 * 10**9  # bytes of programs that are kept, where nobody says another
+
+
 def join(job: Job, number: int, processes: int, address: str, arrival: int, heartbeat: int) -> int:
     """Join the run as process `number`; returns the number of devices here. arrival, heartbeat: seconds in which all
     have to be there, and without a sign of life after which a process is dead. Raises TimeoutError that names who did
@@ -23,9 +26,7 @@ def join(job: Job, number: int, processes: int, address: str, arrival: int, hear
     if job.platform == "cpu":
         jax.config.update("jax_num_cpu_devices", job.replicas // processes)
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(user_cache() / "jax"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    _keep_programs()
     jax_watch.watch()
     if processes > 1:
         meet(number, processes, address, arrival)
@@ -40,3 +41,13 @@ def join(job: Job, number: int, processes: int, address: str, arrival: int, hear
         )
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # JAX would take it for a notice of preemption, and go on
     return len(jax.local_devices())
+
+
+def _keep_programs() -> None:
+    """Set up JAX's compile cache. Its entries say when they were last used only where a limit is set, and it fails on
+    those that do not: so there always is one, in a folder that no other release has written to."""
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(user_cache() / "jax" / jax.__version__))
+        if jax.config.jax_compilation_cache_max_size == -1:
+            jax.config.update("jax_compilation_cache_max_size", _LIMIT)

@@ -43,10 +43,10 @@ def launch(
     one returned. It is named, not passed, so that the parent need not import what touches a device.
 
     platform: "cpu" runs `replicas` replicas as threads of one child process, with real collectives between them; "tpu"
-    uses all chips of this host, one process per chip. args must be picklable. environment: further variables for the
-    children. runtime: "torch_xla", or "jax", an extra, whose replicas of a CPU are threads of so many `processes` on
-    each of the `hosts`, where the same is launched. Of several processes the function returns plain values
-    (xla/message.py). watch: have the run watched over (oversee).
+    uses all chips of this host, one process per chip; "gpu", by jax alone, all its GPUs in one process. args must be
+    picklable. environment: further variables for the children. runtime: "torch_xla", or "jax", an extra, whose replicas
+    are threads, on a CPU of so many `processes` on each of the `hosts`, where the same is launched. Of several
+    processes the function returns plain values (xla/message.py). watch: have the run watched over (oversee).
     Raises ReplicaError, with the traceback of the replica that failed first, or the one line that says it all, within
     seconds of the failure; StoppedError when a run that can be stopped was, before its first step.
     """
