@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 import xlatrain
 from xlatrain.config.compose import compose_config
 from xlatrain.credentials import masked
-from xlatrain.engine.run_folder import MetricsWriter, log_to
+from xlatrain.engine.metrics import MetricsWriter
+from xlatrain.engine.run_folder import log_to
 from xlatrain.errors import ReplicaError
 
 SECRET = "hunter2hunter2"
@@ -103,7 +104,7 @@ def test_no_file_of_a_run_holds_a_secret(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "value-of-the-environment")
     secrets = (SECRET, "value-of-the-environment")
 
-    def launch(target, checked, folder, **_):
+    def launch(target, checked, folder, start, **_):
         log_to(folder, [f"reads s3://{SECRET}@b"])
         logging.getLogger("xlatrain").info("token=%s WANDB value-of-the-environment", SECRET)
         writer = MetricsWriter(folder)

@@ -116,10 +116,7 @@ def things(tmp_path_factory) -> Path:
     assert main(["shards", "from-folder", str(folder / "photos"), str(folder / "shards")]) == EXIT_DONE
     assert main(["shards", "from-folder", str(folder / "cifar10-jpeg"), str(folder / "cifar10")]) == EXIT_DONE
     (folder / "examples").symlink_to(ROOT / "examples")
-    (folder / "runs" / "mine").mkdir(parents=True)
-    model = timm.create_model("test_efficientnet", num_classes=10)
-    save_file(model.state_dict(), folder / "runs" / "mine" / "weights.safetensors")
-    save_file(model.state_dict(), folder / "weights.safetensors")
+    save_file(timm.create_model("test_efficientnet", num_classes=10).state_dict(), folder / "weights.safetensors")
     return folder
 
 
@@ -142,6 +139,9 @@ def test_command(command, things, started, tmp_path, monkeypatch, capsys):
     for thing in things.iterdir():
         if "from-folder" not in command.words or thing.name != command.words[-1]:
             (tmp_path / thing.name).symlink_to(thing)
+    run = tmp_path / "runs" / OWN["NAME"]
+    run.mkdir(parents=True)
+    (run / "weights.safetensors").symlink_to(things / "weights.safetensors")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
     if "--clear-cache" in command.words:

@@ -12,7 +12,7 @@ from xlatrain.preflight.hosts import host_faults, with_hosts
 
 def check_coordinator(machine: Machine, config: Config) -> Iterator[Finding]:
     """The name of machine 0, from the options or from what started the command, and on machine 0 its port."""
-    cluster = with_hosts(config)
+    cluster = with_hosts(config.cluster)
     if cluster.coordinator is None and (cluster.hosts or 1) == 1:
         yield Finding(UNKNOWN, "not asked: one machine, or TPU VMs, which find each other by the metadata server")
         return
@@ -38,7 +38,7 @@ def check_coordinator(machine: Machine, config: Config) -> Iterator[Finding]:
 
 def late_coordinator(config: Config) -> str:
     """The command that shows why its name is not resolved in time."""
-    return f"getent hosts {(with_hosts(config).coordinator or 'HOST:').rpartition(':')[0]}"
+    return f"getent hosts {(with_hosts(config.cluster).coordinator or 'HOST:').rpartition(':')[0]}"
 
 
 def _taken(address: tuple) -> str:
