@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 import jax
@@ -49,5 +50,5 @@ def _keep_programs() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(user_cache() / "jax" / jax.__version__))
-        if jax.config.jax_compilation_cache_max_size == -1:
-            jax.config.update("jax_compilation_cache_max_size", _LIMIT)
+        limit = int(os.environ.get("JAX_COMPILATION_CACHE_MAX_SIZE", _LIMIT))  # JAX may have been imported before
+        jax.config.update("jax_compilation_cache_max_size", limit)
