@@ -6,8 +6,8 @@
 Needs xlatrain[cuda], whose plugin holds the compiler, and no driver. What is tuned by trying on the device is not, so
 that what is compiled is correct but no measure of anything: nothing is run.
 
-Evidence: the commands above, the digits' model, 2 idle CPU cores, jax 0.7.1, 24 Nov 2026: the train step compiles in 7 s,
-the evaluation in 1 s; the state, 1.8 MB, is written over in place, and the train step takes 3.8 MB beside it.
+Evidence: the commands above, the digits' model, 2 idle CPU cores, jax 0.7.1, 24 Nov 2026: the train step compiles in 7
+s, the evaluation in 1; the state, 1.8 MB, is written over in place, and the train step takes 3.8 MB beside it.
 """
 
 from __future__ import annotations
