@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python launch/install.py --editable
 PYTEST := $(BIN)/python -m pytest
-TWO := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+TWO := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # Images of containers often set it; each process of a run and of the tests would then compile 3,000 files of torch anew.
 unexport PYTHONDONTWRITEBYTECODE

@@ -60,7 +60,7 @@ def test_a_run_folder_holds_what_is_promised(random_run):
     assert [row["step"] for row in lines(random_run, "eval")] == [4, 8]
     assert lines(random_run, "eval")[-1]["epoch"] == pytest.approx(8 * 64 / 1437, abs=1e-5)
     assert "precision:\n  name: bf16" in (folder / "config.yaml").read_text()
-    assert summary["provenance"]["command"].startswith("xlatrain train augment=shift_flip ")
+    assert summary["provenance"]["command"].startswith("xlatrain train engine.strict=true augment=shift_flip ")
     assert {"xlatrain", "python", "torch", "torch_xla", "timm"} == set(summary["provenance"]["versions"])
     assert not any(b"hunter2" in path.read_bytes() for path in folder.rglob("*") if path.is_file())
     assert "4 replicas hold equal weights" in (folder / "train.log").read_text()

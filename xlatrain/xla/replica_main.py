@@ -117,6 +117,7 @@ def hear_signals(job: Job) -> None:
 def _die_with(job: Job) -> None:
     """End this process when its parent is gone, so that no temporary files stay either."""
     multiprocessing.parent_process().join()
+    time.sleep(1)  # the system closes its files one by one, and the lock of its folder may come last
     try:
         clear_left_behind(job.channel.parent.parent)
     finally:

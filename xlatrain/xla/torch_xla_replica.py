@@ -76,7 +76,8 @@ class TorchXlaReplica(Replica):
         return watch.counts(*names)
 
     def _unbooked_compiles(self) -> int:
-        return watch.unbooked_compiles()
+        with PROCESS_LOCK:  # another replica may have compiled a step and not booked it yet
+            return watch.unbooked_compiles()
 
     def _process_barrier(self) -> None:
         xm.rendezvous("barrier")  # an all-gather between devices: all of a process have to join in
