@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.waiting import wait_for
-from xlatrain.xla.heartbeat import read
+from xlatrain.xla.heartbeat import STEP, read
 
 pytestmark = pytest.mark.replicas
 
@@ -157,8 +157,9 @@ HANGS = {
 def test_a_run_that_hangs_is_ended_and_who_hangs_is_named(tmp_path, what):
     process = start(tmp_path, *HANGS[what])
     if what == "a process":
-        wait_for(lambda: len(metrics(tmp_path)) > 2)
-        (frozen,) = [beat.pid for beat in read(tmp_path / "runs/r/heartbeats") if 1 in beat.replicas]
+        beats = tmp_path / "runs/r/heartbeats"
+        wait_for(lambda: {p.phase for beat in read(beats) for p in beat.replicas.values()} == {STEP})
+        (frozen,) = [beat.pid for beat in read(beats) if 1 in beat.replicas]
         os.kill(frozen, signal.SIGSTOP)
     process.wait(timeout=60)
     assert process.returncode == 1

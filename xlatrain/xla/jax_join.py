@@ -52,3 +52,9 @@ def _keep_programs() -> None:
         jax.config.update("jax_compilation_cache_dir", str(user_cache() / "jax" / jax.__version__))
         limit = int(os.environ.get("JAX_COMPILATION_CACHE_MAX_SIZE", _LIMIT))  # JAX may have been imported before
         jax.config.update("jax_compilation_cache_max_size", limit)
+
+
+def leave() -> None:
+    """Leave the run together with all its processes: one that goes first takes the coordinator with it, and the others
+    would be aborted while they end."""
+    jax.distributed.shutdown()

@@ -102,3 +102,4 @@ def _main(job: Job, number: int, processes: int, here: int, address: str, limits
         thread.start()
     for thread in threads:
         thread.join()
+    jax_join.leave()
