@@ -8,6 +8,7 @@ import fcntl
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 from xlatrain.credentials import masked
 from xlatrain.errors import ConfigError, Fault
@@ -56,10 +57,7 @@ def held_folder(folder: Path) -> Iterator[Path]:
             Fault("run.name", f"{folder} cannot be gone on with: {error}", "name a folder of yours")
         ) from None
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _going_on(folder) from None
+        _take(lock, folder)
         yield folder.resolve()
 
 
@@ -68,11 +66,7 @@ def _keep_aside(folder: Path) -> None:
         return
     with contextlib.ExitStack() as stack:
         for path in folder.glob(f"**/{LOCK}"):
-            lock = stack.enter_context(path.open())
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise _going_on(folder) from None
+            _take(stack.enter_context(path.open()), folder)
         number = 1
         while (kept := folder.with_name(f"{folder.name}.{number}")).exists():
             number += 1
@@ -80,8 +74,13 @@ def _keep_aside(folder: Path) -> None:
     logger.warning("%s was there already and is kept as %s", folder, kept)
 
 
-def _going_on(folder: Path) -> ConfigError:
-    return ConfigError(Fault("run.name", f"a run in {folder} is going on", "wait for it, or take another run.name"))
+def _take(lock: IO[str], folder: Path) -> None:
+    """Take the lock of a run's folder. Raises ConfigError when the run has it."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        cure = "wait for it, or take another run.name"
+        raise ConfigError(Fault("run.name", f"a run in {folder} is going on", cure)) from None
 
 
 def log_to(folder: Path, notes: Sequence[str] = ()) -> None:
