@@ -172,7 +172,8 @@ def follow(command: Command, started: list[str], capsys) -> None:
         assert arguments[0] == "install"
         for wanted in arguments[1:]:
             extras = re.fullmatch(r"xlatrain\[(.+)\]", wanted)
-            assert re.search(rf"^{extras.group(1)} = \[" if extras else rf'"{wanted}\b', declared, re.M)
+            for line in [rf"^{name} = \[" for name in extras.group(1).split(",")] if extras else [rf'"{wanted}\b']:
+                assert re.search(line, declared, re.M)
     else:
         assert (program, *arguments) == ("source", ".venv/bin/activate"), f"no case here knows {command.words}"
 
