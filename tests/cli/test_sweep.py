@@ -98,4 +98,4 @@ def test_a_search_is_refused_only_for_what_no_choice_cures():
         assert len(error.value.faults) == 1
     sweep = check_sweep([OPTUNA, "train.global_batch=choice(64,100)", "sweep.objective=loss"], check)
     assert not sweep.listed
-    assert "hydra.sweeper.direction=minimize" in sweep.settings
+    assert {"hydra.sweeper.direction=minimize", "hydra.sweeper.sampler.seed=0"} <= {*sweep.arguments}

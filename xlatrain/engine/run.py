@@ -48,7 +48,7 @@ def train(run: CheckedRun | Sequence[str] = (), name: str | None = None) -> dict
     run = run if isinstance(run, CheckedRun) else check(run)
     name = name or _default_name(run.config, "")
     if run.config.run.resume == NEVER:
-        name = _beside(run.config, name)
+        name = name_beside(run.config, name)
     folder = Path(run.config.run.root) / name
     if run.config.cluster.host:  # machine 0 has the folder, and the replica that writes to it
         return _launch("train", run, folder, None)
@@ -77,7 +77,7 @@ def _go_on(folder: Path, start: Start) -> dict[str, Any]:
     return _run_in("train", run, folder, start.checkpoint)
 
 
-def _beside(config: Config, name: str) -> str:
+def name_beside(config: Config, name: str) -> str:
     """A name that no run has: the name itself, or NAME-2, NAME-3, ..."""
     root = Path(config.run.root)
     for number in itertools.count(1):
