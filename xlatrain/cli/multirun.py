@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from xlatrain.cli.by_hydra import run_hydra, unmute
 from xlatrain.cli.sweep import Checked, check_sweep
-from xlatrain.cli.sweep_record import JOBS, number_jobs, recorded_jobs
+from xlatrain.cli.sweep_record import JOBS, number_jobs, recorded_jobs, summary_of
 from xlatrain.cli.sweep_results import show_results
 from xlatrain.config.choices import search_path, split_command
 from xlatrain.config.compose import to_config
@@ -79,7 +79,9 @@ def run_sweep(verb: str, act: Act, command: list[str]) -> int:
     with _sweep_folder(first, act.goes_on) as (name, folder):
         if not sweep.arguments:
             number_jobs(folder, [checked.overrides for checked in sweep.jobs], first, sweep.swept)
-            say(f"{counted(len(sweep.jobs), 'job')} in {folder}")
+            done = sum(summary_of(folder, job)["status"] == "done" for job in recorded_jobs(folder))
+            before = f", {done} done before" if done else ""
+            say(f"{counted(len(sweep.jobs), 'job')} in {folder}{before}")
         failed = ""
         if sweep.arguments:
             where = [f"hydra.sweep.dir={_quoted(folder)}", *search_path(folders)]
