@@ -11,7 +11,7 @@ a list with an entry for each request, the last one for all further ones:
     refuse       the request is refused, with these words
     failed       what is said of the state FAILED
     kill         {"worker": 1, "at_step": 20}: that machine is gone with all that runs on it; the slice is SUSPENDED
-    unreachable  so many connections fail, once the first is made
+    unreachable  so many connections fail, after the first unreachable_from (1)
     broken       {"worker": 1, "times": 1, "says": "..."}: an installation fails there
     stays        so many requests to delete it do nothing
 
@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import re
@@ -37,16 +38,20 @@ from typing import Any
 
 FLAGS = Path(__file__).parent.parent / "gcloud_flags.json"
 MARK = "XLATRAIN_STAND_IN_MACHINE"  # a variable of all that runs on a machine
-_SUDDENLY = ["ACTIVE"]
 _USUAL = ["CREATING", "WAITING_FOR_RESOURCES", "PROVISIONING", "ACTIVE"]
 
 Answer = tuple[int, str, str]  # exit code, standard output, standard error
 
 
+@functools.cache
+def _flags() -> dict[str, Any]:
+    return json.loads(FLAGS.read_text())
+
+
 def parse(words: list[str]) -> tuple[str, list[str], dict[str, str]]:
     """A gcloud command as its name, its positional words, and its flags; without the word gcloud. Raises ValueError for
     what the list of flags does not have."""
-    known = json.loads(FLAGS.read_text())
+    known = _flags()
     name = next((n for n in known["commands"] if words[: len(n.split())] == n.split()), None)
     if name is None:
         raise ValueError(f"Invalid choice: {' '.join(words[:4])!r}")
@@ -215,7 +220,7 @@ class Cloud:
             machine["connections"] = machine.get("connections", 0) + 1
             first = machine["script"].get("unreachable_from", 1)
             if first < machine["connections"] <= first + machine["script"].get("unreachable", 0):
-                return 255, "", "ERROR: (gcloud.compute.tpus.tpu-vm.ssh) [/usr/bin/ssh] exited with return code [255].\n"
+                return 255, "", _error("tpu-vm.ssh", "[/usr/bin/ssh] exited with return code [255].")[2]
         return None
 
     def _break(self, name: str, number: int, command: str) -> tuple[int, str] | None:
@@ -246,17 +251,9 @@ def run_on_machine(name: str, number: int, home: Path, command: str) -> tuple[in
     """As a login on a TPU VM runs it, with what it knows of its place."""
     if not home.exists():
         return 255, "no such machine any more"
-    with (home.parent / "machine.json").open() if (home.parent / "machine.json").exists() else open(os.devnull) as file:
-        known = json.loads(file.read() or "{}")
     hosts = len(list(home.parent.glob("worker-*")))
-    variables = {
-        **os.environ,
-        "HOME": os.environ.get("HOME", str(home)),
-        "TPU_WORKER_ID": str(number),
-        "TPU_WORKER_HOSTNAMES": ",".join(["127.0.0.1"] * hosts),
-        MARK: str(home),
-        **known,
-    }
+    place = {"TPU_WORKER_ID": str(number), "TPU_WORKER_HOSTNAMES": ",".join(["127.0.0.1"] * hosts), MARK: str(home)}
+    variables = {**os.environ, **place}
     done = subprocess.run(
         ["bash", "-c", command], cwd=home, env=variables, stdin=subprocess.DEVNULL, capture_output=True, text=True
     )
@@ -292,7 +289,7 @@ def _error(verb: str, text: str) -> Answer:
 def main() -> int:
     folder = os.environ.get("XLATRAIN_STAND_IN")
     if not folder:
-        sys.stderr.write("This gcloud is a stand-in: set XLATRAIN_STAND_IN to the folder where its machines are to be.\n")
+        sys.stderr.write("This gcloud is a stand-in: set XLATRAIN_STAND_IN to the folder of its machines.\n")
         return 2
     code, out, err = Cloud(Path(folder)).call(sys.argv[1:])
     sys.stdout.write(out)

@@ -44,7 +44,10 @@ class LaunchConfig:
         choices=("auto", "memory", "disk", "none"),
     )
     max_usd: float | None = option(
-        None, "what machines may cost, by the cluster's prices; the run is stopped before; null = no limit", "USD", low=0
+        None,
+        "what machines may cost, by the cluster's prices; the run is stopped before; null = no limit",
+        "USD",
+        low=0,
     )
     max_hours: float | None = option(24.0, "how long there may be machines, all in all; null = no limit", "h", low=0)
     max_tries: int = option(20, "machines that are asked for, all in all", low=1)

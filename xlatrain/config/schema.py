@@ -1,4 +1,4 @@
-"""The schema of conf/: each option's type, default, unit and help, here and in data, cluster, engine, launch and run.py.
+"""The schema of conf/: each option's type, default, unit and help, here, in data, cluster, engine, launch and run.py.
 
 YAML files under conf/ only compose and override these. `xlatrain train --help` prints them.
 """

@@ -1,6 +1,6 @@
-"""What `xlatrain launch` runs on each machine of a slice: `python -m xlatrain.launching.on_worker VERB ...`, in a folder
-of the machine's own. It answers by a line of JSON, and a second time as the first: connections break, and gcloud then
-says everything again."""
+"""What `xlatrain launch` runs on each machine: `python -m xlatrain.launching.on_worker VERB ...`, in a folder of the
+machine's own. It answers by a line of JSON, and a second time as the first: connections break, and gcloud then says
+everything again."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from xlatrain.files import user_cache
 from xlatrain.launching.answer import Answer, State, state_of
 from xlatrain.launching.faults import SCRIPT
 
@@ -99,7 +100,8 @@ def _workers(folder: str) -> dict[int, str]:
 
 def with_stand_in(variables: Mapping[str, str]) -> dict[str, str]:
     """An environment in which gcloud is the stand-in."""
-    return {**variables, "PATH": os.pathsep.join([str(STAND_IN), variables.get("PATH", os.defpath)])}
+    path = os.pathsep.join([str(STAND_IN), variables.get("PATH", os.defpath)])
+    return {"XLATRAIN_STAND_IN": str(user_cache() / "stand-in"), **variables, "PATH": path}
 
 
 def words_for(run: str, folder: str | None, stage: str, number: int, overrides: Sequence[str]) -> list[str]:

@@ -43,11 +43,10 @@ class UntilDone:
         interrupted."""
         try:
             code = self._try_on()
-            self._give_back()
+            code = code if self._give_back() else EXIT_FAILED
         except EndedError as ended:
             self._pod.say(ended.why)
-            code = ended.code
-            self._give_back()
+            code = ended.code if self._give_back() else EXIT_FAILED
         except KeyboardInterrupt as interrupt:
             code = self._interrupted(interrupt)
         finally:
@@ -153,7 +152,7 @@ class UntilDone:
         if (state := pod.state()).name not in (ACTIVE, UNKNOWN):
             raise LostError(f"the machines are {state.name}")
         if code != EXIT_STOPPED:
-            raise EndedError(EXIT_FAILED, f"the run failed on worker {number}:\n{worker.get('said', '')}")
+            raise EndedError(EXIT_FAILED, f"the run failed on worker {number}:\n{worker['said']}")
         if worker.get("asked"):
             raise EndedError(EXIT_STOPPED, "stopped as asked, with all of it saved; the same command goes on with it")
         raise LostError("the run was told that its machine goes")
@@ -163,7 +162,7 @@ class UntilDone:
         self._follows = False
         if summary is None:
             raise EndedError(
-                EXIT_FAILED, "the run has ended with exit code 0, and no worker has a summary that says done"
+                EXIT_FAILED, "the run has ended with exit code 0, and no summary says that it is done"
             )
         result = f"top-1 {summary['top1']:.4f}, " if summary.get("top1") is not None else ""
         where = f"; all of it is in {self._pod.run.kept}" if self._pod.run.kept else ""
@@ -171,14 +170,15 @@ class UntilDone:
         self._pod.say(f"done: {result}{counted(summary.get('steps', 0), 'step')}{where}")
         return EXIT_DONE
 
-    def _give_back(self) -> None:
-        """Delete the machines, whoever presses Ctrl-C meanwhile: not before the third time."""
+    def _give_back(self) -> bool:
+        """Delete the machines, whoever presses Ctrl-C meanwhile, but for the third time. Returns whether they are
+        gone."""
         for _ in range(3):
             try:
-                if self._pod.state().name == GONE or self._pod.delete():
-                    return
+                return self._pod.state().name == GONE or self._pod.delete()
             except KeyboardInterrupt:
                 self._pod.say("the machines are being deleted: till then they cost")
+        return False
 
     def _interrupted(self, interrupt: KeyboardInterrupt) -> int:
         """Ask whether the machines stay, where there are any and somebody to ask."""
