@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
+from xlatrain.cli.manifest import print_manifest
 from xlatrain.cli.verbs import take_flags
 from xlatrain.config.compose import compose_config
 from xlatrain.config.override import given_keys
@@ -31,7 +32,7 @@ from xlatrain.preflight.values import folder_faults, value_faults
 from xlatrain.version import VERSION
 
 _UNTIL_DONE = "--until-done"
-VERBS = ("create", "setup", "run", "status", "logs", "ssh", "stop", "delete")
+VERBS = ("create", "setup", "run", "status", "logs", "ssh", "stop", "delete", "manifest")
 _WHOLE = ("create", "setup", "run", _UNTIL_DONE)  # verbs that need to know the run
 
 
@@ -45,6 +46,8 @@ def launch(arguments: Sequence[str]) -> int:
         raise ConfigError(
             Fault("launch", "says not what is to be done" if not verb else f"{verb} ends by itself", cure)
         )
+    if verb == "manifest":
+        return print_manifest(others)
     config, overrides = _composed(others, verb)
     command = _Command(config, overrides, flags)
     if "--dry-run" in flags:

@@ -101,7 +101,7 @@ VERBS = {
     ),
     "launch": Verb(
         "a run on machines of Google Cloud: xlatrain launch --until-done cluster=tpu_v4_32 launch.name=... ..., or one "
-        "verb of create, setup, run, status, logs, ssh, stop, delete",
+        "verb of create, setup, run, status, logs, ssh, stop, delete; manifest writes a JobSet for Kubernetes instead",
         (
             Flag(("--until-done",), "create, set up, run; again where machines are taken away; delete when it is done"),
             Flag(("--dry-run",), "print the commands, and do nothing"),

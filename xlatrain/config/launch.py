@@ -43,6 +43,10 @@ class LaunchConfig:
         "them all, else none",
         choices=("auto", "memory", "disk", "none"),
     )
+    image: str | None = option(None, "manifest: a container image with xlatrain, as launch/Dockerfile makes it")
+    pod_account: str | None = option(
+        None, "manifest: Kubernetes' service account of the pods, as for buckets; null = the namespace's default"
+    )
     max_usd: float | None = option(
         None,
         "what machines may cost, by the cluster's prices; the run is stopped before; null = no limit",

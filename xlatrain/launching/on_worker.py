@@ -60,6 +60,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--run", default="")  # the run's folder
     parser.add_argument("--folder", default="")  # where its copies go
     parser.add_argument("--stage", default="none")
+    parser.add_argument("--alone", action="store_true")  # who started this starts it again, with all machines: JobSet
     given, words = parser.parse_args(own), arguments[len(own) + 1 :]
     if given.verb == "session":
         return _run_session(given, words)
@@ -153,7 +154,8 @@ def _run_session(given: argparse.Namespace, words: list[str]) -> int:
     staged = []
     with contextlib.suppress(ConfigError):  # the run says it better
         staged = stage_words(compose_config(words)[0], given.stage, Path.cwd().name, Path.cwd())
-    child = subprocess.Popen([sys.executable, "-m", "xlatrain", "supervise", "--", "train", *words, *staged])
+    supervise = [] if given.alone else ["supervise", "--"]
+    child = subprocess.Popen([sys.executable, "-m", "xlatrain", *supervise, "train", *words, *staged])
     if stopped:
         stop(stopped[0], None)
     while True:
