@@ -17,6 +17,8 @@ python=${PYTHON:-python}
 [[ -z ${PYTHON:-} && -x .venv/bin/python ]] && python=.venv/bin/python
 python=$("$python" -c 'import sys; print(sys.executable)')
 here=$PWD
+# A run of 40 steps has no use for programs that XLA has worked at for long.
+export XLA_FLAGS="${XLA_FLAGS:---xla_backend_optimization_level=0}"
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 
 # rehearse NAME SCRIPT: a run of that name from nothing to its end, on machines to which SCRIPT happens.
