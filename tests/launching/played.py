@@ -146,12 +146,32 @@ class PlayedScript(Script):
         out, err = "", ""
         for name, *arguments in printed(tuple(self._command(verb, [*more, *output, "--dry-run"], words))):
             assert name == "gcloud"
-            own = {"--output-directory=OUTPUT": f"--output-directory={folder}", WHEEL: str(self._play.wheel)}
-            code, more_out, more_err = self._play.cloud.call([own.get(word, word) for word in arguments])
+            own = {"--output-directory=OUTPUT": f"--output-directory={folder}"}
+            arguments = [str(self._play.wheel) if word.endswith(".whl") and ":" not in word else own.get(word, word)
+                         for word in arguments]  # fmt: skip
+            code, more_out, more_err = self._play.cloud.call(arguments)
             out, err = out + more_out, err + more_err
             if code:
                 return Answer(code, out, err, _workers(str(folder)))
         return Answer(0, out, err, _workers(str(folder)))
+
+
+    def run_here(self, verb, *more):
+        return self.call(verb, *more).code
+
+
+def on_stage(folder, monkeypatch, exists):
+    """Have `xlatrain launch` play in this process. exists: the machine is there, and nothing runs on it."""
+    play = Play(folder, [{"states": ["ACTIVE"], "hosts": 4}])
+    monkeypatch.setattr("xlatrain.cli.launch.Script", lambda flags, stand_in: PlayedScript(flags, play))
+    monkeypatch.setattr("xlatrain.cli.launch.shutil.which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr("xlatrain.cli.launch._wheel_command", lambda folder: ["touch", f"{folder}/xlatrain-0.whl"])
+    monkeypatch.setattr("xlatrain.launching.pod.Clock", lambda: play.time)
+    if exists:
+        (name,) = {word.partition("=")[2] for word in exists if word.startswith("launch.name=")}
+        PlayedScript([f"--name={name}", "--zone=z", "--runtime-version=r", "--accelerator-type=v4-16"], play).create()
+        play.cloud.call(["compute", "tpus", "queued-resources", "describe", name])
+    return play
 
 
 @functools.cache

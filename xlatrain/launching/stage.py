@@ -24,7 +24,8 @@ def stage_words(config: Config, stage: str, name: str, here: Path) -> list[str]:
         return []
     try:
         system, path = fsspec.url_to_fs(root)
-        size = system.du(path)
+        if not (size := system.du(path)):
+            raise FileNotFoundError("nothing is there")
     except Exception as error:  # of any store's library
         say(masked(f"xlatrain launch: {root} is not measured ({in_a_line(error)}): its shards are not kept"))
         return []
