@@ -209,6 +209,8 @@ def follow_xlatrain(arguments: list[str], output: str, started: list[str], capsy
     capsys.readouterr()
     quick = ["seconds=0.2"] if arguments[:2] == ["data", "bench"] else []
     trials = ["hydra.sweeper.n_trials=2" if a.startswith("hydra.sweeper.n_trials=") else a for a in arguments]
+    if "sweep=search" in arguments:
+        trials.append("hydra.sweeper.n_trials=2")
     code = main([*trials, *quick])
     said = capsys.readouterr()
     if "nothing was started" in output:

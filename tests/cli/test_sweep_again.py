@@ -83,6 +83,20 @@ def test_a_job_that_failed_is_tried_again_and_a_wider_sweep_runs_what_is_new(roo
     assert sorted(p.name for p in root.joinpath("runs").iterdir()) == ["s", "s-2"]
 
 
+@pytest.mark.slow
+def test_a_search_that_is_started_again_makes_the_same_choices(root):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    search = ["sweep=search", "hydra.sweeper.n_trials=4", "train.duration=1step", "run.name=s"]
+    with pytest.raises(SystemExit):
+        Engine(root, ends=2).sweep(*search)
+    begun = recorded_jobs(root / "runs/s")
+    again = Engine(root)
+    assert again.sweep(*search) == EXIT_DONE
+    assert again.ran == [2, 3]
+    assert recorded_jobs(root / "runs/s")[:3] == begun
+    assert (root / "runs/s/optimization_results.yaml").exists()
+
+
 def test_what_a_run_may_change_makes_no_other_job_unless_the_sweep_is_over_it(tmp_path):
     config = check(["train.duration=1step"]).config
     for swept, commands, numbers in (
@@ -92,6 +106,17 @@ def test_what_a_run_may_change_makes_no_other_job_unless_the_sweep_is_over_it(tm
         (set(), (["data=cifar10", "optimizer.lr=1"], ["optimizer.lr=1"]), [5, 0]),
     ):
         assert number_jobs(tmp_path, commands, config, frozenset(swept)) == numbers
+
+
+def test_a_line_that_was_torn_is_written_again(tmp_path):
+    config, sweep = check(["train.duration=1step"]).config, frozenset({"train.seed"})
+    number_jobs(tmp_path, [["train.seed=0"], ["train.seed=1"]], config, sweep)
+    path = tmp_path / "jobs.jsonl"
+    whole = path.read_text()
+    path.write_text(whole[:-20])
+    assert [job.number for job in recorded_jobs(tmp_path)] == [0]
+    assert number_jobs(tmp_path, [["train.seed=1"], ["train.seed=0"]], config, sweep) == [1, 0]
+    assert path.read_text() == whole
 
 
 def test_a_chart_has_a_curve_for_each_choice_beside_the_longest_ladder():

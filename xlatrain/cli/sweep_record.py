@@ -32,8 +32,9 @@ def number_jobs(folder: Path, jobs: Sequence[Sequence[str]], config: Config, swe
     with (folder / JOBS).open("a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
-        lines = [json.loads(line) for line in file if line.endswith("\n")]
-        known = {tuple(line["key"]): line["job"] for line in lines}
+        text = file.read()
+        file.truncate(len(text[: text.rfind("\n") + 1].encode()))
+        known = {tuple(line["key"]): line["job"] for line in _whole_lines(text)}
         numbers = []
         for overrides in jobs:
             key = _key(overrides, config, swept)
@@ -47,8 +48,12 @@ def number_jobs(folder: Path, jobs: Sequence[Sequence[str]], config: Config, swe
 
 def recorded_jobs(folder: Path) -> list[Job]:
     """The jobs of a sweep, by their numbers."""
-    lines = [json.loads(line) for line in (folder / JOBS).read_text().splitlines()]
-    return [Job(line["job"], tuple(line["overrides"])) for line in lines]
+    return [Job(line["job"], tuple(line["overrides"])) for line in _whole_lines((folder / JOBS).read_text())]
+
+
+def _whole_lines(text: str) -> list[dict[str, Any]]:
+    """What is written down; a last line that was torn, as its process was killed, is none."""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
 def summary_of(folder: Path, job: Job) -> dict[str, Any]:
