@@ -19,6 +19,7 @@ from xlatrain.data.order import Leg
 from xlatrain.data.phase import Phase, Place
 from xlatrain.data.shard_format import write_shards
 from xlatrain.data.sources import TrainSource
+from xlatrain.engine.describe import describe_statistics
 from xlatrain.models.bn_groups import RULES, group_size, replica_groups
 from xlatrain.preflight.check import check
 from xlatrain.xla import arrival, torch_xla_replica
@@ -120,6 +121,21 @@ def test_groups_hold_each_replica_once_whatever_hosts_ordinals_lie_on(hosts, on_
             assert all(group == list(range(group[0], group[0] + size)) for group in groups)
         else:  # a box: no wider than two rows, or whole rows, so neighbours are near both ways
             assert all(len({m // width for m in group}) == max(2, size // width) for group in groups)
+
+
+def test_the_log_says_whether_a_group_is_known_to_be_near_itself():
+    pod = ["cluster=tpu_v3_1024", "model.sync_bn_group=32", "train.global_batch=1024", "data=synthetic"]
+    small = ["model=test_efficientnet", "train.duration=1step", "data.image_size=32"]
+    unknown, known, none = (
+        list(describe_statistics(check([*small, *more], starts=False)))
+        for more in (pod, [*pod, "cluster.torus_width=32"], [])
+    )
+    assert unknown == [
+        "batch norm statistics are those of groups of 32 replicas, neighbours by number; that these are neighbours on "
+        "the torus is not known (cluster.torus_width)"
+    ]
+    assert "boxes of a torus whose rows hold 32" in known[0]
+    assert none == []
 
 
 @of_hosts
