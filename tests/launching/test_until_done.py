@@ -234,3 +234,48 @@ def test_a_machine_that_will_not_go_is_told_with_the_command_that_deletes_it(tmp
     assert play.machines == ["b2"]
     assert "b2 exists: ACTIVE, 7.37 USD an hour" in play.said[-2]
     assert "queued-resources delete b2" in play.said[-1]
+
+
+def offline(monkeypatch, play, first, last):
+    """Have gcloud not be reached, from the first to the last of its calls."""
+    call, count = play.cloud.call, iter(range(10**6))
+
+    def or_not(words):
+        return (1, "", "ERROR: no network") if first <= next(count) <= last else call(words)
+
+    monkeypatch.setattr(play.cloud, "call", or_not)
+
+
+def test_a_computer_that_is_offline_waits_and_deletes_nothing_in_haste(tmp_path, monkeypatch):
+    play = Play(tmp_path, [ACTIVE], [[*RUNS, DONE]])
+    offline(monkeypatch, play, 9, 40)
+    assert play.run() == 0
+    assert (play.machines, play.calls(CREATE)) == ([], 1)
+    assert "gcloud does not answer: ERROR: no network" in play.text
+    assert "gcloud answers again" in play.text
+
+
+def test_what_cannot_be_deleted_for_want_of_a_network_is_tried_for_hours(tmp_path, monkeypatch):
+    play = Play(tmp_path, [ACTIVE], [[DONE]])
+    offline(monkeypatch, play, 11, 200)
+    assert play.run() == 0
+    assert play.machines == []
+    said = [line for line in play.text.splitlines() if "is not deleted yet" in line]
+    assert [line.split()[7] for line in said] == ["UNKNOWN:", "ACTIVE:"]  # the network came back in between
+
+
+def test_gcloud_that_does_not_answer_asks_for_nothing(tmp_path, monkeypatch):
+    play = Play(tmp_path, [ACTIVE])
+    offline(monkeypatch, play, 0, 99)
+    assert play.run() == 1
+    assert "gcloud does not say what there is: ERROR: no network" in play.text
+    assert "whether b2 exists, 7.37 USD an hour, gcloud does not say" in play.said[-2]
+
+
+def test_a_fault_of_ours_leaves_no_machine(tmp_path, monkeypatch):
+    play = Play(tmp_path, [ACTIVE])
+    monkeypatch.setattr(play.pod, "start", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        play.run()
+    assert play.machines == []
+    assert "this was not foreseen: ZeroDivisionError" in play.text

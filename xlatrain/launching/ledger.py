@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from xlatrain.credentials import masked
 from xlatrain.files import write_json
 
 FILE = "launch.json"  # of a run's folder
@@ -74,7 +75,7 @@ class Ledger:
                 "usd": None if spent is None else round(spent, 2),
                 "hours": round(self.hours(now), 4),
                 "tries": self.tries,
-                "overrides": self.overrides,
+                "overrides": masked(self.overrides),
                 "machines": [asdict(machine) for machine in self.machines],
             },
         )

@@ -32,6 +32,7 @@ from xlatrain.words import counted, ranges
 _UNREACHED = 10  # looks in a row that no machine answers, after which they count as lost
 _STOP_SECONDS = 300.0  # for a run to save itself
 _DELETE_TRIES = 5
+_OFFLINE_TRIES, _OFFLINE_WAIT = 360, 60.0  # to delete what cannot be seen from here; seconds between two
 _TOLD_EVERY = 600.0  # seconds, a line about a run that does nothing but go on
 
 
@@ -40,11 +41,11 @@ class LostError(Exception):
 
 
 class EndedError(Exception):
-    """It is over. code: the exit code of the command."""
+    """It is over. code: the exit code of the command. begun: machines may have been asked for, and are to go."""
 
-    def __init__(self, code: int, why: str):
+    def __init__(self, code: int, why: str, begun: bool = True):
         super().__init__(why)
-        self.code, self.why = code, why
+        self.code, self.why, self.begun = code, why, begun
 
 
 class Calls(Protocol):
@@ -117,7 +118,10 @@ class Pod:
         elif state.name == GONE:
             self.ledger.end(now)
         self.ledger.see(now)
-        self.ledger.write(now)
+        try:
+            self.ledger.write(now)
+        except OSError as error:  # a full disk is no reason to leave machines alone
+            self._tell(f"{self.ledger.path} is not written: {error}")
         return state
 
     def obtain(self) -> bool:
@@ -127,6 +131,8 @@ class Pod:
         if state.name == ACTIVE:
             self.say(f"{self.wanted.name} is there already: {self.wanted}")
             return True
+        if state.name == UNKNOWN:
+            raise EndedError(EXIT_FAILED, f"gcloud does not say what there is: {state.said}", begun=False)
         if state.name == GONE:
             self.ledger.tries += 1
             self.say(f"try {self.ledger.tries}: asking for {self.wanted}")
@@ -161,21 +167,24 @@ class Pod:
         cure = "ask for more, or delete what holds it" if is_quota(words) else "see the message of gcloud"
         raise EndedError(EXIT_FAILED, f"refused: {words} ({cure})")
 
-    def delete(self) -> bool:
-        """Give the machines back, whatever they do. Returns whether they are gone."""
-        for attempt in range(1, _DELETE_TRIES + 1):
+    def delete(self, patient: bool = True) -> bool:
+        """Give the machines back, whatever they do. patient: wait for hours where gcloud cannot say what has become of
+        them, as when this computer is offline. Returns whether they are gone."""
+        tries = offline = 0
+        while True:
             answer = self.script.delete()
-            state = self.state()
-            while state.name == DELETING:
+            while (state := self.state()).name == DELETING:
                 self.clock.sleep(min(self.poll, 10.0))
-                state = self.state()
             if state.name == GONE:
                 self.say(f"{self.wanted.name} is deleted")
                 return True
-            self.say(f"{self.wanted.name} is not deleted yet, it is {state.name}: {answer.last_words}")
-            if attempt < _DELETE_TRIES:
-                self.clock.sleep(self.poll)
-        return False
+            lost = state.name == UNKNOWN and patient
+            tries, offline = (tries, offline + 1) if lost else (tries + 1, offline)
+            if not lost or offline == 1:
+                self.say(f"{self.wanted.name} is not deleted yet, it is {state.name}: {answer.last_words}")
+            if tries >= _DELETE_TRIES or offline >= _OFFLINE_TRIES or not patient:
+                return False
+            self.clock.sleep(_OFFLINE_WAIT if lost else self.poll)
 
     def say_what_exists(self) -> None:
         """Which machines there are, and the command that ends them: the last word of each command."""
@@ -186,7 +195,10 @@ class Pod:
             self.say(f"no machine is left; spent: {bill}")
             return
         costs = f", {money(self.wanted.usd_per_hour)} an hour" if state.name in (ACTIVE, UNKNOWN) else ""
-        self.say(f"{self.wanted.name} exists: {state.name}{costs}; spent: {bill}. This deletes it:")
+        if state.name == UNKNOWN:
+            self.say(f"whether {self.wanted.name} exists{costs}, gcloud does not say; spent: {bill}. This deletes it:")
+        else:
+            self.say(f"{self.wanted.name} exists: {state.name}{costs}; spent: {bill}. This deletes it:")
         for command in self.script.shown("delete"):
             self._tell(f"  {command}")
 
@@ -236,12 +248,17 @@ class Pod:
     def follow(self, watch: Callable[[], None]) -> dict[str, Any]:
         """Wait until a worker ends, and return what it says, with its number as worker. watch: called before each wait,
         may raise. Raises LostError where the machines are."""
-        unreached, told, told_at, sick = 0, -1, 0.0, ""
+        unreached, told, told_at, sick, offline = 0, -1, 0.0, "", False
         while True:
             watch()
             self.clock.sleep(self.poll)
             if (state := self.state()).name not in (ACTIVE, UNKNOWN):
                 raise LostError(f"the machines are {state.name}")
+            if (state.name == UNKNOWN) != offline:
+                offline = not offline
+                self.say(f"gcloud does not answer: {state.said}" if offline else "gcloud answers again")
+            if offline:
+                continue  # of this computer nothing is known; the run goes on, or will be gone on with
             said = self.look()
             if not said:
                 unreached += 1

@@ -46,11 +46,15 @@ class UntilDone:
             code = code if self._give_back() else EXIT_FAILED
         except EndedError as ended:
             self._pod.say(ended.why)
-            code = ended.code if self._give_back() else EXIT_FAILED
+            code = ended.code if not ended.begun or self._give_back() else EXIT_FAILED
         except KeyboardInterrupt as interrupt:
             code = self._interrupted(interrupt)
+        except Exception as error:
+            self._pod.say(f"this was not foreseen: {type(error).__name__}: {error}")
+            self._give_back()
+            raise
         finally:
-            self._pod.say_what_exists()
+            self._last_words()
         return code
 
     def run_once(self) -> int:
@@ -77,8 +81,15 @@ class UntilDone:
         except KeyboardInterrupt as interrupt:
             code = self._interrupted(interrupt)
         finally:
-            self._pod.say_what_exists()
+            self._last_words()
         return code
+
+    def _last_words(self) -> None:
+        """Which machines there are, also for one who has pressed Ctrl-C too soon to be told."""
+        try:
+            self._pod.say_what_exists()
+        except KeyboardInterrupt:
+            self._pod.say_what_exists()
 
     def _try_on(self) -> int:
         idle = 0
