@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import runpy
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing import context, forkserver, reduction
@@ -33,6 +35,7 @@ class _WarmProcess(context.ForkServerProcess):
         os.environ.update(self.environment)
         for number, copy in enumerate(self.output, 1):
             os.dup2(copy.detach(), number)
+        tempfile.tempdir = None  # of this environment, not of the server's
         if self.asks:
             _server._forkserver_address, _server.ensure_running = self.server, lambda: None
             context._concrete_contexts["spawn"] = _WarmContext()
@@ -107,12 +110,26 @@ def command(*arguments: str, cwd: Path, environment: Mapping[str, str] | None = 
     return Command(process, cwd)
 
 
+def program(path: Path) -> Command:
+    """A program of Python, run in its folder, which has begun."""
+    process = _WarmContext.Process(target=_run, args=((path.name,), str(path.parent), {}))
+    process.asks = True
+    process.start()
+    return Command(process, path.parent)
+
+
 def _run(arguments: tuple[str, ...], folder: str, environment: dict[str, str]) -> None:
     multiprocessing.current_process()._config.pop("tempdir", None)  # its temporary folder is its own, as a user's is
     for name, number in ((".out", 1), (".err", 2)):
         os.dup2(os.open(Path(folder).with_suffix(name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.environ.update(environment)
+    tempfile.tempdir = None
     os.chdir(folder)
+    multiprocessing.process.ORIGINAL_DIR = folder  # where its children begin
+    if arguments[0].endswith(".py"):
+        sys.argv, sys.path[:0] = list(arguments), [folder]
+        runpy.run_path(arguments[0], run_name="__main__")
+        return
     sys.argv = ["xlatrain", *arguments]
     from xlatrain.cli.main import main
 
