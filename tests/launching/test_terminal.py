@@ -35,7 +35,7 @@ def test_ctrl_c_in_the_midst_of_a_run_saves_it_and_leaves_no_machine(tmp_path):
     (cloud / "script.json").write_text('[{"states": ["CREATING", "ACTIVE"]}]')
     options = [
         "launch.stand_in=true", "launch.name=b2", "launch.zone=nowhere-west1-a", f"launch.folder={tmp_path}/kept",
-        f"launch.python={python}", "launch.poll=0.05", "cluster=cpu", "cluster.hosts=2", "engine.runtime=jax",
+        f"launch.python={python}", "launch.poll=0.3", "cluster=cpu", "cluster.hosts=2", "engine.runtime=jax",
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLATRAIN_STAND_IN": str(cloud)}
     command = [sys.executable, "-m", "xlatrain", "launch", "--until-done", *options]

@@ -9,7 +9,8 @@ from typing import Any
 
 from xlatrain.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, EXIT_STOPPED
 from xlatrain.launching.answer import ACTIVE, GONE, UNKNOWN
-from xlatrain.launching.pod import EndedError, LostError, Pod, money
+from xlatrain.launching.machines import EndedError, LostError, money
+from xlatrain.launching.pod import Pod
 from xlatrain.words import counted
 
 _LONGEST = 1800.0  # seconds between two requests
@@ -172,9 +173,7 @@ class UntilDone:
         summary = next((w["summary"] for w in said.values() if w.get("summary", {}).get("status") == "done"), None)
         self._follows = False
         if summary is None:
-            raise EndedError(
-                EXIT_FAILED, "the run has ended with exit code 0, and no summary says that it is done"
-            )
+            raise EndedError(EXIT_FAILED, "the run has ended with exit code 0, and no summary says that it is done")
         result = f"top-1 {summary['top1']:.4f}, " if summary.get("top1") is not None else ""
         where = f"; all of it is in {self._pod.run.kept}" if self._pod.run.kept else ""
         self._pod.ledger.status = "done"
