@@ -160,9 +160,11 @@ class PlayedScript(Script):
         return self.call(verb, *more).code
 
 
-def on_stage(folder, monkeypatch, exists):
-    """Have `xlatrain launch` play in this process. exists: the machine is there, and nothing runs on it."""
-    play = Play(folder, [{"states": ["ACTIVE"], "hosts": 4}])
+def on_stage(folder, monkeypatch, exists, looks=()):
+    """Have `xlatrain launch` play in this process. exists: the command's words, where the machine that they name is
+    there. looks: as of Play, of a run that is on it."""
+    play = Play(folder, [{"states": ["ACTIVE"], "hosts": 4}], looks)
+    play._begun = {1} if looks else set()
     monkeypatch.setattr("xlatrain.cli.launch.Script", lambda flags, stand_in: PlayedScript(flags, play))
     monkeypatch.setattr("xlatrain.cli.launch.shutil.which", lambda name: f"/bin/{name}")
     monkeypatch.setattr("xlatrain.cli.launch._wheel_command", lambda folder: ["touch", f"{folder}/xlatrain-0.whl"])
