@@ -42,7 +42,7 @@ def test_machines_that_are_taken_away_are_deleted_and_replaced_and_the_run_goes_
     assert play.run() == 0
     assert play.machines == []
     assert (play.calls(CREATE), play.calls(DELETE), play.bill["tries"]) == (3, 3, 3)
-    assert "the machines are SUSPENDING; the run goes on from its last checkpoint on other machines" in play.text
+    assert "the machines are SUSPENDING; the run will go on from its last checkpoint, on other machines" in play.text
     assert "the next try is in 60 s" in play.text
     assert play.text.splitlines()[-1].startswith("no machine is left; spent: ")
     assert "in 3 machines" in play.text.splitlines()[-1]
@@ -65,6 +65,15 @@ def test_one_that_crashes_as_its_slice_is_taken_away_is_not_a_failure(tmp_path):
     play = Play(tmp_path, script, [[[{"step": 3}, crashed]], [DONE]])
     assert play.run() == 0
     assert (play.machines, play.calls(CREATE)) == ([], 2)
+
+
+def test_a_run_on_some_machines_only_is_ended_there_and_started_on_all(tmp_path):
+    play = Play(tmp_path, [ACTIVE], [[[{"step": 5}, {"state": "died"}], DONE]])
+    play.pod.script.create()
+    play._begun = {1}
+    assert play.run() == 0
+    assert "the run goes on on 1 of 2 workers only: it is ended there first" in play.text
+    assert (play.machines, play.calls(CREATE), play.calls("on_worker start")) == ([], 1, 1)
 
 
 def test_a_machine_that_starts_anew_without_a_word_is_replaced(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -65,7 +66,14 @@ class Ledger:
         if self.open:
             self.open.until = now
 
+    def close(self, status: str, now: float) -> None:
+        """Write down how a command has ended."""
+        self.status = status
+        with contextlib.suppress(OSError):
+            self.write(now)
+
     def write(self, now: float) -> None:
+        """Raises OSError."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         spent = self.spent(now)
         write_json(

@@ -48,12 +48,16 @@ class Pod(Machines):
         self.run, self._number = run, 0
 
     def runs(self) -> bool:
-        """Whether the run goes on, on all of them, as somebody has started it before."""
+        """Whether the run goes on, on all of them, as somebody has started it before. On some of them it is ended."""
         said = self.look()
-        running = len(said) == self.wanted.hosts and all(worker["state"] == "running" for worker in said.values())
+        running = [worker for worker in said.values() if worker["state"] == "running"]
+        if len(running) == self.wanted.hosts:
+            self.say(f"the run goes on already, in step {max(worker['step'] for worker in running):,}")
+            return True
         if running:
-            self.say(f"the run goes on already, in step {max(worker['step'] for worker in said.values()):,}")
-        return running
+            self.say(f"the run goes on on {len(running)} of {self.wanted.hosts} workers only: it is ended there first")
+            self.finish("stop")
+        return False
 
     def set_up(self) -> None:
         """Install, compare versions, look at each machine. Raises LostError, EndedError."""

@@ -16,6 +16,7 @@ from xlatrain.words import counted
 _LONGEST = 1800.0  # seconds between two requests
 _ENDING = 60.0  # seconds that stopping and deleting may take, paid for too
 INTERRUPTED = 130
+_STATUS = {EXIT_DONE: "done", EXIT_STOPPED: "stopped", INTERRUPTED: "interrupted"}  # in launch.json; else failed
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class UntilDone:
             raise
         finally:
             self._last_words()
+        self._pod.ledger.close(_STATUS.get(code, "failed"), self._pod.clock.now())
         return code
 
     def run_once(self) -> int:
@@ -105,8 +107,9 @@ class UntilDone:
                 self._follows = True
                 return self._finish(self._pod.follow(self._watch))
             except LostError as lost:
+                goes_on = "; the run will go on from its last checkpoint, on other machines" if self._follows else ""
                 self._follows = False
-                self._pod.say(f"{lost}; the run goes on from its last checkpoint on other machines")
+                self._pod.say(f"{lost}{goes_on}")
                 if self._pod.state().name != GONE and not self._pod.delete():
                     why = "the machines are not given back: none are asked for beside them"
                     raise EndedError(EXIT_FAILED, why) from None
@@ -154,7 +157,6 @@ class UntilDone:
         if code == EXIT_DONE:
             return self._done(pod.finish())
         pod.say(f"worker {number} has ended with exit code {code}")
-        self._follows = False
         if code == EXIT_CONFIG:
             raise EndedError(
                 EXIT_CONFIG, f"the configuration is wrong, says worker {number}:\n{worker.get('said', '')}"
@@ -176,7 +178,6 @@ class UntilDone:
             raise EndedError(EXIT_FAILED, "the run has ended with exit code 0, and no summary says that it is done")
         result = f"top-1 {summary['top1']:.4f}, " if summary.get("top1") is not None else ""
         where = f"; all of it is in {self._pod.run.kept}" if self._pod.run.kept else ""
-        self._pod.ledger.status = "done"
         self._pod.say(f"done: {result}{counted(summary.get('steps', 0), 'step')}{where}")
         return EXIT_DONE
 
