@@ -160,13 +160,15 @@ class PlayedScript(Script):
         return self.call(verb, *more).code
 
 
-def on_stage(folder, monkeypatch, exists):
-    """Have `xlatrain launch` play in this process. exists: the machine is there, and nothing runs on it."""
-    play = Play(folder, [{"states": ["ACTIVE"], "hosts": 4}])
+def on_stage(folder, monkeypatch, exists, looks=()):
+    """Have `xlatrain launch` play in this process. exists: the command's words, where the machine that they name is
+    there. looks: as of Play, of a run that is on it."""
+    play = Play(folder, [{"states": ["ACTIVE"], "hosts": 4}], looks)
+    play._begun = {1} if looks else set()
     monkeypatch.setattr("xlatrain.cli.launch.Script", lambda flags, stand_in: PlayedScript(flags, play))
     monkeypatch.setattr("xlatrain.cli.launch.shutil.which", lambda name: f"/bin/{name}")
     monkeypatch.setattr("xlatrain.cli.launch._wheel_command", lambda folder: ["touch", f"{folder}/xlatrain-0.whl"])
-    monkeypatch.setattr("xlatrain.launching.pod.Clock", lambda: play.time)
+    monkeypatch.setattr("xlatrain.launching.machines.Clock", lambda: play.time)
     if exists:
         (name,) = {word.partition("=")[2] for word in exists if word.startswith("launch.name=")}
         PlayedScript([f"--name={name}", "--zone=z", "--runtime-version=r", "--accelerator-type=v4-16"], play).create()

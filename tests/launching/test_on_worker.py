@@ -62,7 +62,10 @@ def test_a_try_is_started_once_and_stopped(monkeypatch, capsys):
     assert (died["state"], died["said"]) == ("died", "ready")  # this one writes down no exit code
 
 
-def test_a_session_supervises_hands_a_signal_on_and_writes_the_exit_code_down(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(("flags", "supervised"), [([], ["supervise", "--"]), (["--alone"], [])])
+def test_a_session_supervises_hands_a_signal_on_and_writes_the_exit_code_down(
+    tmp_path, monkeypatch, capsys, flags, supervised
+):
     popen, started = subprocess.Popen, []
 
     def start(command, **how):
@@ -75,12 +78,12 @@ def test_a_session_supervises_hands_a_signal_on_and_writes_the_exit_code_down(tm
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     monkeypatch.setattr(subprocess, "Popen", start)
     try:
-        arguments = ["session", "--try=7", "--run=runs/a", f"--folder={tmp_path}/kept", "--", "run.name=a"]
+        arguments = ["session", "--try=7", "--run=runs/a", f"--folder={tmp_path}/kept", *flags, "--", "run.name=a"]
         assert on_worker.main(arguments) == 75
     finally:
         for number, handler in zip((signal.SIGTERM, signal.SIGINT), before, strict=True):
             signal.signal(number, handler)
-    assert started == [[sys.executable, "-m", "xlatrain", "supervise", "--", "train", "run.name=a"]]
+    assert started == [[sys.executable, "-m", "xlatrain", *supervised, "train", "run.name=a"]]
     said = ask(capsys, "look", "--run=runs/a")
     assert (said["state"], said["code"], said["asked"]) == ("ended", 75, False)
 

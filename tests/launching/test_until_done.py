@@ -42,7 +42,7 @@ def test_machines_that_are_taken_away_are_deleted_and_replaced_and_the_run_goes_
     assert play.run() == 0
     assert play.machines == []
     assert (play.calls(CREATE), play.calls(DELETE), play.bill["tries"]) == (3, 3, 3)
-    assert "the machines are SUSPENDING; the run goes on from its last checkpoint on other machines" in play.text
+    assert "the machines are SUSPENDING; the run will go on from its last checkpoint, on other machines" in play.text
     assert "the next try is in 60 s" in play.text
     assert play.text.splitlines()[-1].startswith("no machine is left; spent: ")
     assert "in 3 machines" in play.text.splitlines()[-1]
@@ -65,6 +65,15 @@ def test_one_that_crashes_as_its_slice_is_taken_away_is_not_a_failure(tmp_path):
     play = Play(tmp_path, script, [[[{"step": 3}, crashed]], [DONE]])
     assert play.run() == 0
     assert (play.machines, play.calls(CREATE)) == ([], 2)
+
+
+def test_a_run_on_some_machines_only_is_ended_there_and_started_on_all(tmp_path):
+    play = Play(tmp_path, [ACTIVE], [[[{"step": 5}, {"state": "died"}], DONE]])
+    play.pod.script.create()
+    play._begun = {1}
+    assert play.run() == 0
+    assert "the run goes on on 1 of 2 workers only: it is ended there first" in play.text
+    assert (play.machines, play.calls(CREATE), play.calls("on_worker start")) == ([], 1, 1)
 
 
 def test_a_machine_that_starts_anew_without_a_word_is_replaced(tmp_path):
@@ -234,3 +243,48 @@ def test_a_machine_that_will_not_go_is_told_with_the_command_that_deletes_it(tmp
     assert play.machines == ["b2"]
     assert "b2 exists: ACTIVE, 7.37 USD an hour" in play.said[-2]
     assert "queued-resources delete b2" in play.said[-1]
+
+
+def offline(monkeypatch, play, first, last):
+    """Have gcloud not be reached, from the first to the last of its calls."""
+    call, count = play.cloud.call, iter(range(10**6))
+
+    def or_not(words):
+        return (1, "", "ERROR: no network") if first <= next(count) <= last else call(words)
+
+    monkeypatch.setattr(play.cloud, "call", or_not)
+
+
+def test_a_computer_that_is_offline_waits_and_deletes_nothing_in_haste(tmp_path, monkeypatch):
+    play = Play(tmp_path, [ACTIVE], [[*RUNS, DONE]])
+    offline(monkeypatch, play, 9, 40)
+    assert play.run() == 0
+    assert (play.machines, play.calls(CREATE)) == ([], 1)
+    assert "gcloud does not answer: ERROR: no network" in play.text
+    assert "gcloud answers again" in play.text
+
+
+def test_what_cannot_be_deleted_for_want_of_a_network_is_tried_for_hours(tmp_path, monkeypatch):
+    play = Play(tmp_path, [ACTIVE], [[DONE]])
+    offline(monkeypatch, play, 11, 200)
+    assert play.run() == 0
+    assert play.machines == []
+    said = [line for line in play.text.splitlines() if "is not deleted yet" in line]
+    assert [line.split()[7] for line in said] == ["UNKNOWN:", "ACTIVE:"]  # the network came back in between
+
+
+def test_gcloud_that_does_not_answer_asks_for_nothing(tmp_path, monkeypatch):
+    play = Play(tmp_path, [ACTIVE])
+    offline(monkeypatch, play, 0, 99)
+    assert play.run() == 1
+    assert "gcloud does not say what there is: ERROR: no network" in play.text
+    assert "whether b2 exists, 7.37 USD an hour, gcloud does not say" in play.said[-2]
+
+
+def test_a_fault_of_ours_leaves_no_machine(tmp_path, monkeypatch):
+    play = Play(tmp_path, [ACTIVE])
+    monkeypatch.setattr(play.pod, "start", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        play.run()
+    assert play.machines == []
+    assert "this was not foreseen: ZeroDivisionError" in play.text

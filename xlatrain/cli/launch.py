@@ -20,7 +20,7 @@ from xlatrain.config.override import given_keys
 from xlatrain.config.schema import Config
 from xlatrain.console import make_console, say
 from xlatrain.errors import EXIT_DONE, EXIT_FAILED, ConfigError, Fault
-from xlatrain.launching.answer import GONE
+from xlatrain.launching.answer import ACTIVE, GONE
 from xlatrain.launching.faults import SCRIPT, launch_faults, place_faults
 from xlatrain.launching.ledger import FILE, open_ledger, overrides_of
 from xlatrain.launching.pod import Pod, Run
@@ -113,18 +113,14 @@ class _Command:
             return self._loop.run_once()
 
     def status(self) -> int:
-        state = self._pod.state()
-        sick = False
-        if state.name != GONE:
-            answer = self._pod.look()
-            sick = self._print_workers(answer)
+        sick = self._pod.state().name == ACTIVE and self._print_workers(self._pod.look())
         self._pod.say_what_exists()
         return EXIT_FAILED if sick else EXIT_DONE
 
     def _print_workers(self, said: dict[int, dict]) -> bool:
         """A line for each machine, also for one that says nothing. Returns whether something is wrong."""
         console, wrong = make_console(), False
-        for number in range(max(self._pod.wanted.hosts, *said, 0) if said else self._pod.wanted.hosts):
+        for number in range(self._pod.wanted.hosts):
             worker = said.get(number)
             if worker is None:
                 text, wrong = "no answer", True
@@ -154,7 +150,7 @@ class _Command:
         return EXIT_DONE if said else EXIT_FAILED
 
     def delete(self) -> int:
-        gone = self._pod.state().name == GONE or self._pod.delete()
+        gone = self._pod.state().name == GONE or self._pod.delete(patient=False)
         self._pod.say_what_exists()
         return EXIT_DONE if gone else EXIT_FAILED
 

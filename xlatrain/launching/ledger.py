@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from xlatrain.credentials import masked
 from xlatrain.files import write_json
 
 FILE = "launch.json"  # of a run's folder
@@ -64,7 +66,14 @@ class Ledger:
         if self.open:
             self.open.until = now
 
+    def close(self, status: str, now: float) -> None:
+        """Write down how a command has ended."""
+        self.status = status
+        with contextlib.suppress(OSError):
+            self.write(now)
+
     def write(self, now: float) -> None:
+        """Raises OSError."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         spent = self.spent(now)
         write_json(
@@ -74,7 +83,7 @@ class Ledger:
                 "usd": None if spent is None else round(spent, 2),
                 "hours": round(self.hours(now), 4),
                 "tries": self.tries,
-                "overrides": self.overrides,
+                "overrides": masked(self.overrides),
                 "machines": [asdict(machine) for machine in self.machines],
             },
         )

@@ -32,7 +32,7 @@ from xlatrain.xla.heartbeat import FOLDER, last_step, process_state
 
 LOG = Path("run.log")
 _SESSION, _LOCK, _ASKED = Path("session.json"), Path(".lock"), Path(".stop")
-_COPY_EVERY = 30.0  # seconds
+_COPY_EVERY = 10.0  # seconds, of which a machine that vanishes takes the lines of metrics with it
 _SUMMARY = ("status", "top1", "top5", "loss", "steps", "wall_seconds", "images_per_second", "sha256")
 
 

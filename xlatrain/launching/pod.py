@@ -1,71 +1,23 @@
-"""A slice of Google Cloud in the hands of one who waits: asked for, set up, followed, stopped, given back, each step
-told in a line with what it has cost so far."""
+"""A run on machines of Google Cloud: set up, started, followed, stopped."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from xlatrain.console import say
-from xlatrain.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED
-from xlatrain.launching.answer import (
-    ACTIVE,
-    DELETING,
-    ENDED,
-    GONE,
-    UNKNOWN,
-    WAITING,
-    Answer,
-    State,
-    is_capacity,
-    is_quota,
-)
-from xlatrain.launching.ledger import Ledger, Machine
+from xlatrain.errors import EXIT_CONFIG, EXIT_FAILED
+from xlatrain.launching.answer import ACTIVE, UNKNOWN
+from xlatrain.launching.ledger import Ledger
+from xlatrain.launching.machines import Calls, Clock, EndedError, LostError, Machines
 from xlatrain.launching.script import words_for
 from xlatrain.launching.slice import Slice
-from xlatrain.launching.workers import failures, other_versions, who
+from xlatrain.launching.workers import Progress, failures, first_ended, other_versions, who
 from xlatrain.words import counted, ranges
 
 _UNREACHED = 10  # looks in a row that no machine answers, after which they count as lost
 _STOP_SECONDS = 300.0  # for a run to save itself
-_DELETE_TRIES = 5
-_TOLD_EVERY = 600.0  # seconds, a line about a run that does nothing but go on
-
-
-class LostError(Exception):
-    """The machines are not to be had, or gone: others may be asked for."""
-
-
-class EndedError(Exception):
-    """It is over. code: the exit code of the command."""
-
-    def __init__(self, code: int, why: str):
-        super().__init__(why)
-        self.code, self.why = code, why
-
-
-class Calls(Protocol):
-    """Of script.Script, what a pod needs."""
-
-    def create(self) -> Answer: ...
-    def state(self) -> State: ...
-    def delete(self) -> Answer: ...
-    def setup(self) -> Answer: ...
-    def ask(self, verb: str, words: list[str], worker: str = "all") -> Answer: ...
-    def shown(self, verb: str) -> list[str]: ...
-
-
-class Clock:
-    """Seconds of the epoch, and waiting."""
-
-    def now(self) -> float:
-        return time.time()
-
-    def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
 
 
 @dataclass(frozen=True)
@@ -78,8 +30,8 @@ class Run:
     overrides: list[str]
 
 
-class Pod:
-    """poll: seconds between two looks; max_wait: hours for a request."""
+class Pod(Machines):
+    """Machines, and the run on them."""
 
     def __init__(
         self,
@@ -92,113 +44,20 @@ class Pod:
         clock: Clock | None = None,
         tell: Callable[[str], None] = say,
     ):
-        self.wanted, self.run, self.script, self.ledger = wanted, run, script, ledger
-        self.poll, self._max_wait, self.clock, self._tell = poll, max_wait, clock or Clock(), tell
-        self._began = self.clock.now()
-        self._looked = self._began
-        self._number = 0
-
-    def say(self, text: str) -> None:
-        """A line, with the time since the command was given and what was spent."""
-        now = self.clock.now()
-        spent = self.ledger.spent(now)
-        passed = str(timedelta(seconds=int(now - self._began)))
-        self._tell(f"[{passed:>8}  {money(spent):>10}] {text}")
-
-    # Machines
-
-    def state(self) -> State:
-        """Of the queued resource, and what that means for the bill."""
-        state, before = self.script.state(), self._looked
-        now = self._looked = self.clock.now()
-        if state.name == ACTIVE and not self.ledger.open:
-            w = self.wanted  # it may have come just after the last look: not a cent too little is counted
-            self.ledger.begin(Machine(w.name, w.accelerator_type, w.capacity, w.usd_per_hour, before, now))
-        elif state.name == GONE:
-            self.ledger.end(now)
-        self.ledger.see(now)
-        self.ledger.write(now)
-        return state
-
-    def obtain(self) -> bool:
-        """Wait until the machines are there; ask for them where nobody has. Returns whether they had been there
-        already. Raises LostError, EndedError."""
-        state = self.state()
-        if state.name == ACTIVE:
-            self.say(f"{self.wanted.name} is there already: {self.wanted}")
-            return True
-        if state.name == GONE:
-            self.ledger.tries += 1
-            self.say(f"try {self.ledger.tries}: asking for {self.wanted}")
-            self._refused(self.script.create())
-            state = self.state()
-        asked, told = self.clock.now(), ""
-        while state.name != ACTIVE:
-            if state.name in ENDED or state.name == GONE:
-                if is_quota(state.said):
-                    raise EndedError(EXIT_FAILED, f"the quota does not allow it: {state.said}")
-                raise LostError(f"{state.name}{': ' if state.said else ''}{state.said}")
-            if state.name != told:
-                self.say(state.name + (f": {state.said}" if state.said else ""))
-                told = state.name
-            if self._max_wait is not None and self.clock.now() - asked > 3600 * self._max_wait:
-                raise LostError(f"no machines within {self._max_wait:g} h")
-            self.clock.sleep(self.poll)
-            state = self.state()
-        waited = timedelta(seconds=int(self.clock.now() - asked))
-        self.say(f"ACTIVE after {waited}: {money(self.wanted.usd_per_hour)} an hour from here on")
-        return False
-
-    def _refused(self, answer: Answer) -> None:
-        """Nothing, where a request was taken. Raises LostError where it may be later, EndedError where not."""
-        if answer.code == 0:
-            return
-        words = answer.last_words
-        if self.state().name in (*WAITING, ACTIVE):
-            return  # it was taken all the same: the connection broke
-        if is_capacity(words) and not is_quota(words):
-            raise LostError(words)
-        cure = "ask for more, or delete what holds it" if is_quota(words) else "see the message of gcloud"
-        raise EndedError(EXIT_FAILED, f"refused: {words} ({cure})")
-
-    def delete(self) -> bool:
-        """Give the machines back, whatever they do. Returns whether they are gone."""
-        for attempt in range(1, _DELETE_TRIES + 1):
-            answer = self.script.delete()
-            state = self.state()
-            while state.name == DELETING:
-                self.clock.sleep(min(self.poll, 10.0))
-                state = self.state()
-            if state.name == GONE:
-                self.say(f"{self.wanted.name} is deleted")
-                return True
-            self.say(f"{self.wanted.name} is not deleted yet, it is {state.name}: {answer.last_words}")
-            if attempt < _DELETE_TRIES:
-                self.clock.sleep(self.poll)
-        return False
-
-    def say_what_exists(self) -> None:
-        """Which machines there are, and the command that ends them: the last word of each command."""
-        state = self.state()
-        bill = f"{money(self.ledger.spent(self.clock.now()))}, {self.ledger.hours(self.clock.now()):.2f} h"
-        bill += f" in {counted(len(self.ledger.machines), 'machine')}" if len(self.ledger.machines) > 1 else ""
-        if state.name == GONE:
-            self.say(f"no machine is left; spent: {bill}")
-            return
-        costs = f", {money(self.wanted.usd_per_hour)} an hour" if state.name in (ACTIVE, UNKNOWN) else ""
-        self.say(f"{self.wanted.name} exists: {state.name}{costs}; spent: {bill}. This deletes it:")
-        for command in self.script.shown("delete"):
-            self._tell(f"  {command}")
-
-    # The run on them
+        super().__init__(wanted, script, ledger, poll, max_wait, clock, tell)
+        self.run, self._number = run, 0
 
     def runs(self) -> bool:
-        """Whether the run goes on, on all of them, as somebody has started it before."""
+        """Whether the run goes on, on all of them, as somebody has started it before. On some of them it is ended."""
         said = self.look()
-        running = len(said) == self.wanted.hosts and all(worker["state"] == "running" for worker in said.values())
+        running = [worker for worker in said.values() if worker["state"] == "running"]
+        if len(running) == self.wanted.hosts:
+            self.say(f"the run goes on already, in step {max(worker['step'] for worker in running):,}")
+            return True
         if running:
-            self.say(f"the run goes on already, in step {max(worker['step'] for worker in said.values()):,}")
-        return running
+            self.say(f"the run goes on on {len(running)} of {self.wanted.hosts} workers only: it is ended there first")
+            self.finish("stop")
+        return False
 
     def set_up(self) -> None:
         """Install, compare versions, look at each machine. Raises LostError, EndedError."""
@@ -236,14 +95,18 @@ class Pod:
     def follow(self, watch: Callable[[], None]) -> dict[str, Any]:
         """Wait until a worker ends, and return what it says, with its number as worker. watch: called before each wait,
         may raise. Raises LostError where the machines are."""
-        unreached, told, told_at, sick = 0, -1, 0.0, ""
+        progress, unreached, offline = Progress(2 * self.poll), 0, False
         while True:
             watch()
             self.clock.sleep(self.poll)
             if (state := self.state()).name not in (ACTIVE, UNKNOWN):
                 raise LostError(f"the machines are {state.name}")
-            said = self.look()
-            if not said:
+            if (state.name == UNKNOWN) != offline:
+                offline = not offline
+                self.say(f"gcloud does not answer: {state.said}" if offline else "gcloud answers again")
+            if offline:
+                continue  # nothing is known of the machines: the run goes on, or will be gone on with
+            if not (said := self.look()):
                 unreached += 1
                 if unreached == 1:
                     self.say("no worker can be reached; the run goes on without this connection")
@@ -252,18 +115,11 @@ class Pod:
                 continue
             if unreached:
                 self.say("workers can be reached again")
-            unreached = 0
-            if ended := {n: worker for n, worker in said.items() if worker["state"] in ("ended", "died", "none")}:
-                first = min(ended, key=lambda n: (ended[n]["state"] != "ended", ended[n].get("code") == EXIT_DONE, n))
-                return {**ended[first], "worker": first}
-            step = max(worker.get("step", 0) for worker in said.values())
-            if told < 0 or (step > told and self.clock.now() - told_at >= min(_TOLD_EVERY, 2 * self.poll)):
-                self.say(f"step {step:,}")
-                told, told_at = step, self.clock.now()
-            now_sick = "; ".join(f"worker {n}: {text}" for n, worker in said.items() for text in worker.get("sick", ()))
-            if now_sick and now_sick != sick:
-                self.say(now_sick)
-            sick = now_sick
+                unreached = 0
+            if ended := first_ended(said):
+                return ended
+            for line in progress.lines(said, self.wanted.hosts, self.clock.now()):
+                self.say(line)
 
     def look(self) -> dict[int, dict[str, Any]]:
         """What each worker says; those that say nothing are not in it."""
@@ -292,7 +148,3 @@ class Pod:
         """Raises LostError where what failed did so since the machines are gone."""
         if (state := self.state()).name not in (ACTIVE, UNKNOWN):
             raise LostError(f"the machines are {state.name}")
-
-
-def money(usd: float | None) -> str:
-    return "? USD" if usd is None else f"{usd:,.2f} USD"

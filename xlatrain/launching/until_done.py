@@ -9,12 +9,14 @@ from typing import Any
 
 from xlatrain.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, EXIT_STOPPED
 from xlatrain.launching.answer import ACTIVE, GONE, UNKNOWN
-from xlatrain.launching.pod import EndedError, LostError, Pod, money
+from xlatrain.launching.machines import EndedError, LostError, money
+from xlatrain.launching.pod import Pod
 from xlatrain.words import counted
 
 _LONGEST = 1800.0  # seconds between two requests
 _ENDING = 60.0  # seconds that stopping and deleting may take, paid for too
 INTERRUPTED = 130
+_STATUS = {EXIT_DONE: "done", EXIT_STOPPED: "stopped", INTERRUPTED: "interrupted"}  # in launch.json; else failed
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,16 @@ class UntilDone:
             code = code if self._give_back() else EXIT_FAILED
         except EndedError as ended:
             self._pod.say(ended.why)
-            code = ended.code if self._give_back() else EXIT_FAILED
+            code = ended.code if not ended.begun or self._give_back() else EXIT_FAILED
         except KeyboardInterrupt as interrupt:
             code = self._interrupted(interrupt)
+        except Exception as error:
+            self._pod.say(f"this was not foreseen: {type(error).__name__}: {error}")
+            self._give_back()
+            raise
         finally:
-            self._pod.say_what_exists()
+            self._last_words()
+        self._pod.ledger.close(_STATUS.get(code, "failed"), self._pod.clock.now())
         return code
 
     def run_once(self) -> int:
@@ -77,8 +84,15 @@ class UntilDone:
         except KeyboardInterrupt as interrupt:
             code = self._interrupted(interrupt)
         finally:
-            self._pod.say_what_exists()
+            self._last_words()
         return code
+
+    def _last_words(self) -> None:
+        """Which machines there are, also for one who has pressed Ctrl-C too soon to be told."""
+        try:
+            self._pod.say_what_exists()
+        except KeyboardInterrupt:
+            self._pod.say_what_exists()
 
     def _try_on(self) -> int:
         idle = 0
@@ -93,8 +107,9 @@ class UntilDone:
                 self._follows = True
                 return self._finish(self._pod.follow(self._watch))
             except LostError as lost:
+                goes_on = "; the run will go on from its last checkpoint, on other machines" if self._follows else ""
                 self._follows = False
-                self._pod.say(f"{lost}; the run goes on from its last checkpoint on other machines")
+                self._pod.say(f"{lost}{goes_on}")
                 if self._pod.state().name != GONE and not self._pod.delete():
                     why = "the machines are not given back: none are asked for beside them"
                     raise EndedError(EXIT_FAILED, why) from None
@@ -142,7 +157,6 @@ class UntilDone:
         if code == EXIT_DONE:
             return self._done(pod.finish())
         pod.say(f"worker {number} has ended with exit code {code}")
-        self._follows = False
         if code == EXIT_CONFIG:
             raise EndedError(
                 EXIT_CONFIG, f"the configuration is wrong, says worker {number}:\n{worker.get('said', '')}"
@@ -161,12 +175,9 @@ class UntilDone:
         summary = next((w["summary"] for w in said.values() if w.get("summary", {}).get("status") == "done"), None)
         self._follows = False
         if summary is None:
-            raise EndedError(
-                EXIT_FAILED, "the run has ended with exit code 0, and no summary says that it is done"
-            )
+            raise EndedError(EXIT_FAILED, "the run has ended with exit code 0, and no summary says that it is done")
         result = f"top-1 {summary['top1']:.4f}, " if summary.get("top1") is not None else ""
         where = f"; all of it is in {self._pod.run.kept}" if self._pod.run.kept else ""
-        self._pod.ledger.status = "done"
         self._pod.say(f"done: {result}{counted(summary.get('steps', 0), 'step')}{where}")
         return EXIT_DONE
 
