@@ -34,6 +34,9 @@ from xlatrain.xla.heartbeat import FOLDER, last_step
 
 _TARGETS = {"train": "xlatrain.engine.train:train_replica", "eval": "xlatrain.engine.evaluate:evaluate_replica"}
 
+_NOTHING_LEFT = (
+    ": nothing is left to do. A longer train.duration goes on with it, run.resume=never starts a new run beside it"
+)
 _NO_LIMIT = 2**62  # bytes
 
 logger = logging.getLogger("xlatrain")
@@ -46,7 +49,7 @@ def train(run: CheckedRun | Sequence[str] = (), name: str | None = None) -> dict
     with the traceback of the replica that failed first. A script that calls this needs the usual guard, if __name__ ==
     "__main__", since replicas live in child processes. A run that was asked to stop raises StoppedError."""
     run = run if isinstance(run, CheckedRun) else check(run)
-    name = name or _default_name(run.config, "")
+    one_of_many, name = name is not None, name or _default_name(run.config, "")
     if run.config.run.resume == NEVER:
         name = name_beside(run.config, name)
     folder = Path(run.config.run.root) / name
@@ -56,18 +59,17 @@ def train(run: CheckedRun | Sequence[str] = (), name: str | None = None) -> dict
         with held_folder(folder) as held:
             start = find_start(run, held, say)
             if start.finished or start.manifest:
-                return _go_on(held, start)
+                return _go_on(held, start, one_of_many)
     with claimed_folder(run.config.run.root, name) as folder:
         start = find_start(run, folder, say)  # where the folder is new, but not the checkpoints elsewhere
-        return _go_on(folder, start)
+        return _go_on(folder, start, one_of_many)
 
 
-def _go_on(folder: Path, start: Start) -> dict[str, Any]:
-    """Train from a start on; of a finished run say that it is."""
+def _go_on(folder: Path, start: Start, one_of_many: bool) -> dict[str, Any]:
+    """Train from a start on; of a finished run say that it is, and what there is to do, unless it is a job of many."""
     run = start.run
     if start.finished:
-        say(f"{folder} is finished after {start.finished['steps']:,} steps: nothing is left to do. A longer "
-            "train.duration goes on with it, run.resume=never starts a new run beside it")  # fmt: skip
+        say(f"{folder} is finished after {start.finished['steps']:,} steps{'' if one_of_many else _NOTHING_LEFT}")
         return start.finished
     if start.manifest:
         (folder / "summary.json").unlink(missing_ok=True)
