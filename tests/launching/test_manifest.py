@@ -140,6 +140,7 @@ def test_a_slice_is_one_jobs_alone_and_what_ends_it_starts_it_again_but_for_wron
     assert found["metadata"]["annotations"] == {
         "alpha.jobset.sigs.k8s.io/exclusive-topology": "cloud.google.com/gke-nodepool"
     }
+    assert "annotations" not in job_set("cluster=tpu_v5e_8")["metadata"]  # a machine among others of its pool
     policy, job = found["spec"]["failurePolicy"], found["spec"]["replicatedJobs"][0]["template"]["spec"]
     assert policy["maxRestarts"] == 4
     assert [(r["action"], r["onJobFailureReasons"]) for r in policy["rules"]] == [("FailJobSet", ["PodFailurePolicy"])]

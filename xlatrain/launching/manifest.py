@@ -21,6 +21,11 @@ _NAME = r"[a-z](?:[-a-z0-9]{0,38}[a-z0-9])?"  # the rest of 63 is for what JobSe
 # Seconds between SIGTERM and SIGKILL: Compute Engine's 30 of a spot machine, else the five minutes of maintenance.
 _GRACE = {"spot": 30}
 _GRACE_ELSE = 300
+# Of several machines, which are a node pool of their own; those of one share theirs with others.
+_EXCLUSIVE = """
+  annotations:
+    # All pods of the job on the node pool of one slice, and no others there.
+    alpha.jobset.sigs.k8s.io/exclusive-topology: cloud.google.com/gke-nodepool"""
 _SPOT = '{key: cloud.google.com/gke-spot, operator: Equal, value: "true", effect: NoSchedule}'
 _VM_CHIPS = (1, 4, 8)  # of a machine of GKE's
 
@@ -41,6 +46,7 @@ def manifest(config: Config, overrides: Sequence[str]) -> str:
         what=f"{cluster.name}, {launch.capacity.replace('_', ' ')}",
         command=_comment(["xlatrain", "launch", "manifest", *overrides]),
         name=quoted(name),
+        exclusive=_EXCLUSIVE if hosts > 1 else "",
         restarts=launch.max_tries - 1,
         hosts=hosts,
         grace=_GRACE.get(launch.capacity, _GRACE_ELSE),
