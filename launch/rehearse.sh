@@ -17,7 +17,7 @@ python=${PYTHON:-python}
 [[ -z ${PYTHON:-} && -x .venv/bin/python ]] && python=.venv/bin/python
 python=$("$python" -c 'import sys; print(sys.executable)')
 here=$PWD
-# A run of 40 steps has no use for programs that XLA has worked at for long.
+# A run of 24 steps has no use for programs that XLA has worked at for long.
 export XLA_FLAGS="${XLA_FLAGS:---xla_backend_optimization_level=0}"
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 
@@ -32,7 +32,7 @@ rehearse() {
     "launch.python=$python" "launch.folder=$folder/kept" launch.poll=0.5 launch.retry=1 \
     cluster=cpu "cluster.hosts=$machines" "cluster.replicas=$replicas" engine.runtime=jax \
     "cluster.coordinator=127.0.0.1:$(free_port)" \
-    train.duration=40step train.eval_every=40step checkpoint.every=10step
+    train.duration=24step train.eval_every=24step checkpoint.every=4step
 }
 
 free_port() {
@@ -44,9 +44,9 @@ echo
 echo 'undisturbed:'
 rehearse undisturbed '[{"states": ["CREATING", "ACTIVE"]}]'
 echo
-echo "machine $((machines - 1)) killed in step 20:"
+echo "machine $((machines - 1)) killed in step 10:"
 rehearse killed "[{\"states\": [\"CREATING\", \"WAITING_FOR_RESOURCES\", \"PROVISIONING\", \"ACTIVE\"],
-  \"kill\": {\"worker\": $((machines - 1)), \"at_step\": 20}}, {\"states\": [\"CREATING\", \"ACTIVE\"]}]"
+  \"kill\": {\"worker\": $((machines - 1)), \"at_step\": 10}}, {\"states\": [\"CREATING\", \"ACTIVE\"]}]"
 echo
 grep -q 'goes on from' "$folder"/kept/killed/logs/*.log || { echo 'it went on from no checkpoint' >&2; exit 1; }
 if cmp "$folder"/kept/{undisturbed,killed}/weights.safetensors; then

@@ -51,7 +51,7 @@ class Play:
         self.wheel = folder / "x.whl"
         self.wheel.write_bytes(b"")
         self.checks, self.presses, self.time, self.said, self.asked = checks or {}, presses, Time(), [], []
-        config, _ = compose_config([*COMMAND, "run.name=b2"])
+        config = composed()
         run = Run("runs/b2", "gs://mine/runs", "auto", ["cluster=tpu_v4_16", "run.name=b2"])
         self.ledger_path = folder / "runs/b2" / FILE
         script = PlayedScript(flags_of(config, WHEEL), self)
@@ -174,6 +174,11 @@ def on_stage(folder, monkeypatch, exists, looks=()):
         PlayedScript([f"--name={name}", "--zone=z", "--runtime-version=r", "--accelerator-type=v4-16"], play).create()
         play.cloud.call(["compute", "tpus", "queued-resources", "describe", name])
     return play
+
+
+@functools.cache
+def composed():
+    return compose_config([*COMMAND, "run.name=b2"])[0]
 
 
 @functools.cache

@@ -23,7 +23,7 @@ def test_a_rehearsed_pod_loses_a_machine_and_ends_with_the_weights_of_one_that_d
     )
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
-    undisturbed, killed = said.split("machine 1 killed in step 20:")
+    undisturbed, killed = said.split("machine 1 killed in step 10:")
     assert "done: top-1" in undisturbed
     for text in ("try 1: asking", "WAITING_FOR_RESOURCES", "the machines are SUSPEND", "try 2: asking", "done: top-1"):
         assert text in killed, said

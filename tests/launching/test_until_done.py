@@ -87,7 +87,7 @@ def test_a_machine_that_starts_anew_without_a_word_is_replaced(tmp_path):
     ("script", "looks", "code", "said", "creates"),
     [
         ([{"refuse": "RESOURCE_EXHAUSTED: Quota limit 'TPUV4sPreemptiblePodPerProject' has been exceeded"}], [], 1,
-         "refused: ERROR: (gcloud.compute.tpus.create) RESOURCE_EXHAUSTED: Quota limit", 1),
+         "refused: RESOURCE_EXHAUSTED: Quota limit", 1),
         ([{"states": ["CREATING", "FAILED"], "failed": "Quota 'TPUV4' exceeded"}], [], 1,
          "the quota does not allow it: Quota 'TPUV4' exceeded", 1),
         ([{"refuse": "There is no more capacity in the zone"}, ACTIVE], [], 0, "There is no more capacity", 2),
@@ -236,7 +236,7 @@ def test_a_machine_that_will_not_go_is_told_with_the_command_that_deletes_it(tmp
     play = Play(tmp_path, [{"states": ["ACTIVE"], "stays": 2}])
     assert play.run() == 0
     assert play.machines == []
-    assert "b2 is not deleted yet, it is ACTIVE: ERROR: (gcloud.compute.tpus.delete) UNAVAILABLE" in play.text
+    assert "b2 is not deleted yet, it is ACTIVE: UNAVAILABLE" in play.text
     (tmp_path / "never").mkdir()
     play = Play(tmp_path / "never", [{"states": ["ACTIVE"], "stays": 99}])
     assert play.run() == 1
@@ -260,7 +260,7 @@ def test_a_computer_that_is_offline_waits_and_deletes_nothing_in_haste(tmp_path,
     offline(monkeypatch, play, 9, 40)
     assert play.run() == 0
     assert (play.machines, play.calls(CREATE)) == ([], 1)
-    assert "gcloud does not answer: ERROR: no network" in play.text
+    assert "gcloud does not answer: no network" in play.text
     assert "gcloud answers again" in play.text
 
 
@@ -277,7 +277,7 @@ def test_gcloud_that_does_not_answer_asks_for_nothing(tmp_path, monkeypatch):
     play = Play(tmp_path, [ACTIVE])
     offline(monkeypatch, play, 0, 99)
     assert play.run() == 1
-    assert "gcloud does not say what there is: ERROR: no network" in play.text
+    assert "gcloud does not say what there is: no network" in play.text
     assert "whether b2 exists, 7.37 USD an hour, gcloud does not say" in play.said[-2]
 
 

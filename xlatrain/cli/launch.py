@@ -20,7 +20,7 @@ from xlatrain.config.override import given_keys
 from xlatrain.config.schema import Config
 from xlatrain.console import make_console, say
 from xlatrain.errors import EXIT_DONE, EXIT_FAILED, ConfigError, Fault
-from xlatrain.launching.answer import ACTIVE, GONE
+from xlatrain.launching.answer import ACTIVE, ENDED, GONE, UNKNOWN
 from xlatrain.launching.faults import SCRIPT, launch_faults, place_faults
 from xlatrain.launching.ledger import FILE, open_ledger, overrides_of
 from xlatrain.launching.pod import Pod, Run
@@ -113,9 +113,12 @@ class _Command:
             return self._loop.run_once()
 
     def status(self) -> int:
-        sick = self._pod.state().name == ACTIVE and self._print_workers(self._pod.look())
+        state = self._pod.state()
+        sick = state.name == ACTIVE and self._print_workers(self._pod.look())
+        if state.name == UNKNOWN:
+            self._pod.say(f"gcloud does not say what there is: {state.said}")
         self._pod.say_what_exists()
-        return EXIT_FAILED if sick else EXIT_DONE
+        return EXIT_FAILED if sick or state.name in (UNKNOWN, *ENDED) else EXIT_DONE
 
     def _print_workers(self, said: dict[int, dict]) -> bool:
         """A line for each machine, also for one that says nothing. Returns whether something is wrong."""

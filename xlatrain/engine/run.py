@@ -30,7 +30,7 @@ from xlatrain.files import write_json
 from xlatrain.preflight.check import check, check_evaluation
 from xlatrain.preflight.checked import CheckedEvaluation, CheckedRun
 from xlatrain.words import counted
-from xlatrain.xla.heartbeat import FOLDER, last_step
+from xlatrain.xla.heartbeat import ELSEWHERE, FOLDER, last_step
 
 _TARGETS = {"train": "xlatrain.engine.train:train_replica", "eval": "xlatrain.engine.evaluate:evaluate_replica"}
 
@@ -119,7 +119,8 @@ def _launch(verb: str, checked: CheckedRun | CheckedEvaluation, folder: Path, *m
     with contextlib.ExitStack() as stack:
         heartbeats = folder / FOLDER
         if cluster.host:  # which has no folder of the run
-            heartbeats = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="xlatrain-heartbeats-")))
+            named = os.environ.get(ELSEWHERE)
+            heartbeats = Path(named or stack.enter_context(tempfile.TemporaryDirectory(prefix="xlatrain-heartbeats-")))
         watch = Watch(heartbeats, config.engine.stall_after, stoppable=verb == "train")
         summary = launch(_TARGETS[verb], checked, folder, *more, watch=watch, **where)
     if summary["status"] == "stopped":

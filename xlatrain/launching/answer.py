@@ -16,6 +16,7 @@ WAITING = ("CREATING", "ACCEPTED", "PROVISIONING", "WAITING_FOR_RESOURCES")
 ENDED = (SUSPENDING, SUSPENDED, FAILED)  # nothing but deleting it helps
 GONE = "GONE"
 UNKNOWN = "UNKNOWN"  # gcloud could not say
+_LONGEST = 240  # characters of its error
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,13 @@ class Answer:
 
     @property
     def last_words(self) -> str:
-        """The line of an error message that says most: gcloud's own, else the last."""
+        """What went wrong, in a line: of gcloud's error its first sentences, else the last line."""
         lines = [line.strip() for line in (self.err or self.out).splitlines() if line.strip()]
-        return next(
-            (line for line in lines if line.startswith("ERROR")), lines[-1] if lines else f"exit code {self.code}"
-        )
+        first = next((n for n, line in enumerate(lines) if line.startswith("ERROR")), len(lines) - 1)
+        if not lines:
+            return f"exit code {self.code}"
+        text = re.sub(r"^ERROR: (\(gcloud[^)]*\) )?", "", " ".join(lines[first:]))
+        return text if len(text) <= _LONGEST else text[:_LONGEST].rpartition(" ")[0] + " …"
 
     @property
     def of_workers(self) -> dict[int, dict[str, Any]]:
@@ -57,7 +60,7 @@ class State:
 def state_of(answer: Answer) -> State:
     """The state in what `describe` says."""
     if answer.code:
-        missing = re.search(r"NOT_FOUND|not found|was not found|404", answer.err)
+        missing = re.search(r"^ERROR: \(gcloud\..*(NOT_FOUND|Not Found|was not found)", answer.err, re.M)
         return State(GONE) if missing else State(UNKNOWN, answer.last_words)
     try:
         found = json.loads(answer.out)["state"]

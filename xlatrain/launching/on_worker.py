@@ -28,7 +28,7 @@ from xlatrain.launching.answer import MARK
 from xlatrain.launching.keep import Keeper
 from xlatrain.launching.stage import stage_words
 from xlatrain.preflight.store import store_faults
-from xlatrain.xla.heartbeat import FOLDER, last_step, process_state
+from xlatrain.xla.heartbeat import ELSEWHERE, FOLDER, last_step, process_state
 
 LOG = Path("run.log")
 _SESSION, _LOCK, _ASKED = Path("session.json"), Path(".lock"), Path(".stop")
@@ -113,14 +113,14 @@ def _look(given: argparse.Namespace, words: list[str]) -> dict[str, Any]:
     session, folder = _session(), Path(given.run)
     if session is None:
         return {"state": "none"}
-    health = look_at(folder, time.time())
-    sick = [f"{p.host}:{p.pid} is {p.verdict}, {p.doing}" for p in health.processes if p.verdict != "ok"]
+    processes = [p for place in (folder, Path()) for p in look_at(place, time.time()).processes]
+    sick = [f"{p.host}:{p.pid} is {p.verdict}, {p.doing}" for p in processes if p.verdict != "ok"]
     return {
         "try": session.number,
         "state": session.state,
         "code": session.code,
         "asked": _ASKED.exists() and _ASKED.read_text() == str(session.number),
-        "step": last_step(folder / FOLDER),
+        "step": max(last_step(folder / FOLDER), last_step(Path(FOLDER))),
         "sick": sick if session.state == "running" else [],
         "summary": _summary(folder) if session.state == "ended" else {},
         "said": _last_words() if session.state != "running" and session.code != EXIT_DONE else "",
@@ -155,7 +155,10 @@ def _run_session(given: argparse.Namespace, words: list[str]) -> int:
     with contextlib.suppress(ConfigError):  # the run says it better
         staged = stage_words(compose_config(words)[0], given.stage, Path.cwd().name, Path.cwd())
     supervise = [] if given.alone else ["supervise", "--"]
-    child = subprocess.Popen([sys.executable, "-m", "xlatrain", *supervise, "train", *words, *staged])
+    # Beside the folder of the run, which not every machine has.
+    environment = {**os.environ, ELSEWHERE: str(Path(FOLDER).absolute())}
+    command = [sys.executable, "-m", "xlatrain", *supervise, "train", *words, *staged]
+    child = subprocess.Popen(command, env=environment)
     if stopped:
         stop(stopped[0], None)
     while True:
