@@ -93,8 +93,8 @@ def run_sweep(verb: str, act: Act, command: list[str]) -> int:
             raise ConfigError(Fault("hydra", failed or "the sweeper chose no job", "correct hydra.sweeper or launcher"))
         if failed:
             say(f"\nthe sweep ended early: {failed}")
-        done = show_results(folder, recorded_jobs(folder), objective)
-        return EXIT_DONE if done and not failed and not broken else EXIT_FAILED
+        all_done = show_results(folder, recorded_jobs(folder), objective)
+        return EXIT_DONE if all_done and not failed and not broken else EXIT_FAILED
 
 
 @contextlib.contextmanager
