@@ -245,6 +245,19 @@ def test_a_machine_that_will_not_go_is_told_with_the_command_that_deletes_it(tmp
     assert "queued-resources delete b2" in play.said[-1]
 
 
+def test_a_machine_that_went_while_nobody_looked_counts_until_it_was_last_seen(tmp_path):
+    play = Play(tmp_path, [ACTIVE], [RUNS], keep=True)
+    play.time.at = play.time.seconds + 1800
+    assert play.run() == 130
+    spent = play.bill["usd"]
+    play.pod.script.delete()  # by hand
+    again = Play(tmp_path, [ACTIVE], [[], [DONE]])
+    again.time.seconds = play.time.seconds + 86400
+    assert again.run() == 0
+    assert "b2 is gone, since when is not known: counted until it was last seen" in again.text
+    assert spent < again.bill["usd"] < spent + 0.5
+
+
 def offline(monkeypatch, play, first, last):
     """Have gcloud not be reached, from the first to the last of its calls."""
     call, count = play.cloud.call, iter(range(10**6))
