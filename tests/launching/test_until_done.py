@@ -270,7 +270,7 @@ def offline(monkeypatch, play, first, last):
 
 def test_a_computer_that_is_offline_waits_and_deletes_nothing_in_haste(tmp_path, monkeypatch):
     play = Play(tmp_path, [ACTIVE], [[*RUNS, DONE]])
-    offline(monkeypatch, play, 9, 40)
+    offline(monkeypatch, play, 10, 41)
     assert play.run() == 0
     assert (play.machines, play.calls(CREATE)) == ([], 1)
     assert "gcloud does not answer: no network" in play.text
@@ -279,7 +279,7 @@ def test_a_computer_that_is_offline_waits_and_deletes_nothing_in_haste(tmp_path,
 
 def test_what_cannot_be_deleted_for_want_of_a_network_is_tried_for_hours(tmp_path, monkeypatch):
     play = Play(tmp_path, [ACTIVE], [[DONE]])
-    offline(monkeypatch, play, 11, 200)
+    offline(monkeypatch, play, 12, 201)
     assert play.run() == 0
     assert play.machines == []
     said = [line for line in play.text.splitlines() if "is not deleted yet" in line]
