@@ -11,7 +11,7 @@ import pytest
 
 from tests.waiting import wait_for
 from xlatrain.config.compose import compose_config
-from xlatrain.launching import on_worker, stage
+from xlatrain.launching import on_worker, session, stage
 from xlatrain.launching.answer import MARK
 from xlatrain.launching.keep import Keeper
 from xlatrain.launching.stage import choose_place, stage_words
@@ -53,10 +53,10 @@ def test_a_try_is_started_once_and_stopped(monkeypatch, capsys):
     assert ask(capsys, "start", "--try=8", *words[1:])["try"] == 7  # one run at a time
     assert len(started) == 1
     assert started[0][3:] == ["session", *words]
-    wait_for(lambda: "ready" in on_worker.LOG.read_text())
+    wait_for(lambda: "ready" in session.LOG.read_text())
     stopped = ask(capsys, "stop", "--run=runs/a")
     assert stopped["asked"]
-    pid = json.loads(on_worker._SESSION.read_text())["pid"]
+    pid = json.loads(session._FILE.read_text())["pid"]
     os.waitpid(pid, 0)
     died = ask(capsys, "look", "--run=runs/a")
     assert (died["state"], died["said"]) == ("died", "ready")  # this one writes down no exit code

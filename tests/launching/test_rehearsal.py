@@ -17,11 +17,12 @@ def test_a_rehearsed_pod_loses_a_machine_and_ends_with_the_weights_of_one_that_d
     done = subprocess.run(
         ["bash", str(ROOT / "launch/rehearse.sh"), "2x4", str(tmp_path)],
         env={**os.environ, "PYTHON": sys.executable},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         timeout=500,
     )
-    said = done.stdout + done.stderr
+    said = done.stdout
     assert done.returncode == 0, said
     undisturbed, killed = said.split("machine 1 killed in step 10:")
     assert "done: top-1" in undisturbed

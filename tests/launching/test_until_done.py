@@ -245,6 +245,19 @@ def test_a_machine_that_will_not_go_is_told_with_the_command_that_deletes_it(tmp
     assert "queued-resources delete b2" in play.said[-1]
 
 
+def test_a_machine_that_went_while_nobody_looked_counts_until_it_was_last_seen(tmp_path):
+    play = Play(tmp_path, [ACTIVE], [RUNS], keep=True)
+    play.time.at = play.time.seconds + 1800
+    assert play.run() == 130
+    spent = play.bill["usd"]
+    play.pod.script.delete()  # by hand
+    again = Play(tmp_path, [ACTIVE], [[], [DONE]])
+    again.time.seconds = play.time.seconds + 86400
+    assert again.run() == 0
+    assert "b2 is gone, since when is not known: counted until it was last seen" in again.text
+    assert spent < again.bill["usd"] < spent + 0.5
+
+
 def offline(monkeypatch, play, first, last):
     """Have gcloud not be reached, from the first to the last of its calls."""
     call, count = play.cloud.call, iter(range(10**6))
@@ -257,7 +270,7 @@ def offline(monkeypatch, play, first, last):
 
 def test_a_computer_that_is_offline_waits_and_deletes_nothing_in_haste(tmp_path, monkeypatch):
     play = Play(tmp_path, [ACTIVE], [[*RUNS, DONE]])
-    offline(monkeypatch, play, 9, 40)
+    offline(monkeypatch, play, 10, 41)
     assert play.run() == 0
     assert (play.machines, play.calls(CREATE)) == ([], 1)
     assert "gcloud does not answer: no network" in play.text
@@ -266,7 +279,7 @@ def test_a_computer_that_is_offline_waits_and_deletes_nothing_in_haste(tmp_path,
 
 def test_what_cannot_be_deleted_for_want_of_a_network_is_tried_for_hours(tmp_path, monkeypatch):
     play = Play(tmp_path, [ACTIVE], [[DONE]])
-    offline(monkeypatch, play, 11, 200)
+    offline(monkeypatch, play, 12, 201)
     assert play.run() == 0
     assert play.machines == []
     said = [line for line in play.text.splitlines() if "is not deleted yet" in line]

@@ -79,7 +79,7 @@ class Machines:
         self.wanted, self.script, self.ledger = wanted, script, ledger
         self.poll, self._max_wait, self.clock, self._tell = poll, max_wait, clock or Clock(), tell
         self._began = self.clock.now()
-        self._looked = self._began
+        self._looked, self._saw = self._began, False
 
     def say(self, text: str) -> None:
         """A line, with the time since the command was given and what was spent."""
@@ -95,8 +95,13 @@ class Machines:
         if state.name == ACTIVE and not self.ledger.open:
             w = self.wanted  # it may have come just after the last look: not a cent too little is counted
             self.ledger.begin(Machine(w.name, w.accelerator_type, w.capacity, w.usd_per_hour, before, now))
-        elif state.name == GONE:
-            self.ledger.end(now)
+        elif state.name == GONE and self.ledger.open:
+            if self._saw:
+                self.ledger.end(now)
+            else:  # of an earlier command
+                self.ledger.end(self.ledger.open.seen)
+                self.say(f"{self.wanted.name} is gone, since when is not known: counted until it was last seen")
+        self._saw = self._saw or state.name == ACTIVE
         self.ledger.see(now)
         try:
             self.ledger.write(now)

@@ -5,51 +5,23 @@ everything again."""
 from __future__ import annotations
 
 import argparse
-import contextlib
-import fcntl
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from xlatrain.config.compose import compose_config
 from xlatrain.engine.health import look_at
-from xlatrain.engine.provenance import versions
-from xlatrain.errors import EXIT_DONE, EXIT_FAILED, ConfigError
-from xlatrain.files import write_json
+from xlatrain.errors import EXIT_DONE
 from xlatrain.launching.answer import MARK
-from xlatrain.launching.keep import Keeper
-from xlatrain.launching.stage import stage_words
-from xlatrain.preflight.store import store_faults
-from xlatrain.xla.heartbeat import ELSEWHERE, FOLDER, last_step, process_state
+from xlatrain.launching.session import LOG, Session, locked, read_session, write_session
+from xlatrain.xla.heartbeat import FOLDER, last_step
 
-LOG = Path("run.log")
-_SESSION, _LOCK, _ASKED = Path("session.json"), Path(".lock"), Path(".stop")
-_COPY_EVERY = 10.0  # seconds, of which a machine that vanishes takes the lines of metrics with it
+_ASKED = Path(".stop")
 _SUMMARY = ("status", "top1", "top5", "loss", "steps", "wall_seconds", "images_per_second", "sha256")
-
-
-@dataclass(frozen=True)
-class Session:
-    """The process that runs a try of the run. number: when it was asked for, in seconds of the epoch. code: its exit
-    code, None while it has none."""
-
-    number: int
-    pid: int
-    code: int | None = None
-
-    @property
-    def state(self) -> str:
-        if self.code is not None:
-            return "ended"
-        return "running" if (process_state(self.pid) or "X") not in "ZX" else "died"
 
 
 def main(arguments: list[str]) -> int:
@@ -60,43 +32,26 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--run", default="")  # the run's folder
     parser.add_argument("--folder", default="")  # where its copies go
     parser.add_argument("--stage", default="none")
-    parser.add_argument("--alone", action="store_true")  # who started this starts it again, with all machines: JobSet
+    parser.add_argument("--alone", action="store_true")  # no supervision
     given, words = parser.parse_args(own), arguments[len(own) + 1 :]
     if given.verb == "session":
-        return _run_session(given, words)
-    _answer({"check": _check, "start": _start, "look": _look, "stop": _stop}[given.verb](given, words))
-    return EXIT_DONE
+        from xlatrain.launching.run_session import run_session
 
+        return run_session(given.number, given.run, given.folder, given.stage, words, supervised=not given.alone)
+    if given.verb == "check":
+        from xlatrain.launching.check_machine import check_machine
 
-def _answer(said: dict[str, Any]) -> None:
+        said = check_machine(given.folder, words)
+    else:
+        said = {"start": _start, "look": _look, "stop": _stop}[given.verb](given, words)
     sys.stdout.write(f"{MARK}{json.dumps(said)}\n")
-
-
-def _check(given: argparse.Namespace, words: list[str]) -> dict[str, Any]:
-    """Versions, the doctor's failures, and whether copies can be written."""
-    command = [sys.executable, "-m", "xlatrain", "doctor", "--json", *words]
-    done = subprocess.run(command, capture_output=True, text=True)
-    try:
-        findings = json.loads(done.stdout)["findings"]
-    except ValueError:
-        findings = [{"check": "doctor", "status": "failed", "text": done.stderr.strip()[-2000:], "cure": ""}]
-    failed = [f for f in findings if f["status"] == "failed"]
-    faults = _folder_faults(given.folder) if given.folder else []
-    failed += [{"check": fault.key, "text": fault.problem, "cure": fault.cure} for fault in faults]
-    return {"host": socket.gethostname(), "versions": versions(), "failed": failed}
-
-
-def _folder_faults(folder: str) -> list:
-    if "://" not in folder:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    return store_faults("launch.folder", folder if "://" in folder else f"file://{folder}")
+    return EXIT_DONE
 
 
 def _start(given: argparse.Namespace, words: list[str]) -> dict[str, Any]:
     """Start a try, unless it has been: in a session of its own, which no connection takes with it."""
-    with _LOCK.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        before = _session()
+    with locked():
+        before = read_session()
         if before and (before.number == given.number or before.state == "running"):
             return _look(given, words)
         passed = [f"--try={given.number}", f"--run={given.run}", f"--folder={given.folder}", f"--stage={given.stage}"]
@@ -105,12 +60,12 @@ def _start(given: argparse.Namespace, words: list[str]) -> dict[str, Any]:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-        _write(Session(given.number, process.pid))
+        write_session(Session(given.number, process.pid))
     return _look(given, words)
 
 
 def _look(given: argparse.Namespace, words: list[str]) -> dict[str, Any]:
-    session, folder = _session(), Path(given.run)
+    session, folder = read_session(), Path(given.run)
     if session is None:
         return {"state": "none"}
     processes = [p for place in (folder, Path()) for p in look_at(place, time.time()).processes]
@@ -128,70 +83,11 @@ def _look(given: argparse.Namespace, words: list[str]) -> dict[str, Any]:
 
 
 def _stop(given: argparse.Namespace, words: list[str]) -> dict[str, Any]:
-    session = _session()
+    session = read_session()
     if session and session.state == "running":
         _ASKED.write_text(str(session.number))
         os.kill(session.pid, signal.SIGTERM)
     return _look(given, words)
-
-
-def _run_session(given: argparse.Namespace, words: list[str]) -> int:
-    """Supervise the run to its end, copy what it writes, and write down its exit code."""
-    folder, child, stopped = Path(given.run), None, []
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        stopped.append(number)
-        if child is not None:
-            child.send_signal(signal.SIGTERM)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
-    keeper = Keeper(folder, f"{given.folder.rstrip('/')}/{folder.name}") if given.folder else None
-    began = time.strftime("%Y%m%d-%H%M%S", time.gmtime(given.number))
-    log_name = f"{began}-{_worker()}.log"
-    if keeper:
-        keeper.bring_back()
-    staged = []
-    with contextlib.suppress(ConfigError):  # the run says it better
-        staged = stage_words(compose_config(words)[0], given.stage, Path.cwd().name, Path.cwd())
-    supervise = [] if given.alone else ["supervise", "--"]
-    # Beside the folder of the run, which not every machine has.
-    environment = {**os.environ, ELSEWHERE: str(Path(FOLDER).absolute())}
-    command = [sys.executable, "-m", "xlatrain", *supervise, "train", *words, *staged]
-    child = subprocess.Popen(command, env=environment)
-    if stopped:
-        stop(stopped[0], None)
-    while True:
-        try:
-            code = child.wait(_COPY_EVERY)
-            break
-        except subprocess.TimeoutExpired:
-            if keeper:
-                keeper.copy(LOG, log_name)
-    if keeper:
-        keeper.copy(LOG, log_name)
-    code = code if code >= 0 else 128 - code
-    with _LOCK.open("w") as lock:  # not before who started this has written down that it runs
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        _write(Session(given.number, os.getpid(), code))
-    return code
-
-
-def _worker() -> str:
-    """This machine among those of its slice, as its log is called."""
-    number = os.environ.get("TPU_WORKER_ID")
-    return f"worker-{number}" if number else socket.gethostname()
-
-
-def _session() -> Session | None:
-    try:
-        return Session(**json.loads(_SESSION.read_text()))
-    except (OSError, ValueError, TypeError):
-        return None
-
-
-def _write(session: Session) -> None:
-    write_json(_SESSION, asdict(session))
 
 
 def _summary(folder: Path) -> dict[str, Any]:
@@ -210,8 +106,4 @@ def _last_words(most: int = 2000) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except ConfigError as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(EXIT_FAILED)
+    sys.exit(main(sys.argv[1:]))

@@ -96,6 +96,7 @@ class UntilDone:
 
     def _try_on(self) -> int:
         idle = 0
+        self._pod.state()  # what there is no more costs no more
         while True:
             try:
                 self._may_ask(idle)
