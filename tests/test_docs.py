@@ -188,7 +188,8 @@ def follow(command: Command, started: list[str], capsys) -> None:
         assert arguments[0] == "install"
         for wanted in arguments[1:]:
             extras = re.fullmatch(r"xlatrain\[(.+)\]", wanted)
-            assert re.search(rf"^{extras.group(1)} = \[" if extras else rf'"{wanted}\b', declared, re.M)
+            for line in [rf"^{name} = \[" for name in extras.group(1).split(",")] if extras else [rf'"{wanted}\b']:
+                assert re.search(line, declared, re.M)
     elif program == "launch/tpu_vm.sh":
         done = subprocess.run(["bash", program, *arguments], cwd=ROOT, check=True, capture_output=True, text=True)
         assert "--dry-run" in arguments
