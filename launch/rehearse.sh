@@ -5,7 +5,7 @@
 #   launch/rehearse.sh [2x4] [FOLDER]
 #
 # The run is made twice: undisturbed, and with machine 1 killed. Exit code 0 if their weights are equal to the last bit.
-# Needs the extra jax, by which processes of CPUs are joined; takes about a minute on two cores.
+# Needs the extra jax, by which processes of CPUs are joined; takes one to two minutes on two cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,7 +17,7 @@ python=${PYTHON:-python}
 [[ -z ${PYTHON:-} && -x .venv/bin/python ]] && python=.venv/bin/python
 python=$("$python" -c 'import sys; print(sys.executable)')
 here=$PWD
-# A run of 24 steps has no use for programs that XLA has worked at for long.
+# A run of 30 steps has no use for programs that XLA has worked at for long.
 export XLA_FLAGS="${XLA_FLAGS:---xla_backend_optimization_level=0}"
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 
@@ -29,10 +29,10 @@ rehearse() {
   cd "$folder"
   "$python" -m xlatrain launch --until-done \
     launch.stand_in=true "launch.name=$1" launch.zone=nowhere-west1-a launch.capacity=spot launch.max_usd=5 \
-    "launch.python=$python" "launch.folder=$folder/kept" launch.poll=0.5 launch.retry=1 \
+    "launch.python=$python" "launch.folder=$folder/kept" launch.poll=1.5 launch.retry=1 \
     cluster=cpu "cluster.hosts=$machines" "cluster.replicas=$replicas" engine.runtime=jax \
     "cluster.coordinator=127.0.0.1:$(free_port)" \
-    train.duration=24step train.eval_every=24step checkpoint.every=4step
+    train.global_batch=32 train.duration=30step train.eval_every=30step checkpoint.every=4step
 }
 
 free_port() {

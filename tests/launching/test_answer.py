@@ -3,6 +3,7 @@
 import pytest
 
 from xlatrain.launching.answer import ACTIVE, FAILED, GONE, MARK, UNKNOWN, Answer, State, state_of
+from xlatrain.launching.workers import Progress
 
 NO_PROJECT = """ERROR: (gcloud.compute.tpus.queued-resources.describe) Error parsing [queued_resource].
 The [queued_resource] resource is not properly specified.
@@ -37,6 +38,22 @@ def test_what_gcloud_cannot_say_is_not_taken_for_no_machine(answer, said):
     assert state.name == UNKNOWN
     assert said in state.said
     assert len(state.said) < 250
+
+
+def test_progress_is_told_less_and_less_often_and_what_is_sick_when_it_is_seen_twice():
+    progress, ill = Progress(60.0), {"step": 3, "sick": ["h:1 is silent, in step 3"]}
+    looks = [
+        (0, {0: {"step": 1}, 1: {"step": 1}}, ["step 1"]),
+        (30, {0: {"step": 2}, 1: {"step": 2}}, []),
+        (60, {0: {"step": 3}, 1: ill}, ["step 3"]),
+        (90, {0: {"step": 4}, 1: {"step": 4}}, []),  # it was nothing
+        (120, {0: {"step": 5}}, []),
+        (180, {0: {"step": 6}}, ["step 6", "worker 1: no answer"]),
+        (210, {0: {"step": 7}}, []),
+        (240, {0: {"step": 8}, 1: {"step": 8}}, []),
+        (270, {0: {"step": 9}, 1: {"step": 9}}, ["all workers are well again"]),
+    ]
+    assert [list(progress.lines(said, 2, now)) for now, said, _ in looks] == [lines for *_, lines in looks]
 
 
 def test_machines_are_heard_through_what_ssh_says():

@@ -68,7 +68,9 @@ def _look(given: argparse.Namespace, words: list[str]) -> dict[str, Any]:
     session, folder = read_session(), Path(given.run)
     if session is None:
         return {"state": "none"}
-    processes = [p for place in (folder, Path()) for p in look_at(place, time.time()).processes]
+    processes = look_at(folder, time.time()).processes
+    # Of a machine without the run's folder; whether one that is gone has ended well only its exit code says.
+    processes += [p for p in look_at(Path(), time.time()).processes if p.verdict != "dead"]
     sick = [f"{p.host}:{p.pid} is {p.verdict}, {p.doing}" for p in processes if p.verdict != "ok"]
     return {
         "try": session.number,

@@ -24,11 +24,11 @@ def first_ended(said: dict[int, dict[str, Any]]) -> dict[str, Any] | None:
 
 
 class Progress:
-    """What is worth a line while a run goes on: its step, less and less often, and each worker that is not well.
-    every: seconds to the second line."""
+    """What is worth a line while a run goes on: its step, less and less often, and each worker that is not well, seen
+    twice: one that is just ending is not sick. every: seconds to the second line."""
 
     def __init__(self, every: float):
-        self._every, self._step, self._at, self._sick = every, -1, 0.0, ""
+        self._every, self._step, self._at, self._seen, self._told = every, -1, 0.0, "", ""
 
     def lines(self, said: dict[int, dict[str, Any]], hosts: int, now: float) -> Iterator[str]:
         step = max(worker.get("step", 0) for worker in said.values())
@@ -40,10 +40,10 @@ class Progress:
         sick = [f"worker {n}: {text}" for n, worker in sorted(said.items()) for text in worker.get("sick", ())]
         if silent := sorted(set(range(hosts)) - set(said)):
             sick.append(f"worker {ranges(silent)}: no answer")
-        text = "; ".join(sick)
-        if text != self._sick:
-            self._sick = text
-            yield text or "all workers are well again"
+        seen, self._seen = self._seen, "; ".join(sick)
+        if self._seen == seen != self._told:
+            self._told = seen
+            yield seen or "all workers are well again"
 
 
 def who(answer: Answer) -> str:
