@@ -229,6 +229,12 @@ def test_checkpoints_elsewhere_are_found_when_the_folder_is_gone(tmp_path, start
     assert started[0][1:] == (tmp_path / "r", name_of(8))
 
 
+def test_a_job_of_a_sweep_is_told_by_the_name_that_goes_on_with_it(tmp_path, started):
+    leave(tmp_path / "lrs/1", 8)
+    train(tmp_path, "lrs/1", *OPTIONS)
+    assert started[0][0].notes[-1] == "lrs/1 goes on from step-000000008: 8 of 20 steps are done"
+
+
 def test_two_at_a_time_are_refused(tmp_path, started):
     with claimed_folder(str(tmp_path), "r") as folder:
         leave(folder, 8)

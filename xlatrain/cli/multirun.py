@@ -21,6 +21,7 @@ from xlatrain.config.choices import search_path, split_command
 from xlatrain.config.compose import to_config
 from xlatrain.config.schema import Config
 from xlatrain.credentials import masked
+from xlatrain.engine.checkpoints import checkpoint_store
 from xlatrain.engine.run import free_name
 from xlatrain.engine.run_folder import claimed_folder
 from xlatrain.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, ConfigError, Fault, ReplicaError
@@ -45,6 +46,8 @@ def run_sweep(verb: str, act: Act, command: list[str]) -> int:
     if verb == "eval" and objective == "images_per_second":
         raise ConfigError(Fault("sweep.objective", "an evaluation does not measure images_per_second", "take top1"))
     name = first.run.name or free_name(first.run.root, "sweep")
+    for number, checked in enumerate(sweep.jobs if verb == "train" else []):
+        _refuse_checkpoints_of_another(checked.config, f"{name}/{number}")
 
     def run(number: int, job_overrides: list[str], checked: Callable[[], Checked]) -> float | None:
         """Returns the objective. A failure is told to a sweeper that learns from it; the basic one it would end."""
@@ -79,6 +82,18 @@ def run_sweep(verb: str, act: Act, command: list[str]) -> int:
         if failed:
             sys.stderr.write(f"\nthe sweep ended early: {failed}\n")
         return max(print_results(folder, objective), EXIT_FAILED if failed else EXIT_DONE)
+
+
+def _refuse_checkpoints_of_another(config: Config, name: str) -> None:
+    """A sweep begins anew, and what an earlier one of its name has left is kept aside: not so checkpoints that lie
+    elsewhere, from which a job with other options would go on, or be refused in the midst of the sweep. Raises
+    ConfigError."""
+    if config.checkpoint.folder is None:
+        return
+    store = checkpoint_store(config, Path(config.run.root) / name)
+    if store.names():
+        problem = f"{store.place} has checkpoints of an earlier sweep of this name"
+        raise ConfigError(Fault("run.name", problem, "take another name, or remove them"))
 
 
 def _quoted(path: Path) -> str:

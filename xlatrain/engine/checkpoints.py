@@ -22,6 +22,7 @@ from xlatrain.engine.build import HostModel
 from xlatrain.engine.contract import Tensors
 from xlatrain.engine.metrics import MetricsWriter
 from xlatrain.engine.provenance import used_by, versions
+from xlatrain.engine.run_folder import name_in
 from xlatrain.engine.snapshot import Snapshot, give_back
 from xlatrain.errors import CheckpointError
 from xlatrain.preflight.checked import CheckedRun
@@ -55,8 +56,7 @@ def checkpoint_store(config: Config, folder: Path) -> Store:
     """Where the checkpoints of the run in a folder lie."""
     if config.checkpoint.folder is None:
         return open_store(str(folder / "checkpoints"))
-    name = folder.resolve().relative_to(Path(config.run.root).resolve())
-    return open_store(f"{config.checkpoint.folder.rstrip('/')}/{name.as_posix()}")
+    return open_store(f"{config.checkpoint.folder.rstrip('/')}/{name_in(config.run.root, folder)}")
 
 
 def saved_settings(config: Config) -> dict[str, Any]:

@@ -52,7 +52,6 @@ def cut_metrics(folder: Path, step: int) -> int:
     if not path.exists():
         return 0
     with path.open("rb") as file:
-        _wait_for_writer(file.fileno())
         stay, go = [], []
         for line in file.read().splitlines(keepends=True):
             (stay if (at := _step(line)) is not None and at <= step else go).append(line)
@@ -78,11 +77,15 @@ def _step(line: bytes) -> int | None:
         return None
 
 
-def _wait_for_writer(file: int) -> None:
-    """A process of replicas ends a moment after its parent was killed, and may write until then."""
+def wait_for_writer(folder: Path) -> None:
+    """A process of replicas ends a moment after its parent was killed: until then it may write to metrics.jsonl, and
+    end a save that it has begun."""
+    if not (path := folder / METRICS).exists():
+        return
     until = time.monotonic() + _GONE
-    while time.monotonic() < until:
-        try:
-            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(0.1)
+    with path.open("rb") as file:
+        while time.monotonic() < until:
+            try:
+                return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(0.1)

@@ -15,7 +15,7 @@ from xlatrain.engine.anomalies import Anomalies
 from xlatrain.engine.build import HostModel, TrainProgram, build_phase_model, place
 from xlatrain.engine.checkpoints import Checkpoints, Progress
 from xlatrain.engine.contract import Tensors, TrainMetrics, TrainState
-from xlatrain.engine.describe import describe_phase, describe_run
+from xlatrain.engine.describe import describe_cache, describe_phase, describe_run
 from xlatrain.engine.equality import check_replicas_equal
 from xlatrain.engine.evaluate import Evaluator, build_eval_model
 from xlatrain.engine.meter import Meter
@@ -23,7 +23,7 @@ from xlatrain.engine.metrics import MetricsWriter
 from xlatrain.engine.progress import ProgressLine
 from xlatrain.engine.rehearsal import rehearse
 from xlatrain.engine.results import describe_machinery, write_programs, write_weights
-from xlatrain.engine.run_folder import log_to
+from xlatrain.engine.run_folder import log_to, name_in
 from xlatrain.engine.step import average_buffers
 from xlatrain.engine.stopping import Stop, begin, stopped
 from xlatrain.engine.unplanned import Unplanned
@@ -41,7 +41,7 @@ def train_replica(replica: Replica, run: CheckedRun, folder: Path, checkpoint: s
     """Train; returns the summary. Runs on every replica; the first one writes. checkpoint: the name of the one to go on
     from, if any, as the first replica is told it."""
     if replica.is_first:
-        log_to(folder, run.notes)
+        log_to(folder, [*run.notes, *filter(None, [describe_cache(run)])])
     with ProgressLine(run.lengths.total_steps, silent=not replica.is_first) as progress:
         return Trainer(replica, run, folder, progress, checkpoint).train()
 
@@ -253,7 +253,8 @@ class Trainer:
         lengths = self.run.lengths
         self.progress.say(f"stopping after step {done:,}")
         saved = self.save(state, done, evaluated, wait=True)
-        summary = stopped(self.stop.why, done, lengths.total_steps, self.folder.name, saved)
+        name = name_in(self.run.config.run.root, self.folder)
+        summary = stopped(self.stop.why, done, lengths.total_steps, name, saved)
         if self.writer:
             self.writer.write("event", done, lengths.epoch(done), event="stopped", by=self.stop.why)
             self.writer.close()
