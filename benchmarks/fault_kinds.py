@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from fault_run import EVERY, STEPS, Place, Start, Whole, WrongError, checkpoints, damage, newest_sound
+from fault_run import EVALUATE, EVERY, STEPS, Place, Start, Whole, WrongError, checkpoints, damage, newest_sound
 
 FAILS, STOPS, AT_ONCE = 15.0, 20.0, 10.0  # seconds in which it ends: after a failure, a signal, a second one
 HANGS = 6.0  # engine.stall_after
@@ -135,14 +135,15 @@ def stop(scene: Scene, early: bool = False, saving: bool = False) -> None:
 
 
 def stop_evaluating(scene: Scene) -> None:
-    """In one of the two evaluations before the last step; the first of a start compiles its step."""
-    start, step = scene.begin(), scene.draw.choice([20, 40])
+    """In the first evaluation, which compiles its step, or in the second."""
+    start, number = scene.begin(), scene.draw.randint(1, 2)
+    step = number * EVALUATE
     until = time.monotonic() + WHOLE
     while scene.place.steps_logged() < step and start.poll() is None and time.monotonic() < until:
         time.sleep(0.0005)
-    time.sleep(scene.draw.random() * (1.0 if step == 20 else 0.05))
+    time.sleep(scene.draw.random() * (0.5 if number == 1 else 0.05))
     scene.kill(start.pid, signal.SIGTERM)
-    evaluated = (scene.place.run / "metrics.jsonl").read_bytes().count(b'{"kind": "eval"') >= step / 20
+    evaluated = (scene.place.run / "metrics.jsonl").read_bytes().count(b'{"kind": "eval"') >= number
     scene.said.append(f"after step {step}, {'evaluated' if evaluated else 'evaluating'}")
     scene.ends(start, STOPS, (STOPPED,))
 

@@ -2,9 +2,9 @@
 
     python benchmarks/faults.py [--runs 30] [--seed 0] [--only K] [--kind WORDS] [--warm] [--json FILE]
 
-Each fault disturbs a run of its own: `xlatrain train` as it is typed, in processes of its own, 60 steps of two replicas
-on small pictures with mixup, erasing, dropout, stochastic depth, an average and statistics of each replica's own, which
-saves every 10 steps; by torch_xla, by jax, and by jax in two processes. Then the same command is given again, until it
+Each fault disturbs a run of its own: `xlatrain train` as it is typed, in processes of its own, 100 steps of two replicas
+on small pictures with mixup, erasing, dropout, an average and statistics of each replica's own, which saves every 10
+steps; by torch_xla, by jax, and by jax in two processes. Then the same command is given again, until it
 says that it is done. What has to hold each time:
 
 - no saved step is lost: it goes on from the newest checkpoint that is complete and undamaged, which is found here
@@ -22,8 +22,8 @@ machine's own is left alone. What cannot be had here, as a namespace or a compil
 
 Chance comes from --seed and the fault's number: --only 7 makes fault 7 again. When it happens to the millisecond
 depends on the machine. --warm forks processes from a server that has imported torch (tests/warm.py) instead of starting
-them anew, which saves ten seconds a fault. Steps are compiled without XLA's costly optimizations. Exit code 1 if
-anything failed.
+them anew, which saves ten seconds a fault. Steps are compiled without XLA's costly optimizations. --folder
+keeps the undisturbed runs: only for the same code. Exit code 1 if anything failed.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from dataclasses import asdict
 from pathlib import Path
 from random import Random
 
@@ -46,6 +47,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from fault_kinds import KINDS, WHOLE, Kind, Scene
 from fault_run import (
     SETTINGS,
+    SHARES,
     Place,
     Whole,
     WrongError,
@@ -97,7 +99,10 @@ def drawn(seed: int, number: int, kinds: list[Kind]) -> Kind:
 
 def undisturbed(folder: Path, setting: str, workers: int, warm: bool) -> Whole:
     """The run as nobody disturbs it. workers: of them the order depends in which an evaluation adds up."""
-    data = folder / "data"
+    data, known = folder / "data", folder / f"whole-{setting}-{workers}.json"
+    if known.exists():
+        found = json.loads(known.read_text())
+        return Whole({int(step): sha for step, sha in found["states"].items()}, found["weights"], found["lines"])
     place = Place(folder / "whole", setting, warm, folder / "cache", workers)
     place.data.symlink_to(data)
     start = place.begin("checkpoint.keep=100")
@@ -105,6 +110,7 @@ def undisturbed(folder: Path, setting: str, workers: int, warm: bool) -> Whole:
         raise SystemExit(f"the run that nobody disturbs failed:\n{start.said()}")
     whole = Whole.of(place)
     place.clear()
+    write_json(known, asdict(whole))
     return whole
 
 
@@ -134,8 +140,8 @@ def _summary(place: Place) -> dict:
 def disturb(folder: Path, number: int, kind: Kind, args: argparse.Namespace, wholes: dict, clock: Path | None) -> dict:
     """Make one fault and judge what comes of it."""
     draw = Random(f"{args.seed}-{number}")
-    setting = draw.choice(list(SETTINGS)) if args.setting is None else args.setting
-    workers = 2 if kind.workers or draw.random() < 0.15 else 0
+    (setting,) = draw.choices(list(SETTINGS), SHARES) if args.setting is None else [args.setting]
+    workers = 2 if kind.workers or draw.random() < 0.05 else 0
     if (setting, workers) not in wholes:
         wholes[setting, workers] = undisturbed(folder, setting, workers, args.warm)
     place = Place(folder / f"fault-{number}", setting, args.warm, folder / "cache", workers)
@@ -152,15 +158,16 @@ def disturb(folder: Path, number: int, kind: Kind, args: argparse.Namespace, who
         row["problems"] += left
     except WrongError as error:
         row["problems"].append(str(error))
-    if row["problems"]:
-        said = [p.read_text(errors="replace") for p in (*place.folder.glob("said-*"), *place.folder.glob("here.*"))
-                if p.is_file()]  # fmt: skip
-        row["said"] = [text[-6000:] for text in said]
-        if args.keep:
-            shutil.copytree(place.folder, Path(args.keep) / f"{args.seed}-{number}", dirs_exist_ok=True, symlinks=True)
-    if clock:
-        clock.write_bytes(struct.pack("q", 0))
-    place.clear()
+    finally:
+        if row["problems"]:
+            said = [*place.folder.glob("said-*"), *place.folder.glob("here.[oe]*")]
+            row["said"] = [path.read_text(errors="replace")[-6000:] for path in said]
+            if args.keep:
+                kept = Path(args.keep) / f"{args.seed}-{number}"
+                shutil.copytree(place.folder, kept, dirs_exist_ok=True, symlinks=True)
+        if clock:
+            clock.write_bytes(struct.pack("q", 0))
+        place.clear()
     seconds = round(time.monotonic() - started, 1)
     return row | {"said of it": "; ".join(scene.said), "waited": scene.waited, "seconds": seconds, "seed": args.seed}
 
@@ -191,6 +198,7 @@ def main() -> int:
     parser.add_argument("--kind", default="", help="only kinds whose names have these words")
     parser.add_argument("--setting", choices=[*SETTINGS])
     parser.add_argument("--warm", action="store_true")
+    parser.add_argument("--folder", type=Path, help="keeps data, caches and undisturbed runs for the next time")
     parser.add_argument("--keep", help="a folder for what is left of runs that failed")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -209,16 +217,19 @@ def main() -> int:
 
         warm.start_server()
     rows, wholes = [], {}
-    folder = Path(tempfile.mkdtemp(prefix="xlatrain-faults-"))
+    folder = args.folder or Path(tempfile.mkdtemp(prefix="xlatrain-faults-"))
+    folder.mkdir(exist_ok=True)
     try:
-        write_shards_of_noise(folder / "data")
+        if not (folder / "data").exists():
+            write_shards_of_noise(folder / "data")
         for number in [args.only] if args.only is not None else range(args.runs):
             kind = drawn(args.seed, number, kinds)
             row = disturb(folder, number, kind, args, wholes, clock)
             rows.append(row)
             print(line(row, f"{len(rows):3}/{1 if args.only is not None else args.runs}"), flush=True)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if not args.folder:
+            shutil.rmtree(folder, ignore_errors=True)
         if args.json:
             write_json(args.json, rows)
     table(rows)

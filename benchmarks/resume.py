@@ -109,7 +109,7 @@ def killed_run(overrides: list[str], seed: int) -> tuple[Path, int]:
     draw, kills = random.Random(seed), 0
     command = [sys.executable, "-m", "xlatrain", "train", *overrides, "checkpoint.every=3step"]
     folder = Path(next(o for o in overrides if o.startswith("run.root=")).partition("=")[2]) / "stopped"
-    longest = 30.0
+    longest = 120.0  # seconds until the first checkpoint of a start
     while True:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         seen = list(folder.glob("checkpoints/step-*"))

@@ -1,7 +1,9 @@
 """A run that is started again goes on as if it had never stopped, or says why it does not."""
 
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,8 @@ from safetensors.torch import load_file
 
 from tests.checkpoint.states import same_bits
 from tests.runs import lines, train
+from tests.waiting import wait_for
+from tests.warm import command
 from xlatrain.checkpoint.manifest import MANIFEST, TENSORS, name_of
 from xlatrain.checkpoint.read import read_manifest
 from xlatrain.checkpoint.store import LocalStore
@@ -18,7 +22,7 @@ from xlatrain.engine import run as runs
 from xlatrain.engine.checkpoints import saved_settings
 from xlatrain.engine.metrics import CUT, METRICS, cut_metrics
 from xlatrain.engine.run_folder import claimed_folder
-from xlatrain.errors import ConfigError, ReplicaError
+from xlatrain.errors import EXIT_STOPPED, ConfigError, ReplicaError
 from xlatrain.preflight.check import check
 from xlatrain.xla import launch as launcher
 
@@ -41,6 +45,7 @@ EVERYTHING = [
     "train.duration=8step",
     "train.log_every=2step",
     "train.eval_every=8step",
+    "eval.global_batch=40",
 ]
 TIMES = {"images_per_second", "host_ms_per_step", "data_wait_fraction"}
 
@@ -63,9 +68,13 @@ def stopped(root):
     return train(root, "stopped", *EVERYTHING, "checkpoint.every=8step", "data.prefetch=3")
 
 
+@pytest.fixture(scope="module")
+def whole(root):
+    return train(root, "whole", *EVERYTHING, "checkpoint.every=8step")
+
+
 @pytest.mark.replicas
-def test_a_run_that_stopped_is_the_run_that_never_did_bit_by_bit(root, stopped):
-    whole = train(root, "whole", *EVERYTHING, "checkpoint.every=8step")
+def test_a_run_that_stopped_is_the_run_that_never_did_bit_by_bit(root, stopped, whole):
     assert (whole["resumed_from_step"], stopped["resumed_from_step"]) == (None, 3)
     last = [load_file(Path(s["run"]) / "checkpoints" / name_of(8) / TENSORS) for s in (whole, stopped)]
     assert {"params", "slots/momentum", "ema_params", "ema_buffers", "buffers", "step", "skipped"} <= set(last[0])
@@ -76,6 +85,21 @@ def test_a_run_that_stopped_is_the_run_that_never_did_bit_by_bit(root, stopped):
     assert saved.facts["groups"] == [[0], [1]]
     buffers = load_file(root / "stopped/checkpoints" / name_of(3) / TENSORS)["buffers"]
     assert not torch.equal(*buffers)  # each replica's own
+
+
+@pytest.mark.replicas
+def test_a_run_that_is_stopped_while_it_evaluates_evaluates_anew_and_is_the_run_that_never_was(root, tmp_path, whole):
+    overrides = [*EVERYTHING, "engine.strict=true", "checkpoint.every=8step", f"run.root={root}", "run.name=evaluating"]
+    process, log = command("train", *overrides, cwd=tmp_path), root / "evaluating/train.log"
+    wait_for(lambda: log.exists() and "compiling the eval step" in log.read_text())
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait().returncode == EXIT_STOPPED
+    assert json.loads((root / "evaluating/summary.json").read_text())["steps"] == 8
+    assert '"kind": "eval"' not in (root / "evaluating" / METRICS).read_text()
+    gone_on = train(root, "evaluating", *EVERYTHING, "checkpoint.every=8step")
+    assert gone_on["resumed_from_step"] == 8
+    assert gone_on["sha256"] == whole["sha256"]
+    assert numbers(gone_on) == numbers(whole)
 
 
 @pytest.mark.replicas

@@ -75,6 +75,7 @@ class Trainer:
         self.anomalies = Anomalies(config.train.loss_spike)
         self.unplanned: Unplanned | None = None  # from the first step on
         self.last_eval: dict[str, Any] = {}
+        self.equal = False  # whether statistics are, on all replicas: twice made so, they could be rounded twice
         self.running: deque[tuple[int, Tensors]] = deque()  # steps handed to the device whose metrics are not read yet
 
     def _build_models(self) -> list[HostModel]:
@@ -125,7 +126,7 @@ class Trainer:
         pulse.mark(self.replica.ordinal, SAVING, done)
         with self.meter.pause():
             return self.checkpoints.save(
-                state, done, self.model, self.meter.state(), self.last_eval, evaluated, self.writer, wait
+                state, done, self.model, self.meter.state(), self.last_eval, evaluated, self.equal, self.writer, wait
             )
 
     def _begin(self) -> tuple[Tensors, Progress]:
@@ -136,7 +137,7 @@ class Trainer:
         check_replicas_equal(self.replica, self.run, state, start.step > 0 and self.checkpoints.differ)
         if self.replica.world_size > 1:
             self.progress.say(f"{counted(self.replica.world_size, 'replica')} hold equal weights")
-        self.last_eval = start.last_eval
+        self.last_eval, self.equal = start.last_eval, start.equal
         if start.meter is not None:
             self.meter.restore(start.meter)
             if self.writer:
@@ -154,6 +155,7 @@ class Trainer:
         pulse.mark(self.replica.ordinal, STEP, done)
         with self.meter.host():
             state, outputs = step(state, {**inputs, **self.stop.input()})
+        self.equal = False
         self.running.append((done, outputs))
         return state
 
@@ -243,8 +245,10 @@ class Trainer:
         return state, True
 
     def _synchronised(self, state: Tensors) -> Tensors:
-        if all(p.bn_group == self.replica.world_size for p in self.run.phases) or not self.model.layout.buffers.names:
+        everywhere = all(p.bn_group == self.replica.world_size for p in self.run.phases)
+        if everywhere or self.equal or not self.model.layout.buffers.names:
             return state
+        self.equal = True
         equal, _ = self.synchronise(TrainState.of(state).statistics(), {})
         return {**state, **equal}
 
