@@ -312,7 +312,7 @@ def mount_read_only(scene: Scene) -> None:
     scene.kill(start.pid)
     scene.ends(start, FAILS, (-signal.SIGKILL,))
     with scene.place.read_only(scene.place.run if scene.draw.random() < 0.5 else scene.place.cwd / "runs"):
-        refused(scene, "Read-only file system")
+        refused(scene, "cannot be")
 
 
 def set_clock_back(scene: Scene) -> None:
