@@ -10,6 +10,7 @@ import contextlib
 import multiprocessing
 import os
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing import context, forkserver, reduction, resource_tracker
@@ -33,6 +34,7 @@ class _WarmProcess(context.ForkServerProcess):
         os.environ.update(self.environment)
         for number, copy in enumerate(self.output, 1):
             os.dup2(copy.detach(), number)
+        tempfile.tempdir = None  # of this environment, not of the server's
         if self.asks:
             _server._forkserver_address, _server.ensure_running = self.server, lambda: None
             context._concrete_contexts["spawn"] = _WarmContext()
@@ -114,7 +116,9 @@ def _run(arguments: tuple[str, ...], folder: str, environment: dict[str, str]) -
     for name, number in ((".out", 1), (".err", 2)):
         os.dup2(os.open(Path(folder).with_suffix(name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.environ.update(environment)
+    tempfile.tempdir = None
     os.chdir(folder)
+    multiprocessing.process.ORIGINAL_DIR = folder  # where its children begin
     sys.argv = ["xlatrain", *arguments]
     from xlatrain.cli.main import main
 

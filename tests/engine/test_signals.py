@@ -12,26 +12,40 @@ from pathlib import Path
 
 import pytest
 
+from tests import warm
+from tests.nets import SMALL
 from tests.waiting import wait_for
 from xlatrain.xla.heartbeat import STEP, read
 
 pytestmark = pytest.mark.replicas
 
-LONG = ["train.duration=4000step", "train.log_every=1step", "train.global_batch=16", "cluster.replicas=2", "run.name=r"]
-
-
+LONG = [
+    *("train.duration=4000step", "train.log_every=1step", "train.global_batch=16", "cluster.replicas=2"),
+    *(SMALL, "run.name=r"),
+]
 SAVED = "all of it is saved; the same command with run.name=r goes on"
+ROOT = Path(__file__).parents[2]
 
 
 def start(folder, *overrides):
-    return subprocess.Popen(
-        [sys.executable, "-m", "xlatrain", "train", *LONG, *overrides],
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "TMPDIR": str(folder)},
-    )
+    return warm.command("train", *LONG, *overrides, cwd=folder, environment={"TMPDIR": str(folder)})
+
+
+def start_cold(folder, *overrides):
+    """As a user does: where it matters what its processes are, or what they do while they import."""
+    with folder.with_suffix(".err").open("w") as errors:
+        return subprocess.Popen(
+            [sys.executable, "-m", "xlatrain", "train", *LONG, *overrides],
+            cwd=folder,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            env={**os.environ, "TMPDIR": str(folder), "PYTHONPATH": str(ROOT)},
+        )
+
+
+def said(folder):
+    """What a command has said so far."""
+    return folder.with_suffix(".err").read_text()
 
 
 def left_behind(folder):
@@ -53,10 +67,10 @@ def numbers(folder):
     return found
 
 
-def children(process):
-    """Process numbers of a run's replicas."""
-    numbers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    return [int(n) for n in numbers if b"spawn_main" in Path(f"/proc/{n}/cmdline").read_bytes()]
+def process_of(replica, folder):
+    """The process number of a replica's process."""
+    (found,) = [beat.pid for beat in read(folder / "runs/r/heartbeats") if replica in beat.replicas]
+    return found
 
 
 def beats(folder):
@@ -89,13 +103,16 @@ MOMENTS = {
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_signal_at_any_moment_ends_the_run(tmp_path, moment):
-    process = start(tmp_path, "data.workers=2")
+    if moment == "compiling":  # long enough to be met in it
+        process = start(tmp_path, "data.workers=2", "model._target_=null")
+    else:
+        process = start_cold(tmp_path, "data.workers=2")
     wait_for(lambda: MOMENTS[moment](process, tmp_path))
     if moment == "everywhere":
         for number in numbers(tmp_path):
             os.kill(number, signal.SIGTERM)
     else:
-        process.send_signal(signal.SIGTERM)
+        os.kill(process.pid, signal.SIGTERM)
     process.wait(timeout=20)
     early = moment in ("importing", "claimed")  # Python's own way to end, before anything was begun
     assert process.returncode in ((75, 143, -signal.SIGTERM) if early else (75,))
@@ -103,14 +120,14 @@ def test_a_signal_at_any_moment_ends_the_run(tmp_path, moment):
     if early:
         return
     summary = json.loads((tmp_path / "runs/r/summary.json").read_text())
-    said = process.stderr.read().splitlines()[-1]
+    last = said(tmp_path).splitlines()[-1]
     assert (summary["status"], summary["stopped_by"]) == ("stopped", "SIGTERM")
     if moment == "everywhere":
-        assert said == f"stopped by SIGTERM after step {summary['steps']} of 4,000: {SAVED}"
+        assert last == f"stopped by SIGTERM after step {summary['steps']} of 4,000: {SAVED}"
         assert (tmp_path / f"runs/r/checkpoints/step-{summary['steps']:09}").exists()
         assert json.loads(metrics(tmp_path)[-1])["event"] == "stopped"
     else:
-        assert said == "stopped by SIGTERM before it took a step: there was nothing to save"
+        assert last == "stopped by SIGTERM before it took a step: there was nothing to save"
         assert summary["steps"] == 0
 
 
@@ -118,10 +135,11 @@ def test_a_second_signal_ends_a_run_at_once(tmp_path):
     """One that hangs, so that the first does nothing."""
     process = start(tmp_path, "engine.fail_replica=1", "engine.fail_step=2", "engine.fail_how=hang")
     wait_for(lambda: '"step": 3' in beats(tmp_path))
-    process.send_signal(signal.SIGTERM)
-    wait_for(lambda: "stopping (SIGTERM)" in process.stderr.readline())
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=10) == 130
+    os.kill(process.pid, signal.SIGTERM)
+    wait_for(lambda: "stopping (SIGTERM)" in said(tmp_path))
+    os.kill(process.pid, signal.SIGINT)
+    process.wait(timeout=10)
+    assert process.returncode == 130
     wait_for(lambda: not left_behind(tmp_path), 10)
 
 
@@ -130,13 +148,13 @@ def test_a_signal_ends_all_processes_of_a_run_after_the_same_step(tmp_path, to):
     process = start(tmp_path, "engine.runtime=jax", "cluster.processes_per_host=2", "engine.in_flight=3")
     wait_for(lambda: len(metrics(tmp_path)) > 2)
     if to == "parent":
-        process.send_signal(signal.SIGTERM)
+        os.kill(process.pid, signal.SIGTERM)
     else:
-        os.kill(children(process)[1], signal.SIGTERM)
+        os.kill(process_of(1, tmp_path), signal.SIGTERM)
     process.wait(timeout=20)
     assert process.returncode == 75
     steps = json.loads((tmp_path / "runs/r/summary.json").read_text())["steps"]
-    assert f"stopped by SIGTERM after step {steps} of 4,000: {SAVED}" == process.stderr.read().splitlines()[-1]
+    assert f"stopped by SIGTERM after step {steps} of 4,000: {SAVED}" == said(tmp_path).splitlines()[-1]
     places = [place for beat in read(tmp_path / "runs/r/heartbeats") for place in beat.replicas.values()]
     assert [place.step for place in places] == [steps] * 2
     assert json.loads(metrics(tmp_path)[-1])["step"] == steps
@@ -158,30 +176,30 @@ def test_a_run_that_hangs_is_ended_and_who_hangs_is_named(tmp_path, what):
     process = start(tmp_path, *HANGS[what])
     if what == "a process":
         beats = tmp_path / "runs/r/heartbeats"
-        wait_for(lambda: {p.phase for beat in read(beats) for p in beat.replicas.values()} == {STEP})
-        (frozen,) = [beat.pid for beat in read(beats) if 1 in beat.replicas]
+        wait_for(lambda: {n: p.phase for b in read(beats) for n, p in b.replicas.items()} == {0: STEP, 1: STEP})
+        frozen = process_of(1, tmp_path)
         os.kill(frozen, signal.SIGSTOP)
     process.wait(timeout=60)
     assert process.returncode == 1
-    said = process.stderr.read()
-    assert "the run hangs: nothing moved for" in said
+    words = said(tmp_path)
+    assert "the run hangs: nothing moved for" in words
     if what == "a process":
-        assert f"process {frozen} is stopped, as by SIGSTOP" in said
+        assert f"process {frozen} is stopped, as by SIGSTOP" in words
         assert f"no stacks of process {frozen}: it is stopped" in log(tmp_path)
     else:
-        last = said.splitlines()[-1]
+        last = words.splitlines()[-1]
         assert last.startswith("replica 1 (pid ")
         assert last.endswith("is behind: last seen in step 3, others in step 4")
         assert re.search(r"of replica 1 .*\n(.*\n)?.*\n.*in rehearse", log(tmp_path))
         assert "of replica 0 " in log(tmp_path)
-    assert said.splitlines()[-1] == log(tmp_path).splitlines()[-1]
+    assert words.splitlines()[-1] == log(tmp_path).splitlines()[-1]
     wait_for(lambda: not left_behind(tmp_path), 10)
 
 
 @pytest.mark.parametrize("overrides", [["engine.fail_replica=1", "engine.fail_step=3"], ["kill"]])
 def test_a_failing_or_killed_run_takes_its_loaders_with_it(tmp_path, overrides):
     killed = overrides == ["kill"]
-    process = start(tmp_path, "data.workers=2", *([] if killed else overrides))
+    process = (start_cold if killed else start)(tmp_path, "data.workers=2", *([] if killed else overrides))
     if killed:
         wait_for(lambda: len(metrics(tmp_path)) > 2)
         process.kill()
@@ -191,7 +209,7 @@ def test_a_failing_or_killed_run_takes_its_loaders_with_it(tmp_path, overrides):
 
 
 def test_what_a_run_leaves_that_was_killed_with_all_its_children_the_next_command_clears(tmp_path):
-    process = start(tmp_path)
+    process = start_cold(tmp_path)
     wait_for(lambda: len(metrics(tmp_path)) > 2)
     for number in sorted(numbers(tmp_path), reverse=True):  # children first
         with contextlib.suppress(OSError):
@@ -205,10 +223,10 @@ def test_what_a_run_leaves_that_was_killed_with_all_its_children_the_next_comman
 def test_a_second_run_of_the_same_name_is_refused_while_the_first_goes_on(tmp_path):
     first = start(tmp_path)
     wait_for(lambda: (tmp_path / "runs/r/.lock").exists())
-    second = start(tmp_path, "train.seed=2")
+    second = start(tmp_path, "train.seed=2")  # whose words take the place of the first's
     second.wait(timeout=60)
     assert second.returncode == 2
-    assert "is going on" in second.stderr.read()
-    first.terminate()
+    assert "is going on" in said(tmp_path)
+    os.kill(first.pid, signal.SIGTERM)
     first.wait(timeout=20)
     assert "seed: 0" in (tmp_path / "runs/r/config.yaml").read_text()
