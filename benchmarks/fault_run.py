@@ -31,7 +31,7 @@ SHARES = [2, 2, 1]
 RUN = [
     *("data=shards", f"data.image_size={SIZE}", "data.streams=4", "data.shuffle_window=32", "data.eval_padding=0"),
     *("augment=shift_flip", "augment.mixup=0.2", "augment.erase=0.3"),
-    *("model._target_=fault_net.Net", "model.sync_bn_group=local", "ema=on"),
+    *("model._target_=tests.nets.Small", "+model.kwargs.drop=0.2", "model.sync_bn_group=local", "ema=on"),
     *("optimizer.lr=0.02", "train.global_batch=16", f"train.duration={STEPS}step", "train.log_every=1step"),
     *(f"train.eval_every={EVALUATE}step", "eval.global_batch=8", f"checkpoint.every={EVERY}step", "checkpoint.keep=3"),
     *("cluster.replicas=2", "engine.strict=true", "run.name=r"),
@@ -127,7 +127,7 @@ class Place:
         ]
         environment = {"TMPDIR": str(self.temporary), "XDG_CACHE_HOME": str(self.cache), "NO_GCE_CHECK": "true"}
         environment |= {"OMP_NUM_THREADS": "1", "XLA_FLAGS": "--xla_backend_optimization_level=0"}
-        environment |= {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'benchmarks'}"}
+        environment |= {"PYTHONPATH": str(ROOT)}
         if self.warm:
             from tests import warm
 
