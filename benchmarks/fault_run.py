@@ -20,20 +20,20 @@ import numpy as np
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
-STEPS, EVERY, EVALUATE, SIZE = 100, 10, 30, 24  # steps of the run, between two saves, between two evaluations; pixels
+STEPS, EVERY, EVALUATE, SIZE = 60, 10, 25, 24  # steps of the run, between two saves, between two evaluations; pixels
 TIMES = {"images_per_second", "host_ms_per_step", "data_wait_fraction"}
 SETTINGS = {
     "torch_xla": ["engine.runtime=torch_xla"],
     "jax": ["engine.runtime=jax"],
     "jax, 2 processes": ["engine.runtime=jax", "cluster.processes_per_host=2"],
 }
-SHARES = [2, 2, 1]
+SHARES = [4, 4, 1]
 RUN = [
     *("data=shards", f"data.image_size={SIZE}", "data.streams=4", "data.shuffle_window=32", "data.eval_padding=0"),
     *("augment=shift_flip", "augment.mixup=0.2", "augment.erase=0.3"),
     *("model._target_=tests.nets.Small", "+model.kwargs.drop=0.2", "model.sync_bn_group=local", "ema=on"),
     *("optimizer.lr=0.02", "train.global_batch=16", f"train.duration={STEPS}step", "train.log_every=1step"),
-    *(f"train.eval_every={EVALUATE}step", "eval.global_batch=8", f"checkpoint.every={EVERY}step", "checkpoint.keep=3"),
+    *(f"train.eval_every={EVALUATE}step", "eval.global_batch=16", f"checkpoint.every={EVERY}step", "checkpoint.keep=3"),
     *("cluster.replicas=2", "engine.strict=true", "run.name=r"),
 ]
 

@@ -2,7 +2,7 @@
 
     python benchmarks/faults.py [--runs 30] [--seed 0] [--only K] [--kind WORDS] [--warm] [--json FILE]
 
-Each fault disturbs a run of its own: `xlatrain train` as it is typed, in processes of its own, 100 steps of two
+Each fault disturbs a run of its own: `xlatrain train` as it is typed, in processes of its own, 60 steps of two
 replicas on small pictures with mixup, erasing, dropout, an average and statistics of each replica's own, which saves
 every 10 steps; by torch_xla, by jax, and by jax in two processes. Then the same command is given again, until it says
 that it is done. What has to hold each time:
