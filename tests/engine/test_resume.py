@@ -1,5 +1,6 @@
 """A run that is started again goes on as if it had never stopped, or says why it does not."""
 
+import errno
 import json
 import os
 import shutil
@@ -117,6 +118,7 @@ def test_a_run_says_that_it_went_on(root, stopped):
     assert "prefetch: 3" in (folder / "config.2.yaml").read_text()
     log = (folder / "train.log").read_text()
     assert "stopped goes on from step-000000003: 3 of 8 steps are done" in log
+    assert "compile cache: off, since torch_xla writes programs that it cannot read" in log
 
 
 @pytest.mark.replicas
@@ -251,6 +253,30 @@ def test_checkpoints_elsewhere_are_found_when_the_folder_is_gone(tmp_path, start
     shutil.rmtree(tmp_path / "r")
     train(tmp_path, "r", *OPTIONS, f"checkpoint.folder={tmp_path}/far")
     assert started[0][1:] == (tmp_path / "r", name_of(8))
+
+
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_is_told_before_a_start_and_does_not_hide_how_a_run_ended(tmp_path, started, monkeypatch, capsys):
+    leave(tmp_path / "r", 8)
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "write_config", full)
+        with pytest.raises(ConfigError, match=r"run.root: .*/r cannot be written to: No space left on device"):
+            train(tmp_path, "r", *OPTIONS)
+    assert started == []
+    monkeypatch.setattr(runs, "write_json", full)
+    with pytest.raises(ReplicaError, match=r"came to its end, but summary.json could not be written to .*/r: No space"):
+        train(tmp_path, "r", *OPTIONS)
+
+    def failing(*_, **__):
+        raise ReplicaError("why it failed")
+
+    monkeypatch.setattr(launcher, "launch", failing)
+    with pytest.raises(ReplicaError, match="why it failed"):
+        train(tmp_path, "r", *OPTIONS)
+    assert f"how the run ended could not be written to {tmp_path}/r: No space left" in capsys.readouterr().err
 
 
 def test_a_job_of_a_sweep_is_told_by_the_name_that_goes_on_with_it(tmp_path, started):
