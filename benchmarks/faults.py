@@ -44,18 +44,10 @@ from random import Random
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from fault_kinds import KINDS, WHOLE, Kind, Scene
-from fault_run import (
-    SETTINGS,
-    SHARES,
-    Place,
-    Whole,
-    WrongError,
-    differences,
-    left_behind,
-    newest_sound,
-    write_shards_of_noise,
-)
+from fault_judge import Whole, differences, left_behind, newest_sound
+from fault_kinds import KINDS, Kind
+from fault_run import SETTINGS, SHARES, Place, WrongError, write_shards_of_noise
+from fault_scene import WHOLE, Scene
 
 from xlatrain.files import write_json
 
