@@ -28,6 +28,16 @@ def kill_parent(scene: Scene, saving: bool = False) -> None:
     scene.ends(start, FAILS, (-signal.SIGKILL,))
 
 
+def kill_again(scene: Scene) -> None:
+    """Killed in a step, then as it goes on: as it looks for its checkpoint, cuts its metrics, builds, compiles."""
+    kill_parent(scene)
+    again = scene.begin()
+    time.sleep(scene.draw.random() * (3.0 if scene.place.warm else 10.0))
+    scene.said.append("and as it went on")
+    scene.kill(again.pid)
+    scene.ends(again, FAILS, (-signal.SIGKILL,))
+
+
 def kill_replicas(scene: Scene, saving: bool = False) -> None:
     start = scene.begin()
     scene.moment(start, saving=saving)
@@ -277,6 +287,7 @@ class Kind:
 KINDS = [
     Kind("kill the parent", kill_parent, 2),
     Kind("kill the parent in a save", lambda s: kill_parent(s, saving=True), 2),
+    Kind("kill the parent twice", kill_again),
     Kind("kill replicas", kill_replicas),
     Kind("kill replicas in a save", lambda s: kill_replicas(s, saving=True), 2),
     Kind("kill a worker", kill_worker, workers=True),
