@@ -8,8 +8,6 @@ import pytest
 from tests import warm
 from xlatrain.xla import launch
 
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ["OMP_NUM_THREADS"] = "1"  # the workers fill the cores; threads of each would wait for one another
 # XLA then takes a third of the time to compile a step for this CPU, of which tests have few steps to run.
 QUICK_COMPILE = "--xla_backend_optimization_level=0"
 os.environ.setdefault("XLA_FLAGS", QUICK_COMPILE)

@@ -26,6 +26,7 @@ def sparse(path, size):
     return path
 
 
+@pytest.mark.slow
 def test_an_index_of_10_gigabytes_is_not_read(tmp_path, monkeypatch):
     sparse(tmp_path / "index.json", 10 << 30)
     monkeypatch.setattr(streams, "MIB", 64 << 20)

@@ -103,6 +103,7 @@ def test_every_sample_of_a_dataset_is_read_once_an_epoch_in_another_order_each(p
     assert np.mean(largest) < 18
 
 
+@pytest.mark.slow
 def test_batches_are_the_same_whoever_reads_a_dataset_which_may_draw():
     """Over an epoch's end, and a change of batch in the second epoch."""
     phases = (Phase(0, 16, 4), Phase(5, 12, 4))
@@ -131,6 +132,7 @@ class Drawn(Numbered):
         return image, label
 
 
+@pytest.mark.slow
 def test_what_a_dataset_draws_follows_from_seed_and_sample_whoever_reads_it():
     def drawn(seed, workers, epochs=1):
         reader = split_of(Drawn(samples=48), workers).train_batches(Place(0, 1), seed, (Phase(0, 16, 4),), Position())
@@ -262,6 +264,7 @@ def test_a_pure_update_is_taken():
     assert optimizer_faults(config) == []
 
 
+@pytest.mark.slow
 def test_choices_of_ones_own_compose_like_those_of_conf(tmp_path):
     run = check([CONF, "recipe=stripes"])
     assert (run.config.model.name, run.config.data.name, run.config.optimizer.name) == ("SmallNet", "Stripes", "Lion")

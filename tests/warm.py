@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import runpy
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -109,6 +110,14 @@ def command(*arguments: str, cwd: Path, environment: Mapping[str, str] | None = 
     return Command(process, cwd)
 
 
+def program(path: Path) -> Command:
+    """A program of Python, run in its folder, which has begun."""
+    process = _WarmContext.Process(target=_run, args=((path.name,), str(path.parent), {}))
+    process.asks = True
+    process.start()
+    return Command(process, path.parent)
+
+
 def _run(arguments: tuple[str, ...], folder: str, environment: dict[str, str]) -> None:
     multiprocessing.current_process()._config.pop("tempdir", None)  # its temporary folder is its own, as a user's is
     tracker = resource_tracker._resource_tracker
@@ -119,6 +128,10 @@ def _run(arguments: tuple[str, ...], folder: str, environment: dict[str, str]) -
     tempfile.tempdir = None
     os.chdir(folder)
     multiprocessing.process.ORIGINAL_DIR = folder  # where its children begin
+    if arguments[0].endswith(".py"):
+        sys.argv, sys.path[:0] = list(arguments), [folder]
+        runpy.run_path(arguments[0], run_name="__main__")
+        return
     sys.argv = ["xlatrain", *arguments]
     from xlatrain.cli.main import main
 

@@ -241,6 +241,7 @@ for step in itertools.count(int(sys.argv[2])):
 """
 
 
+@pytest.mark.slow
 def test_a_writer_that_is_killed_at_any_moment_leaves_what_it_had_finished(tmp_path):
     """Three times, each going on from what the one before left."""
     draw, store, begin = random.Random(4), LocalStore(tmp_path / "c"), 1

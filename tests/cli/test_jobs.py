@@ -5,6 +5,7 @@ import json
 import pytest
 import yaml
 
+from tests.nets import SMALL
 from tests.warm import command
 from xlatrain.cli.main import main
 
@@ -33,7 +34,8 @@ def test_a_sweep_does_not_go_on_from_checkpoints_of_an_earlier_one(tmp_path, mon
 
 @pytest.mark.replicas
 def test_a_run_whose_replica_fails_exits_with_1_and_its_reason_last(tmp_path):
-    failed = command("train", "cluster.replicas=4", "engine.fail_replica=3", "engine.fail_step=2", cwd=tmp_path).wait()
+    failing = ["engine.fail_replica=3", "engine.fail_step=2"]
+    failed = command("train", SMALL, "cluster.replicas=4", *failing, cwd=tmp_path).wait()
     assert failed.returncode == 1
     assert failed.stderr.strip().splitlines()[-1].startswith("RuntimeError: rehearsed failure")
 
@@ -45,6 +47,7 @@ def test_a_sweep_goes_on_past_jobs_that_fail_and_ends_with_its_table(tmp_path):
         "-m",
         "engine.fail_replica=0,null",
         "engine.fail_step=0",
+        SMALL,
         "optimizer=glob([s*,lars])",
         "train.duration=1step",
         "cluster.replicas=1",
@@ -68,7 +71,7 @@ def test_optuna_learns_from_the_objective_of_each_job_and_goes_on_past_one_that_
     search = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.sampler.seed=1"]
     space = ["train.global_batch=choice(64,1500)", "optimizer.lr=tag(log,interval(0.001,0.1))"]
     run = command(
-        "train", "-m", *search, *space, "train.duration=1step", "cluster.replicas=1", "run.name=r", cwd=tmp_path
+        "train", "-m", *search, *space, SMALL, "train.duration=1step", "cluster.replicas=1", "run.name=r", cwd=tmp_path
     ).wait()
     found = [json.loads((tmp_path / f"runs/r/{job}/summary.json").read_text()) for job in range(3)]
     assert {s["status"] for s in found} == {"done", "failed"}, run.stderr

@@ -84,6 +84,7 @@ def test_the_points_of_a_search_hold_every_end_and_choice():
 OPTUNA = "hydra/sweeper=optuna"
 
 
+@pytest.mark.slow
 def test_a_search_is_refused_only_for_what_no_choice_cures():
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     for space, words in (

@@ -15,7 +15,14 @@ from xlatrain.preflight.check import check
 
 ON_SHARDS = ("shards", "imagenet", "cifar10")
 SLICES = [name for name in groups()["cluster"] if name.startswith("tpu")]
-CHOICES = [(group, name) for group, names in groups().items() for name in names if name not in SLICES]
+# The larger models differ from the first in numbers alone, and take longer to build.
+LARGE = [f"efficientnet_b{n}" for n in range(1, 8)]
+CHOICES = [
+    pytest.param(group, name, marks=pytest.mark.slow if name in LARGE else [], id=f"{group}-{name}")
+    for group, names in groups().items()
+    for name in names
+    if name not in SLICES
+]
 
 
 @pytest.mark.parametrize(("group", "name"), CHOICES)
@@ -27,6 +34,7 @@ def test_every_choice_composes_and_passes_the_checks(group, name, tmp_path):
     assert check(overrides, starts=False).lengths.total_steps > 0  # on GPU too, of which there is none here
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SLICES)
 def test_a_slice_passes_the_checks_and_is_one_whole(name):
     """Chips, replicas, hosts and name agree, and a chip's clock with its peak: whole matrix units of 128 x 128."""

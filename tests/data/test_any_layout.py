@@ -18,6 +18,7 @@ PHASES = (Phase(0, 24, 8), Phase(9, 20, 12))  # size and batch change after two 
 LEGS = ([Leg(STREAMS, 24, 7)], [Leg(STREAMS, 24, 2), Leg(STREAMS, 20, 6)], [Leg(STREAMS, 20, 8)])  # of three epochs
 STEPS = 7 + 2 + 6 + 8
 LAYOUTS = [(p, w) for p in (1, 2, 3, 4, 8) for w in (0, 1, 2, 3, 8)]
+SOME = [(2, 3), (8, 0), (3, 2)]  # of the quick tests
 
 
 def numbered_picture(number):
@@ -76,7 +77,9 @@ def test_epochs_hold_each_sample_once_but_for_less_than_a_batch(expected):
     assert len(set(corners.tolist())) == 9  # by 0 to 2 each way: augmentation is compared too
 
 
-@pytest.mark.parametrize(("processes", "workers"), LAYOUTS)
+@pytest.mark.parametrize(
+    ("processes", "workers"), [pytest.param(*at, marks=[] if at in SOME else pytest.mark.slow) for at in LAYOUTS]
+)
 def test_batches_are_the_same_row_by_row(root, expected, processes, workers):
     assert_same(read_here(split(root, workers), PHASES, processes, STEPS + 4, Position()), expected)
 
@@ -86,6 +89,7 @@ def test_worker_processes_make_them_too(root, expected, processes, workers):
     assert_same(read(split(root, workers), PHASES, processes, STEPS + 4, Position()), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", range(STEPS + 1))
 def test_another_layout_goes_on_from_any_position_as_if_nothing_had_happened(root, expected, step):
     processes, workers = LAYOUTS[step % len(LAYOUTS)]
@@ -93,6 +97,7 @@ def test_another_layout_goes_on_from_any_position_as_if_nothing_had_happened(roo
     assert_same(found, expected[step : step + 4])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("streams", "window"), [(1, 1000), (3, 5), (40, 1)])
 def test_so_it_is_for_few_streams_and_for_more_than_rows(root, streams, window):
     whole = read_here(split(root, 0, window, streams), PHASES, 1, 16, Position())

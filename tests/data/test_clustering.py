@@ -102,6 +102,7 @@ def write_sorted(root):
     write_foreign(root / "val", [0] * 20, 20, "abcdefghij")
 
 
+@pytest.mark.slow
 def test_training_warns_of_shards_sorted_by_class_with_the_window_that_mixes_them(tmp_path):
     write_sorted(tmp_path)
     assert read_index(tmp_path / "train").clustering == {20: 20.0}
@@ -142,6 +143,7 @@ def test_a_run_warns_before_its_replicas_start(tmp_path, monkeypatch, capsys):
     assert said[0].startswith("warning: the classes lie together in the shards of training")
 
 
+@pytest.mark.slow
 def test_index_and_info_say_where_classes_lie_together(tmp_path, capsys):
     """Eight default windows of 1,024 do not mix 9,000 samples; shuffled, nothing is said."""
     labels = np.repeat(np.arange(3), 3000)

@@ -13,6 +13,7 @@ from xlatrain.data.sharded import ShardedSplit
 from xlatrain.data.storage.retry import retries_so_far
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_training_on_a_flaky_source_sees_every_image_once_through_hundreds_of_breaks(server, tmp_path, workers):
     """Connections break after 1 to 1,500 bytes: the epoch is whole, and each break is counted, also in workers."""

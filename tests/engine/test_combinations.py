@@ -5,6 +5,7 @@ import math
 
 import pytest
 
+from tests.nets import SMALL
 from xlatrain.config.choices import groups
 from xlatrain.preflight.check import check
 from xlatrain.xla.launch import launch
@@ -21,7 +22,7 @@ COMBINATIONS = [
 
 @pytest.fixture(scope="module")
 def results():
-    common = ["cluster.replicas=1", "train.global_batch=16", "model.drop_rate=0.1", "augment.mixup=0.2"]
+    common = ["cluster.replicas=1", "train.global_batch=16", SMALL, "+model.kwargs.drop=0.1", "augment.mixup=0.2"]
     plans = {" ".join(c): check([*common, *c]) for c in COMBINATIONS}
     return launch("tests.replica_jobs:run_combination_steps", plans, replicas=1)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.nets import PLAIN, SMALL
 from tests.runs import lines, losses, train
 
 pytestmark = pytest.mark.replicas
@@ -27,7 +28,7 @@ def root(tmp_path_factory):
 
 def test_micro_batches_are_the_whole_batch_for_a_model_without_batch_norm(root):
     """1e-6 relative: the mean of means, in another order of sums."""
-    overrides = [*COMMON, "model.name=test_vit", "optimizer.lr=0.0011"]
+    overrides = [*COMMON, PLAIN, "optimizer.lr=0.0011"]
     whole = train(root, "whole", *overrides)
     parts = train(root, "parts", *overrides, "gradient.accumulate=4", "gradient.bucket_mb=0.5")
     assert losses(parts) == pytest.approx(losses(whole), rel=1e-6)
@@ -38,7 +39,8 @@ def test_micro_batches_are_the_whole_batch_for_a_model_without_batch_norm(root):
 def test_gradients_are_reduced_then_clipped_then_applied(root):
     """The clipped mean is the same on any number of replicas; a mean of clipped parts would not be: a limit far below
     the norm makes every part as long as the mean. 1e-4 relative, as for replicas in general."""
-    overrides = [*COMMON, "gradient.clip=norm", "gradient.clip_limit=0.05", "optimizer.lr=0.5", "schedule.warmup=0step"]
+    overrides = [*COMMON, SMALL, "gradient.clip=norm", "gradient.clip_limit=0.05"]
+    overrides += ["optimizer.lr=0.5", "schedule.warmup=0step"]
     found = [losses(train(root, f"clip{n}", *overrides, f"cluster.replicas={n}")) for n in (1, 4)]
     assert found[1] == pytest.approx(found[0], rel=1e-4)
     unclipped = losses(train(root, "free", *overrides, "gradient.clip=none"))
@@ -46,22 +48,24 @@ def test_gradients_are_reduced_then_clipped_then_applied(root):
 
 
 def test_eight_bit_sums_with_scaling_stay_near_float32_and_report_how_near(root):
-    overrides = [*COMMON, "gradient=e5m2_aps", "gradient.report_error=true", "gradient.fp32_last_layer=true"]
-    summary = train(root, "aps", *overrides, "cluster.replicas=4")
-    assert losses(summary) == pytest.approx(losses(train(root, "fp32", *COMMON, "cluster.replicas=4")), rel=0.1)
+    exact = [*COMMON, SMALL, "cluster.replicas=4"]
+    summary = train(
+        root, "aps", *exact, "gradient=e5m2_aps", "gradient.report_error=true", "gradient.fp32_last_layer=true"
+    )
+    assert losses(summary) == pytest.approx(losses(train(root, "fp32", *exact)), rel=0.1)
     errors = [row["gradient_error"] for row in lines(summary, "train")]
     assert all(0.01 < e < 0.3 for e in errors)  # two mantissa bits are 12 % at worst a rounding
 
 
-@pytest.mark.usefixtures("optimized")
 def test_eight_bit_gradients_with_scaling_train_to_within_a_point_of_float32(root):
-    """Four replicas, the default run but for 9 of its 20 epochs. One point is 3.6 of the 360 images."""
-    run = ["cluster.replicas=4", "train.duration=9ep", "train.eval_every=9ep"]
+    """Four replicas, nine epochs. One point is 3.6 of the 360 images."""
+    run = ["model._target_=examples.small_net.SmallNet", "optimizer.lr=0.6", "augment=none", "cluster.replicas=4"]
+    run += ["train.duration=9ep", "train.eval_every=9ep"]
     exact = train(root, "full-fp32", *run)
     scaled = train(root, "full-aps", *run, "gradient=e5m2_aps")
-    assert exact["top1"] > 0.97
+    assert exact["top1"] > 0.95
     assert abs(scaled["top1"] - exact["top1"]) <= 0.01
     log = (Path(scaled["run"]) / "train.log").read_text()
     assert "5 exponent and 2 mantissa bits, with auto-precision scaling, summed one after the other" in log
     assert "emulated" in log
-    assert "learning rate 0.05 for batch 128, 25 steps of warm-up (default), then cosine, 101 steps in all" in log
+    assert "learning rate 0.6 for batch 128, 25 steps of warm-up (default), then cosine, 101 steps in all" in log

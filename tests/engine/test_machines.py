@@ -5,13 +5,15 @@ import json
 
 import pytest
 
+from tests.nets import SMALL
 from tests.warm import command
 from xlatrain.xla.jax_start import free_port
 
 pytest.importorskip("jax")
 pytestmark = pytest.mark.replicas
 
-RUN = ["engine.runtime=jax", "cluster.replicas=4", "train.duration=14step", "train.log_every=1step", "run.name=r"]
+RUN = [SMALL, "engine.runtime=jax", "cluster.replicas=4", "train.duration=14step", "train.log_every=1step"]
+RUN += ["run.name=r"]
 
 
 def run_on_machines(root, *of_each):

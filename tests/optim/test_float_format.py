@@ -50,6 +50,7 @@ def check(bits, form):
         assert math.copysign(1, ours) == math.copysign(1, expected) or math.isnan(ours)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMATS)
 def test_all_bf16_values(form):
     """Among them zeros, subnormals, infinities and NaN."""

@@ -84,7 +84,6 @@ COMPILER = all(importlib.util.find_spec(name) for name in ("jax", "libtpu"))
 
 
 @pytest.mark.one_replica
-@pytest.mark.usefixtures("cold")
 @pytest.mark.skipif(not COMPILER, reason="the extra `plan` is not installed")
 def test_small_steps_compile_and_fit_on_v3_and_v5e(tmp_path, monkeypatch, capsys):
     """`plan --check` in small, then the keys that others rely on, from the cache."""
@@ -110,7 +109,7 @@ def test_small_steps_compile_and_fit_on_v3_and_v5e(tmp_path, monkeypatch, capsys
     assert any("fp32" in text for text in found["warnings"])
     reports = list(tmp_path.glob("plan-*/report.html"))
     assert len(reports) == 2
-    assert "conv_stem" in reports[0].read_text()
+    assert any("conv_stem" in report.read_text() for report in reports)
     assert all("<code>xlatrain plan --" in report.read_text() for report in reports)
     assert found["command"].startswith("xlatrain plan --json model=test_efficientnet")
     # What is large has a name: the parts of the model, and those of the step around it.

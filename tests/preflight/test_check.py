@@ -57,6 +57,7 @@ def test_a_drawn_schedule_is_composed_and_checked_once(counted, tmp_path):
     assert counted == once()
 
 
+@pytest.mark.slow
 def test_each_job_of_a_sweep_is_checked_once_and_each_of_its_choices_composed_once(counted, tmp_path):
     sweep = ["optimizer=sgd,lars,lamb", "train.seed=0,1,2,3", f"run.root={tmp_path}", "run.name=s"]
     assert main.main(["train", "-m", *sweep]) == 0

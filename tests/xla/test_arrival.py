@@ -23,7 +23,7 @@ def test_all_come_and_the_port_is_free_again():
 
 
 def test_all_learn_who_did_not_come():
-    assert gather([0, 2], 4, 1, free_port()) == ["processes 1, 3 of 4 did not arrive in 1 s"] * 2
+    assert gather([0, 2], 4, 0.3, free_port()) == ["processes 1, 3 of 4 did not arrive in 0.3 s"] * 2
 
 
 @pytest.mark.parametrize("words", [b"GET / HTTP/1.1\r\n", b""])
@@ -41,9 +41,9 @@ def test_a_stranger_on_the_port_is_none_of_them(words):
 
     with ThreadPoolExecutor(1) as pool:
         pool.submit(stranger)
-        assert gather([0], 2, 1, port) == ["process 1 of 2 did not arrive in 1 s"]
+        assert gather([0], 2, 0.3, port) == ["process 1 of 2 did not arrive in 0.3 s"]
 
 
 def test_without_process_0_nobody_meets():
-    (problem,) = gather([1], 2, 0.5, free_port())
+    (problem,) = gather([1], 2, 0.1, free_port())
     assert problem.startswith("process 0 of 2 did not answer")

@@ -35,7 +35,7 @@ def test_a_process_that_is_killed_is_named():
 
 
 def test_a_process_that_hangs_is_named(monkeypatch):
-    monkeypatch.setattr(jax_start, "HEARTBEAT_SECONDS", 10)
+    monkeypatch.setattr(jax_start, "HEARTBEAT_SECONDS", 5)
     report, seconds = failure("stop")
     assert "process 0 of 2" in report
     assert "and 1 did not end" in report

@@ -74,7 +74,7 @@ def server(monkeypatch):
 
     Handler.says, Handler.asked = dict(Handler.says), []
     server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     monkeypatch.setenv("GCE_METADATA_HOST", f"127.0.0.1:{server.server_port}")
     monkeypatch.delenv("NO_GCE_CHECK", raising=False)
     yield Handler

@@ -40,6 +40,16 @@ class CheckpointConfig:
 
 
 @dataclass
+class LoggerConfig:
+    tensorboard: bool = option(True, "event files in the run's folder")
+    csv: bool = option(False, "train.csv and eval.csv in the run's folder")
+    wandb: bool = option(False, "Weights & Biases, an extra; its own variables hold, as WANDB_MODE=offline")
+    mlflow: bool = option(False, "MLflow, an extra; its own variables hold, as MLFLOW_TRACKING_URI")
+    project: str = option("xlatrain", "project of Weights & Biases, experiment of MLflow")
+    mlflow_uri: str | None = option(None, "server, or folder as in file:mlruns; null = as MLflow has it")
+
+
+@dataclass
 class SweepConfig:
     objective: str = option(
         "top1",

@@ -21,7 +21,7 @@ from xlatrain.config.data import (
 )
 from xlatrain.config.engine import EngineConfig
 from xlatrain.config.option import group, option
-from xlatrain.config.run import CheckpointConfig, RunConfig, SweepConfig
+from xlatrain.config.run import CheckpointConfig, LoggerConfig, RunConfig, SweepConfig
 
 
 @dataclass
@@ -255,6 +255,7 @@ class Config:
     eval: EvalConfig = field(default_factory=EvalConfig)
     checkpoint: CheckpointConfig = group(CheckpointConfig, may_change=True)
     run: RunConfig = group(RunConfig, may_change=True)
+    logger: LoggerConfig = group(LoggerConfig, may_change=True)
     sweep: SweepConfig = group(SweepConfig, may_change=True)
     weights: str | None = option(
         None,

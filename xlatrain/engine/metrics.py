@@ -1,4 +1,4 @@
-"""metrics.jsonl and TensorBoard events: written, and cut where a run goes on from."""
+"""metrics.jsonl, and what loggers are told: written, and cut where a run goes on from."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import fcntl
 import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from xlatrain.credentials import masked
+from xlatrain.engine.loggers.logger import Logger
 from xlatrain.files import finite
 
 METRICS, CUT = "metrics.jsonl", "metrics.cut.jsonl"
@@ -17,31 +19,31 @@ _GONE = 30.0  # seconds that a process of replicas may live on after its parent
 
 
 class MetricsWriter:
-    """Appends to metrics.jsonl, one object a line, and to TensorBoard events. start: the step that the run goes on
-    from; events of later ones are taken back."""
+    """Appends to metrics.jsonl, one object a line, and tells the loggers the numbers of each."""
 
-    def __init__(self, folder: Path, start: int | None = None):
-        from torch.utils.tensorboard import SummaryWriter
-
+    def __init__(self, folder: Path, loggers: Sequence[Logger] = ()):
         self._lines = (folder / METRICS).open("a", buffering=1)
         fcntl.flock(self._lines, fcntl.LOCK_SH)  # let go of when this process ends, which may be after its parent's end
-        self._board = SummaryWriter(str(folder), purge_step=None if start is None else start + 1)
+        self._loggers = loggers
 
     def write(self, kind: str, step: int, epoch: float, **values: Any) -> None:
         """kind: train, eval or event. step: optimizer steps done; epoch: the same in epochs."""
         line = {"kind": kind, "step": step, "epoch": round(epoch, 6), **values}
         self._lines.write(json.dumps(masked(finite(line))) + "\n")
-        for name, value in values.items():
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
-                self._board.add_scalar(f"{kind}/{name}", value, step)
+        numbers = {k: v for k, v in values.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
+        for logger in self._loggers:
+            logger.write(kind, step, epoch, numbers)
 
     def sync(self) -> None:
         """See that what was written is on the disk: a checkpoint must not stand without the lines that led to it."""
         os.fsync(self._lines.fileno())
+        for logger in self._loggers:
+            logger.flush()
 
     def close(self) -> None:
         self._lines.close()
-        self._board.close()
+        for logger in self._loggers:
+            logger.close()
 
 
 def cut_metrics(folder: Path, step: int) -> int:

@@ -18,8 +18,9 @@ from xlatrain.engine.contract import Tensors, TrainMetrics, TrainState
 from xlatrain.engine.describe import describe_cache, describe_phase, describe_run
 from xlatrain.engine.equality import check_replicas_equal
 from xlatrain.engine.evaluate import Evaluator, build_eval_model
+from xlatrain.engine.loggers.open import open_loggers
 from xlatrain.engine.meter import Meter
-from xlatrain.engine.metrics import MetricsWriter
+from xlatrain.engine.metrics import METRICS, MetricsWriter
 from xlatrain.engine.progress import ProgressLine
 from xlatrain.engine.rehearsal import rehearse
 from xlatrain.engine.results import describe_machinery, write_programs, write_weights
@@ -69,7 +70,7 @@ class Trainer:
         self.evaluator = Evaluator(run.evaluation, self.model, replica, progress.say)
         self.synchronise = CapturedStep(average_buffers, replica, "statistics step", engine.replay)
         self.checkpoints = Checkpoints(replica, run, folder, checkpoint, progress.say, progress.keep)
-        self.writer = MetricsWriter(folder, step_of(checkpoint) if checkpoint else None) if replica.is_first else None
+        self.writer = self._open_writer(checkpoint) if replica.is_first else None
         self.meter = Meter()
         self.stop = Stop(replica)
         self.anomalies = Anomalies(config.train.loss_spike)
@@ -89,6 +90,11 @@ class Trainer:
         if len(models) == 1:
             return models
         return [*models, replica.shared("model", lambda: build_eval_model(run.evaluation, replica))]
+
+    def _open_writer(self, checkpoint: str | None) -> MetricsWriter:
+        start = step_of(checkpoint) if checkpoint else None
+        loggers = open_loggers(self.run.config.logger, self.folder, self.folder / METRICS, start, self.progress.keep)
+        return MetricsWriter(self.folder, loggers)
 
     def train(self) -> dict[str, Any]:
         in_flight = self.run.config.engine.in_flight

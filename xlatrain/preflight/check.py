@@ -23,6 +23,7 @@ from xlatrain.preflight.environment import environment_faults
 from xlatrain.preflight.facts import compare_classes, take_facts
 from xlatrain.preflight.gpus import describe_replicas
 from xlatrain.preflight.lengths import Lengths
+from xlatrain.preflight.loggers import logger_faults
 from xlatrain.preflight.model import build_blank
 from xlatrain.preflight.own_optimizer import optimizer_faults
 from xlatrain.preflight.resolve import (
@@ -86,6 +87,8 @@ def check_config(config: Config, overrides: Sequence[str] = (), starts: bool = T
         problem = "is what `xlatrain eval` evaluates; training starts from a seed"
         faults.append(Fault("weights", problem, "leave it out"))
     faults += optimizer_faults(config.optimizer)
+    if starts:
+        faults += logger_faults(config.logger, os.environ)
     asked = config.cluster
     basis = _basis(config, starts)
     config, dataset, faults = basis.config, basis.dataset, faults + basis.faults

@@ -27,6 +27,7 @@ def test_every_image_is_written_unchanged_under_its_class(folder, target, capsys
     assert run("verify", target) == 0
 
 
+@pytest.mark.slow
 def test_bytes_do_not_depend_on_processes_and_order_is_mixed(folder, target, tmp_path):
     assert pack(folder, target) == 0
     assert pack(folder, tmp_path / "two", processes=2) == 0
