@@ -46,6 +46,14 @@ def numbers(run: Path) -> list[dict]:
     return [{k: v for k, v in row.items() if k not in TIMES} for row in rows if row["kind"] != "event"]
 
 
+def summary(place: Place) -> dict:
+    """What the run says of its last start; nothing where that said nothing."""
+    try:
+        return json.loads((place.run / "summary.json").read_text())
+    except (OSError, ValueError):
+        return {}
+
+
 def newest_sound(place: Place, whole: Whole) -> int | None:
     """The newest checkpoint that is complete and undamaged, told without asking xlatrain: its tensors have the bits of
     the run that nobody disturbed, and its manifest has the checksum of itself and of them."""
