@@ -55,8 +55,8 @@ def summary(place: Place) -> dict:
 
 
 def known(whole: Whole, step: int, equal: bool, sha: str) -> str:
-    """The SHA-256 of the tensors of a step. sha: as they are, where nobody else has them: of a step where it was stopped,
-    or stopped before an evaluation made statistics equal."""
+    """The SHA-256 of the tensors of a step. sha: as they are, which nobody else has where it was stopped in a step,
+    or before an evaluation made statistics equal."""
     evaluates = step % EVALUATE == 0 or step == STEPS
     return whole.states.get(step, sha) if equal or not evaluates else sha
 
