@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from fault_run import STEPS, Place
+from fault_run import EVALUATE, STEPS, Place
 
 TIMES = {"images_per_second", "host_ms_per_step", "data_wait_fraction"}
 
@@ -46,6 +46,21 @@ def numbers(run: Path) -> list[dict]:
     return [{k: v for k, v in row.items() if k not in TIMES} for row in rows if row["kind"] != "event"]
 
 
+def summary(place: Place) -> dict:
+    """What the run says of its last start; nothing where that said nothing."""
+    try:
+        return json.loads((place.run / "summary.json").read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def known(whole: Whole, step: int, equal: bool, sha: str) -> str:
+    """The SHA-256 of the tensors of a step. sha: as they are, which nobody else has where it was stopped in a step,
+    or before an evaluation made statistics equal."""
+    evaluates = step % EVALUATE == 0 or step == STEPS
+    return whole.states.get(step, sha) if equal or not evaluates else sha
+
+
 def newest_sound(place: Place, whole: Whole) -> int | None:
     """The newest checkpoint that is complete and undamaged, told without asking xlatrain: its tensors have the bits of
     the run that nobody disturbed, and its manifest has the checksum of itself and of them."""
@@ -54,19 +69,24 @@ def newest_sound(place: Place, whole: Whole) -> int | None:
             content = json.loads((path / "manifest.json").read_bytes())
             check = content.pop("check")
             own = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-            sha = digest(path / "state.safetensors")  # of a step where it was stopped nobody else has it
-            if check == own and content["sha256"] == sha == whole.states.get(step, sha):
+            sha = digest(path / "state.safetensors")
+            if check == own and content["sha256"] == sha == known(whole, step, content["equal"], sha):
                 return step
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
     return None
 
 
+def equal(checkpoint: Path) -> bool:
+    """Whether its statistics are those of all replicas."""
+    return json.loads((checkpoint / "manifest.json").read_text())["equal"]
+
+
 def differences(place: Place, whole: Whole) -> list[str]:
     """What a run that came to its end has otherwise than the one that nobody disturbed; and what is doubled."""
     found = []
     last = checkpoints(place.checkpoints).get(STEPS)
-    if last and digest(last / "state.safetensors") != whole.states[STEPS]:
+    if last and (sha := digest(last / "state.safetensors")) != known(whole, STEPS, equal(last), sha):
         found.append("the last checkpoint has other bits")
     for name, sha in whole.weights.items():
         path = place.run / name

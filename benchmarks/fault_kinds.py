@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fault_judge import checkpoints, damage, newest_sound
+from fault_judge import checkpoints, damage, newest_sound, summary
 from fault_run import EVALUATE, EVERY, STEPS, Start, WrongError
 from fault_scene import AT_ONCE, CONFIG, FAILED, FAILS, HANGS, STOPPED, STOPS, WHOLE, Scene
 
@@ -180,7 +180,7 @@ def damage_checkpoints(scene: Scene, file: str) -> None:
     for step in steps:
         path = standing[step] / file
         scene.said.append(f"{step}: {damage(path, scene.draw)}")
-    if standing and newest_sound(scene.place, scene.whole) is None and not (scene.place.run / "summary.json").exists():
+    if standing and newest_sound(scene.place, scene.whole) is None and summary(scene.place).get("status") != "done":
         refused(scene, "none is sound")
         for path, content in before.items():  # a copy is put back, as the message says
             if path.parent == standing[steps[-1]]:

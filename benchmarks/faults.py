@@ -44,7 +44,7 @@ from random import Random
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from fault_judge import Whole, differences, left_behind, newest_sound
+from fault_judge import Whole, differences, left_behind, newest_sound, summary
 from fault_kinds import KINDS, Kind
 from fault_run import SETTINGS, SHARES, Place, WrongError, write_shards_of_noise
 from fault_scene import WHOLE, Scene
@@ -109,24 +109,17 @@ def undisturbed(folder: Path, setting: str, workers: int, warm: bool) -> Whole:
 def finish(scene: Scene) -> dict:
     """Go on with a run that was disturbed until it is done, and judge it. Returns what was expected and what was."""
     place = scene.place
-    done = _summary(place).get("status") == "done"
+    done = summary(place).get("status") == "done"
     expected = None if done else newest_sound(place, scene.whole)
     start = place.begin()
     code = start.wait(WHOLE)
     if code:
         raise WrongError(f"exit code {code} when it was gone on with:\n{start.said()[-3000:]}")
-    found = _summary(place).get("resumed_from_step")
+    found = summary(place).get("resumed_from_step")
     problems = []
     if not done and found != expected and not (scene.at_once and (found or 0) > (expected or 0)):
         problems.append(f"it went on from step {found}, and {expected} was saved")
     return {"expected": expected, "resumed": found, "problems": problems + differences(place, scene.whole)}
-
-
-def _summary(place: Place) -> dict:
-    try:
-        return json.loads((place.run / "summary.json").read_text())
-    except (OSError, ValueError):
-        return {}
 
 
 def disturb(folder: Path, number: int, kind: Kind, args: argparse.Namespace, wholes: dict, clock: Path | None) -> dict:

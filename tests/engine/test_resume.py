@@ -302,6 +302,8 @@ def test_lines_of_later_steps_and_torn_ones_go_and_are_kept(tmp_path):
     assert (tmp_path / CUT).read_text() == "".join(rows[6:]) + '{"kind": "train", "st\n'
     assert cut_metrics(tmp_path, 3) == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == [CUT, METRICS]
+    assert cut_metrics(tmp_path, 3, evaluated=False) == 1  # it was stopped before it had evaluated, and will do so
+    assert (tmp_path / METRICS).read_text() == "".join(rows[:5])
 
 
 def test_more_workers_leave_the_batches_as_they_were(tmp_path, started):

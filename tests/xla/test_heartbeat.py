@@ -5,8 +5,17 @@ import os
 
 import pytest
 
-from xlatrain.xla import heartbeat
-from xlatrain.xla.heartbeat import BUILDING, COMPILING, EVALUATING, STEP, Heartbeat, Place, describe_behind
+from xlatrain.xla import heartbeat, pulse
+from xlatrain.xla.heartbeat import (
+    BUILDING,
+    COMPILING,
+    EVALUATING,
+    SAVING,
+    STEP,
+    Heartbeat,
+    Place,
+    describe_behind,
+)
 from xlatrain.xla.stall import Watchdog
 
 
@@ -99,3 +108,9 @@ def test_a_watchdog_that_was_held_up_itself_lets_everybody_move_first():
 def test_none_watches_for_ever():
     dog = Watchdog(None, 0)
     assert not any(dog.look([beat(r0=Place(STEP, 4))], t) for t in range(0, 10000, 9))
+
+
+def test_what_hangs_after_a_save_has_not_as_long_as_a_save():
+    with pulse.saving(77, 10):
+        assert pulse._places[77].phase == SAVING
+    assert (pulse._places[77].phase, pulse._places.pop(77).step) == (STEP, 10)

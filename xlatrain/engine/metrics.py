@@ -46,17 +46,19 @@ class MetricsWriter:
             logger.close()
 
 
-def cut_metrics(folder: Path, step: int) -> int:
+def cut_metrics(folder: Path, step: int, evaluated: bool = True) -> int:
     """Take the lines of later steps out of metrics.jsonl, as they will be written again; a last line that was torn goes
-    too. They are kept in metrics.cut.jsonl. Returns how many whole ones went. The file is the old or the new one at any
-    time."""
+    too, and the evaluation of the step itself where it is made anew, since it is not evaluated in what was saved. They
+    are kept in metrics.cut.jsonl. Returns how many whole ones went. The file is the old or the new one at any time."""
     path = folder / METRICS
     if not path.exists():
         return 0
     with path.open("rb") as file:
         stay, go = [], []
         for line in file.read().splitlines(keepends=True):
-            (stay if (at := _step(line)) is not None and at <= step else go).append(line)
+            at = _step(line)
+            again = at == step and not evaluated and json.loads(line).get("kind") == "eval"
+            (stay if at is not None and at <= step and not again else go).append(line)
     if not go:
         return 0
     with (folder / CUT).open("ab") as kept:

@@ -70,7 +70,8 @@ def _go_on(folder: Path, start: Start) -> dict[str, Any]:
     if start.manifest:
         with written_to(folder):
             (folder / "summary.json").unlink(missing_ok=True)
-            cut = cut_metrics(folder, start.manifest.step)
+            evaluated = start.manifest.facts.get("metrics") is not None
+            cut = cut_metrics(folder, start.manifest.step, evaluated)
         if cut:
             note = f"{counted(cut, 'line')} of metrics.jsonl after step {start.manifest.step:,} went to {CUT}"
             run = with_notes(run, note)

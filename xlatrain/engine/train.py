@@ -34,7 +34,7 @@ from xlatrain.words import counted
 from xlatrain.xla import pulse
 from xlatrain.xla.capture import CapturedStep
 from xlatrain.xla.feed import DeviceFeed, HostFan
-from xlatrain.xla.heartbeat import BUILDING, SAVING, STEP
+from xlatrain.xla.heartbeat import BUILDING, STEP
 from xlatrain.xla.replica import Replica
 
 
@@ -129,8 +129,7 @@ class Trainer:
         """Save all that the run is after so many steps; every replica has to come. Returns when the tensors are copied,
         or with `wait` when the checkpoint stands, then whether it does."""
         self._drain()
-        pulse.mark(self.replica.ordinal, SAVING, done)
-        with self.meter.pause():
+        with pulse.saving(self.replica.ordinal, done), self.meter.pause():
             return self.checkpoints.save(
                 state, done, self.model, self.meter.state(), self.last_eval, evaluated, self.equal, self.writer, wait
             )
