@@ -129,6 +129,7 @@ def disturb(folder: Path, number: int, kind: Kind, args: argparse.Namespace, who
     workers = 2 if kind.workers or draw.random() < 0.05 else 0
     if (setting, workers) not in wholes:
         wholes[setting, workers] = undisturbed(folder, setting, workers, args.warm)
+    shutil.rmtree(folder / f"fault-{number}", ignore_errors=True)  # of a benchmark that was killed
     place = Place(folder / f"fault-{number}", setting, args.warm, folder / "cache", workers)
     shutil.copytree(folder / "data", place.data)
     shared, started = set(os.listdir("/dev/shm")), time.monotonic()
