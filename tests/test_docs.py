@@ -23,6 +23,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import xlatrain
+from tests.launching.played import on_stage
 from tests.warm import program
 from xlatrain.bundle.readme import PROGRAM
 from xlatrain.cli.main import main
@@ -42,6 +43,7 @@ OWN = {
     "NAME": "mine",
     "FILE": "weights.safetensors",
     "FOLDER": ".",
+    "BUCKET": "mine",
     "ROOT": "shards",
     "URL": "shards/train",
     "VERB": "train",
@@ -149,7 +151,24 @@ def test_command(command, things, started, tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")  # where a script's neighbours are found
     if "hydra/sweeper=optuna" in command.words:
         pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
-    follow(command, started, capsys)
+    if command.words[:2] == ("xlatrain", "launch") and "--help" not in command.words:
+        follow_launch([fill(a) for a in command.words[1:]], tmp_path, monkeypatch, capsys)
+    else:
+        follow(command, started, capsys)
+
+
+def follow_launch(arguments: list[str], folder: Path, monkeypatch, capsys) -> None:
+    """To its end, on a slice that is played (tests/launching/played.py)."""
+    verb, place = arguments[1], ["cluster=tpu_v4_32", "launch.zone=us-central2-b"]
+    if verb == "manifest":
+        assert main(arguments) == EXIT_DONE, capsys.readouterr().err
+        return
+    begins = verb in ("create", "--until-done")
+    play = on_stage(folder, monkeypatch, exists=() if begins else arguments)
+    if not begins:
+        (folder / "runs/mine/launch.json").write_text(json.dumps({"overrides": [*place, "launch.name=mine"]}))
+    assert main(arguments) == EXIT_DONE, capsys.readouterr().err
+    assert play.machines == ([] if verb in ("--until-done", "delete") or "--dry-run" in arguments else ["mine"])
 
 
 def follow(command: Command, started: list[str], capsys) -> None:
@@ -174,6 +193,12 @@ def follow(command: Command, started: list[str], capsys) -> None:
             extras = re.fullmatch(r"xlatrain\[(.+)\]", wanted)
             for line in [rf"^{name} = \[" for name in extras.group(1).split(",")] if extras else [rf'"{wanted}\b']:
                 assert re.search(line, declared, re.M)
+    elif program == "launch/tpu_vm.sh":
+        done = subprocess.run(["bash", program, *arguments], cwd=ROOT, check=True, capture_output=True, text=True)
+        assert "--dry-run" in arguments
+        assert done.stdout.strip() == command.output
+    elif program == "launch/rehearse.sh":  # which tests/launching/test_rehearsal.py runs
+        assert (ROOT / program).exists()
     else:
         assert (program, *arguments) == ("source", ".venv/bin/activate"), f"no case here knows {command.words}"
 
@@ -185,6 +210,8 @@ def follow_xlatrain(arguments: list[str], output: str, started: list[str], capsy
     capsys.readouterr()
     quick = ["seconds=0.2"] if arguments[:2] == ["data", "bench"] else []
     trials = ["hydra.sweeper.n_trials=2" if a.startswith("hydra.sweeper.n_trials=") else a for a in arguments]
+    if "sweep=search" in arguments:
+        trials.append("hydra.sweeper.n_trials=2")
     code = main([*trials, *quick])
     said = capsys.readouterr()
     if "nothing was started" in output:

@@ -67,6 +67,13 @@ def test_a_command_is_started_until_it_is_done(tmp_path, capsys):
     ]
 
 
+def test_the_step_of_a_machine_without_the_runs_folder_is_known_too(tmp_path, capsys):
+    program = RUN.replace('(folder / "heartbeats/', '(Path(__import__("os").environ["XLATRAIN_HEARTBEATS"]) / "')
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    assert Supervisor(command, tmp_path / "nowhere", 5, 0.01).run() == EXIT_DONE
+    assert "stopped in step 4; start 3 of 5" in capsys.readouterr().err
+
+
 OUTER = """
 import sys
 from pathlib import Path

@@ -1,10 +1,15 @@
 """A sweep is every combination, a search the ends of its space; what cannot be is refused before anything starts."""
 
+from pathlib import Path
+
 import pytest
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import MissingConfigException
 
+from xlatrain.cli import sweeper
 from xlatrain.cli.sweep import check_sweep, search_points, sweep_jobs
+from xlatrain.config.choices import groups
 from xlatrain.errors import ConfigError
 from xlatrain.preflight.check import check
 
@@ -45,6 +50,40 @@ def test_an_option_given_twice_counts_once_as_in_hydra():
     assert sweep_jobs(["train.seed=0,1", "train.seed=2,3"]) == [["train.seed=2"], ["train.seed=3"]]
 
 
+@pytest.mark.slow  # a configuration for each of 40 jobs
+@pytest.mark.parametrize(
+    ("name", "count"), [("none", 1), ("lr_ladder", 12), ("lars_grid", 12), ("batch_ladder", 5), ("search", 0)]
+)
+def test_every_sweep_of_conf_can_be_started(name, count):
+    if name == "search":
+        pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    sweep = check_sweep([f"sweep={name}"], check)
+    assert sweep.listed == bool(count)
+    assert len({job.overrides for job in sweep.jobs}) == len(sweep.jobs) >= count
+    assert not count or len(sweep.jobs) == count
+
+
+def test_every_sweep_of_conf_is_tried_and_documented():
+    names = {"none", "lr_ladder", "lars_grid", "batch_ladder", "search"}
+    assert set(groups()["sweep"]) == names
+    told = Path(__file__).parents[2].joinpath("docs/sweeps.md").read_text()
+    assert all(f"`sweep={name}`" in told for name in names - {"none"})
+
+
+def test_what_a_command_says_itself_counts_for_more_than_a_sweep_of_conf():
+    command = ["sweep=lars_grid", "optimizer.lr=2,4", "optimizer.weight_decay=0", "optimizer=lamb"]
+    jobs = sweep_jobs(command)
+    assert jobs == [["optimizer=lamb", f"optimizer.lr={lr}", "optimizer.weight_decay=0"] for lr in (2, 4)]
+
+
+def test_the_batch_ladder_scales_peak_and_warm_up():
+    ladder = [check(job) for job in sweep_jobs(["sweep=batch_ladder", "train.global_batch=64,256"])]
+    small, large = (run.schedule for run in ladder)
+    assert large.peak_lr / small.peak_lr == pytest.approx(2)
+    epochs = [run.schedule.warmup_steps / run.lengths.steps_per_epoch(run.phases[0]) for run in ladder]
+    assert epochs == [pytest.approx(0.5, rel=0.1), pytest.approx(2, rel=0.1)]
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [
@@ -56,6 +95,7 @@ def test_an_option_given_twice_counts_once_as_in_hydra():
         ("hydra/launcher=joblib_", ["Hydra has no launcher 'joblib_' here", "take basic"]),
         ("hydra/sweeper=ax", ["Hydra has no sweeper 'ax' here", "pip install hydra-ax-sweeper"]),
         ("hydra.sweeper.foo=1", ["hydra.sweeper.foo=1", "foo"]),
+        ("sweep=lr_lader", ["there is no choice 'lr_lader'", "did you mean sweep=lr_ladder"]),
         ("sweep.objective=top3", ["sweep.objective", "'top3'", "images_per_second"]),
     ],
 )
@@ -65,6 +105,18 @@ def test_a_sweep_that_cannot_be_is_one_clear_fault(override, words):
     assert len(error.value.faults) == 1
     for word in words:
         assert word in str(error.value)
+
+
+def test_a_sweep_of_conf_is_none_without_the_flag():
+    with pytest.raises(ConfigError, match="sweep=lr_ladder: is a sweep, and this is a single run"):
+        check(["sweep=lr_ladder"])
+
+
+def test_a_sweep_of_conf_whose_sweeper_is_missing_says_what_installs_it(monkeypatch):
+    error = MissingConfigException("", "hydra/sweeper/optuna", ["basic"])
+    monkeypatch.setattr(sweeper, "compose_hydra", lambda command: (_ for _ in ()).throw(error))
+    with pytest.raises(ConfigError, match="Hydra has no sweeper 'optuna' here\n.*pip install 'xlatrain\\[optuna\\]'"):
+        check_sweep(["sweep=search"], check)
 
 
 def test_each_job_of_a_sweep_is_checked():
@@ -99,4 +151,4 @@ def test_a_search_is_refused_only_for_what_no_choice_cures():
         assert len(error.value.faults) == 1
     sweep = check_sweep([OPTUNA, "train.global_batch=choice(64,100)", "sweep.objective=loss"], check)
     assert not sweep.listed
-    assert "hydra.sweeper.direction=minimize" in sweep.settings
+    assert {"hydra.sweeper.direction=minimize", "hydra.sweeper.sampler.seed=0"} <= {*sweep.arguments}

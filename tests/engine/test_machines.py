@@ -7,6 +7,7 @@ import pytest
 
 from tests.nets import SMALL
 from tests.warm import command
+from xlatrain.xla import heartbeat
 from xlatrain.xla.jax_start import free_port
 
 pytest.importorskip("jax")
@@ -24,7 +25,8 @@ def run_on_machines(root, *of_each):
         folder = root / str(number)
         folder.mkdir(parents=True)
         common = [*RUN, *overrides, f"cluster.host={number}", *(meet if len(of_each) > 1 else [])]
-        machines.append(command("train", *common, cwd=folder))
+        beats = {"XLATRAIN_HEARTBEATS": str(root / f"beats-{number}")}
+        machines.append(command("train", *common, cwd=folder, environment=beats))
     said = [machine.wait().stdout + machine.stderr for machine in machines]
     return [machine.returncode for machine in machines], said
 
@@ -43,6 +45,8 @@ def test_two_commands_are_one_run_whose_losses_are_those_of_one_process(tmp_path
     assert (summary["replicas"], summary["eval_examples"], summary["steps"]) == (4, 360, 14)
     assert (tmp_path / "two/0/runs/r/weights.safetensors").exists()
     assert not (tmp_path / "two/1/runs").exists()
+    assert {replica for beat in heartbeat.read(tmp_path / "two/beats-1") for replica in beat.replicas} == {2, 3}
+    assert not (tmp_path / "two/beats-0").exists()  # its folder has them
     assert f"{summary['top1']:.4f}" in said[1]
     codes, said = run_on_machines(tmp_path / "one", ["data.workers=2"])
     assert codes == [0], said

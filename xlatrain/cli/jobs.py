@@ -13,8 +13,8 @@ from xlatrain.errors import EXIT_DONE
 from xlatrain.preflight.check import check, check_config, check_evaluation, check_evaluation_config
 
 _ACTS = {
-    "train": Act(check, check_config, run.train),
-    "eval": Act(check_evaluation, check_evaluation_config, run.evaluate),
+    "train": Act(check, check_config, run.train, True),
+    "eval": Act(check_evaluation, check_evaluation_config, run.evaluate, False),
 }
 
 

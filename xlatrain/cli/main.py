@@ -23,6 +23,7 @@ FUNCTIONS = {
     "show": "xlatrain.cli.show:show",
     "status": "xlatrain.cli.status:status",
     "supervise": "xlatrain.cli.supervise:supervise",
+    "launch": "xlatrain.cli.launch:launch",
     "doctor": "xlatrain.cli.doctor:doctor",
 }
 

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from types import FrameType
 from xlatrain.cli.verbs import take_flags
 from xlatrain.console import say
 from xlatrain.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, ConfigError, Fault
-from xlatrain.xla.heartbeat import FOLDER, last_step
+from xlatrain.xla.heartbeat import ELSEWHERE, FOLDER, last_step
 
 _TRIES, _WAIT, _LONGEST = 20, 5.0, 300.0  # starts; seconds
 _SAME = 3  # crashes at one step that end it: the fourth would be the same
@@ -115,13 +116,15 @@ class Supervisor:
     def run(self) -> int:
         """Returns the exit code."""
         attempts: list[Attempt] = []
-        with _handled(self._hear):
+        with _handled(self._hear), tempfile.TemporaryDirectory(prefix="xlatrain-heartbeats-") as elsewhere:
+            elsewhere = os.environ.get(ELSEWHERE, elsewhere)
             while True:
-                code = self._start()
+                code = self._start(elsewhere)
                 if self._signalled:
                     gone = code == -self._signalled  # before it could hear: nothing had begun
                     return EXIT_STOPPED if gone else code if code >= 0 else 128 - code
-                attempts.append(Attempt(code, last_step(self._folder / FOLDER)))
+                step = max(last_step(self._folder / FOLDER), last_step(Path(elsewhere)))
+                attempts.append(Attempt(code, step))
                 then = decide(attempts, self._tries, self._wait)
                 say(f"xlatrain supervise: {then.why}")
                 if then.wait is None:
@@ -130,10 +133,11 @@ class Supervisor:
                     say("xlatrain supervise: stopped between two starts")
                     return EXIT_STOPPED
 
-    def _start(self) -> int:
+    def _start(self, elsewhere: str) -> int:
         """In a group of its own: what a terminal sends to all of one's own would reach it twice, and twice means at
-        once."""
-        self._child = subprocess.Popen(self._command, preexec_fn=_apart)
+        once. elsewhere: for the heartbeats of a machine that has no folder of the run."""
+        environment = {**os.environ, ELSEWHERE: elsewhere}
+        self._child = subprocess.Popen(self._command, preexec_fn=_apart, env=environment)
         if self._signalled:
             self._child.send_signal(self._signalled)
         return self._child.wait()

@@ -1,5 +1,4 @@
-"""A sweep before it runs: its jobs where they can be listed, else the ends of its search space; and whether Hydra has
-the sweeper and the launcher that it asks for."""
+"""A sweep before it runs: its jobs where they can be listed, else the ends of its search space."""
 
 from __future__ import annotations
 
@@ -8,31 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 
+from xlatrain.cli.sweeper import chosen_sweep, goal, hydra_settings, with_params
 from xlatrain.config.choices import groups, split_command
-from xlatrain.config.compose import compose_config, compose_hydra
+from xlatrain.config.compose import compose_config
 from xlatrain.config.override import check_hydra, parse_override, reason
-from xlatrain.config.run import SweepConfig
 from xlatrain.config.schema import Config
 from xlatrain.errors import ConfigError, Fault
 from xlatrain.preflight.checked import CheckedEvaluation, CheckedRun
-
-# What installs the plugins that people know; Hydra says only that they are not there.
-_PACKAGES = {
-    "joblib": "hydra-joblib-launcher",
-    "submitit_local": "hydra-submitit-launcher",
-    "submitit_slurm": "hydra-submitit-launcher",
-    "ray": "hydra-ray-launcher",
-    "rq": "hydra-rq-launcher",
-    "optuna": "'xlatrain[optuna]'",
-    "ax": "hydra-ax-sweeper",
-    "nevergrad": "hydra-nevergrad-sweeper",
-}
-
-LESS_IS_BETTER = ("loss", "wall_seconds")  # of sweep.objective
-
 
 Checked = CheckedRun | CheckedEvaluation
 Check = Callable[[Sequence[str]], Checked]
@@ -41,12 +25,13 @@ Check = Callable[[Sequence[str]], Checked]
 @dataclass(frozen=True)
 class Sweep:
     """listed: all jobs are known, and `jobs` are they; else a sweeper chooses them as it goes, and `jobs` are some
-    points of what it chooses from. settings: overrides of Hydra's own, empty where Hydra's sweepers and launchers have
-    no part in it."""
+    points of what it chooses from. swept: the options that have several values. arguments: what Hydra is given, empty
+    where its sweepers and launchers have no part in it."""
 
     listed: bool
     jobs: list[Checked]
-    settings: list[str]
+    swept: frozenset[str]
+    arguments: list[str]
 
     @property
     def first(self) -> Config:
@@ -60,15 +45,20 @@ def check_sweep(command: Sequence[str], check: Check) -> Sweep:
     rest is found job by job. Raises ConfigError."""
     folders, overrides = split_command(command)
     hydra = [text for text in overrides if parse_override(text).is_hydra_override()]
-    own = [text for text in command if text not in hydra]
-    if not hydra:
-        return Sweep(True, _check_all(sweep_jobs(own), check), [])
     check_hydra(hydra)
-    sweeper = _settings(folders, hydra).sweeper
-    if str(sweeper.get("_target_")).endswith(".BasicSweeper"):
-        jobs = _check_all(sweep_jobs(own), check)
-        return Sweep(True, jobs, hydra + _goal(sweeper, jobs[0].config.sweep, hydra))
-    points = search_points(own)
+    own = [text for text in command if text not in hydra]
+    chosen, plain = chosen_sweep(own), with_params(own)
+    parsed = map(parse_override, split_command(plain)[1])
+    swept = frozenset(override.get_key_element() for override in parsed if override.is_sweep_override())
+    if not hydra and not chosen:
+        return Sweep(True, _check_all(sweep_jobs(plain), check), swept, [])
+    settings = hydra_settings(folders, [*chosen, *hydra])
+    sweeper = settings.sweeper
+    if _is_basic(sweeper):
+        jobs = _check_all(sweep_jobs(plain), check)
+        told = [*overrides, *goal(sweeper, jobs[0].config, hydra)]
+        return Sweep(True, jobs, swept, told if hydra or not _is_basic(settings.launcher) else [])
+    points = search_points(plain)
     sound, faults = [], []
     for point in points:
         try:
@@ -83,7 +73,12 @@ def check_sweep(command: Sequence[str], check: Check) -> Sweep:
         raise ConfigError(*unsound)
     if not sound:
         raise ConfigError(*faults[0])
-    return Sweep(False, sound, hydra + _goal(sweeper, sound[0].config.sweep, hydra))
+    return Sweep(False, sound, swept, [*overrides, *goal(sweeper, sound[0].config, hydra)])
+
+
+def _is_basic(plugin: DictConfig) -> bool:
+    """Whether a sweeper or launcher is Hydra's own, which does what is done here without it."""
+    return str(plugin.get("_target_")).rpartition(".")[2] in ("BasicSweeper", "BasicLauncher")
 
 
 def _check_all(jobs: Sequence[Sequence[str]], check: Check) -> list[Checked]:
@@ -112,7 +107,7 @@ def _unsound(jobs: Sequence[Sequence[str]]) -> list[Fault]:
 
 def sweep_jobs(command: Sequence[str]) -> list[list[str]]:
     """The command of each job of a multirun: every combination of the choices. Raises ConfigError."""
-    folders, overrides = split_command(command)
+    folders, overrides = split_command(with_params(command))
     choices = {}  # an option that is given twice counts once, as the later says
     for text in overrides:
         override = parse_override(text)
@@ -167,42 +162,3 @@ def _values(override: Override, text: str, folders: Sequence[str]) -> list[str]:
 
 def _is_glob(override: Override) -> bool:
     return override.is_choice_sweep() and hasattr(override.value(), "filter")
-
-
-def _settings(folders: Sequence[str], hydra: Sequence[str]) -> DictConfig:
-    """Hydra's own configuration. Raises ConfigError naming the override at fault, and what installs a plugin."""
-    for count in range(len(hydra) + 1):
-        try:
-            settings = compose_hydra([*folders, *hydra[:count]])
-        except MissingConfigException as error:
-            raise ConfigError(_missing(hydra[count - 1], error)) from None
-        except Exception as error:  # Hydra asserts where it does not check
-            cure = "see the options of sweepers and launchers: https://hydra.cc/docs/intro"
-            raise ConfigError(Fault(hydra[count - 1], reason(error), cure)) from None
-    return settings
-
-
-def _missing(text: str, error: MissingConfigException) -> Fault:
-    override = parse_override(text)
-    group, name = override.key_or_group, str(override.value())
-    known = [option for option in error.options or () if not option.startswith("_")]
-    listed = f"take {' or '.join(known)}" if known else "leave it out"
-    cure = f"pip install {_PACKAGES[name]}, or {listed}" if name in _PACKAGES else listed
-    return Fault(text, f"Hydra has no {group.removeprefix('hydra/')} {name!r} here", cure)
-
-
-def _goal(sweeper: DictConfig, sweep: SweepConfig, hydra: Sequence[str]) -> list[str]:
-    """What a sweeper with a direction, as Optuna's, must know, in overrides. Raises ConfigError if it is told to search
-    for the worst."""
-    given = {parse_override(text).key_or_group for text in hydra}
-    goal = []
-    if "direction" in sweeper:
-        wanted, better = ("minimize", "less") if sweep.objective in LESS_IS_BETTER else ("maximize", "more")
-        if "hydra.sweeper.direction" not in given:
-            goal.append(f"hydra.sweeper.direction={wanted}")
-        elif (found := str(sweeper.direction).rpartition(".")[2]) != wanted:
-            problem = f"{found}, but {better} is better of sweep.objective={sweep.objective}"
-            raise ConfigError(Fault("hydra.sweeper.direction", problem, "leave it out"))
-    if "max_failure_rate" in sweeper and "hydra.sweeper.max_failure_rate" not in given:
-        goal.append("hydra.sweeper.max_failure_rate=1")  # a failing job does not lose the others
-    return goal

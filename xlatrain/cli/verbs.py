@@ -99,6 +99,16 @@ VERBS = {
         ),
         options=False,
     ),
+    "launch": Verb(
+        "a run on machines of Google Cloud: xlatrain launch --until-done cluster=tpu_v4_32 launch.name=... ..., or one "
+        "verb of create, setup, run, status, logs, ssh, stop, delete; manifest writes a JobSet for Kubernetes instead",
+        (
+            Flag(("--until-done",), "create, set up, run; again where machines are taken away; delete when it is done"),
+            Flag(("--dry-run",), "print the commands, and do nothing"),
+            Flag(("-f", "--follow"), "logs: go on as they grow"),
+            Flag(("--worker=",), "logs, ssh: of which machine; default: all, and 0 for ssh", "N"),
+        ),
+    ),
     "doctor": Verb(
         "look at this machine, in seconds: xlatrain doctor [cluster=tpu_v3_8 data=imagenet data.root=... ...]",
         (

@@ -24,6 +24,9 @@ class ChipConfig:
     price_on_demand: float | None = option(None, "on-demand price", "USD per chip-hour", low=0)
     price_spot: float | None = option(None, "spot price", "USD per chip-hour", low=0)
     price_date: str | None = option(None, "when the prices were true")
+    runtime_version: str | None = option(None, "software that Google Cloud puts on a TPU VM of it")
+    gke_accelerator: str | None = option(None, "its name in GKE; null = GKE has none")
+    gke_single_host: str | None = option(None, "the same for a slice of one machine, where that has another name")
 
 
 @dataclass

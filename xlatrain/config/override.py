@@ -20,6 +20,7 @@ from xlatrain.config.targets import OWN
 from xlatrain.errors import ConfigError, Fault
 
 _ARGUMENTS = tuple(f"{group}.kwargs" for group in OWN)  # what is under them is somebody else's: timm's, or one's own
+SWEEP = "sweep"  # the group of what is swept
 # What runs here already are, in Hydra's words, and what says it.
 _OUR_OWN = {
     "hydra.run.dir": "a run's folder is run.root/run.name",
@@ -96,6 +97,8 @@ def check_kind(command: Sequence[str]) -> None:
         key = override.key_or_group
         if override.is_sweep_override():
             raise ConfigError(Fault(text, "several values make a sweep", "add -m, or give one value"))
+        if key == SWEEP and override.value() != "none":
+            raise ConfigError(Fault(text, "is a sweep, and this is a single run", "add -m, or leave it out"))
         if override.is_hydra_override():
             cure = f"leave it out: {_OUR_OWN[key]}" if key in _OUR_OWN else "add -m, or leave it out"
             raise ConfigError(Fault(text, "is of Hydra's sweeps, and this is a single run", cure))

@@ -1,4 +1,4 @@
-"""The schema of conf/: each option's type, default, unit and help, here and in data, cluster, engine and run.py.
+"""The schema of conf/: each option's type, default, unit and help, here, in data, cluster, engine, launch and run.py.
 
 YAML files under conf/ only compose and override these. `xlatrain train --help` prints them.
 """
@@ -20,6 +20,7 @@ from xlatrain.config.data import (
     SyntheticConfig,
 )
 from xlatrain.config.engine import EngineConfig
+from xlatrain.config.launch import LaunchConfig
 from xlatrain.config.option import group, option
 from xlatrain.config.run import CheckpointConfig, LoggerConfig, RunConfig, SweepConfig
 
@@ -257,6 +258,7 @@ class Config:
     run: RunConfig = group(RunConfig, may_change=True)
     logger: LoggerConfig = group(LoggerConfig, may_change=True)
     sweep: SweepConfig = group(SweepConfig, may_change=True)
+    launch: LaunchConfig = group(LaunchConfig, may_change=True)
     weights: str | None = option(
         None,
         "xlatrain eval: the weights.safetensors to evaluate, or the weights_raw.safetensors beside it; model, size, "

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import logging
 import math
+import os
 import tempfile
 import textwrap
 import time
@@ -29,9 +30,13 @@ from xlatrain.files import write_json
 from xlatrain.preflight.check import check, check_evaluation
 from xlatrain.preflight.checked import CheckedEvaluation, CheckedRun
 from xlatrain.words import counted
-from xlatrain.xla.heartbeat import FOLDER, last_step
+from xlatrain.xla.heartbeat import ELSEWHERE, FOLDER, last_step
 
 _TARGETS = {"train": "xlatrain.engine.train:train_replica", "eval": "xlatrain.engine.evaluate:evaluate_replica"}
+
+_NOTHING_LEFT = (
+    ": nothing is left to do. A longer train.duration goes on with it, run.resume=never starts a new run beside it"
+)
 
 logger = logging.getLogger("xlatrain")
 
@@ -43,9 +48,9 @@ def train(run: CheckedRun | Sequence[str] = (), name: str | None = None) -> dict
     with the traceback of the replica that failed first. A script that calls this needs the usual guard, if __name__ ==
     "__main__", since replicas live in child processes. A run that was asked to stop raises StoppedError."""
     run = run if isinstance(run, CheckedRun) else check(run)
-    name = name or _default_name(run.config, "")
+    one_of_many, name = name is not None, name or _default_name(run.config, "")
     if run.config.run.resume == NEVER:
-        name = _beside(run.config, name)
+        name = name_beside(run.config, name)
     folder = Path(run.config.run.root) / name
     if run.config.cluster.host:  # machine 0 has the folder, and the replica that writes to it
         return _launch("train", run, folder, None)
@@ -54,18 +59,17 @@ def train(run: CheckedRun | Sequence[str] = (), name: str | None = None) -> dict
             wait_for_writer(held)
             start = find_start(run, held, say)
             if start.finished or start.manifest:
-                return _go_on(held, start)
+                return _go_on(held, start, one_of_many)
     with claimed_folder(run.config.run.root, name) as folder:
         start = find_start(run, folder, say)  # where the folder is new, but not the checkpoints elsewhere
-        return _go_on(folder, start)
+        return _go_on(folder, start, one_of_many)
 
 
-def _go_on(folder: Path, start: Start) -> dict[str, Any]:
-    """Train from a start on; of a finished run say that it is."""
+def _go_on(folder: Path, start: Start, one_of_many: bool) -> dict[str, Any]:
+    """Train from a start on; of a finished run say that it is, and what there is to do, unless it is a job of many."""
     run = start.run
     if start.finished:
-        say(f"{folder} is finished after {start.finished['steps']:,} steps: nothing is left to do. A longer "
-            "train.duration goes on with it, run.resume=never starts a new run beside it")  # fmt: skip
+        say(f"{folder} is finished after {start.finished['steps']:,} steps{'' if one_of_many else _NOTHING_LEFT}")
         return start.finished
     if start.manifest:
         with written_to(folder):
@@ -78,7 +82,7 @@ def _go_on(folder: Path, start: Start) -> dict[str, Any]:
     return _run_in("train", run, folder, start.checkpoint)
 
 
-def _beside(config: Config, name: str) -> str:
+def name_beside(config: Config, name: str) -> str:
     """A name that no run has: the name itself, or NAME-2, NAME-3, ..."""
     root = Path(config.run.root)
     for number in itertools.count(1):
@@ -119,7 +123,8 @@ def _launch(verb: str, checked: CheckedRun | CheckedEvaluation, folder: Path, *m
     with contextlib.ExitStack() as stack:
         heartbeats = folder / FOLDER
         if cluster.host:  # which has no folder of the run
-            heartbeats = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="xlatrain-heartbeats-")))
+            named = os.environ.get(ELSEWHERE)
+            heartbeats = Path(named or stack.enter_context(tempfile.TemporaryDirectory(prefix="xlatrain-heartbeats-")))
         watch = Watch(heartbeats, config.engine.stall_after, stoppable=verb == "train")
         summary = launch(_TARGETS[verb], checked, folder, *more, watch=watch, **where)
     if summary["status"] == "stopped":

@@ -44,11 +44,8 @@ def claimed_folder(root: str, name: str) -> Iterator[Path]:
             ) from None
     with (folder / LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
+        with _masked_in_the_end(folder):
             yield folder.resolve()
-        finally:
-            if (sweep := folder / _SWEEP).exists():
-                sweep.write_text(masked(sweep.read_text()))
 
 
 @contextlib.contextmanager
@@ -63,7 +60,18 @@ def held_folder(folder: Path) -> Iterator[Path]:
         ) from None
     with lock:
         _take(lock, folder)
-        yield folder.resolve()
+        with _masked_in_the_end(folder):
+            yield folder.resolve()
+
+
+@contextlib.contextmanager
+def _masked_in_the_end(folder: Path) -> Iterator[None]:
+    """Within, Hydra may write a sweep's overrides to its folder."""
+    try:
+        yield
+    finally:
+        if (sweep := folder / _SWEEP).exists():
+            sweep.write_text(masked(sweep.read_text()))
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 RULES = ("world", "local", "auto", "auto_rmsprop")
 _AUTO_IMAGES = 128
-_BOX_FROM = 16  # groups larger than this are laid as boxes on a torus (arXiv:2011.00071, recalled)
+BOX_FROM = 16  # groups larger than this are laid as boxes on a torus (arXiv:2011.00071, recalled)
 
 
 def group_size(text: str, replicas: int, local_batch: int) -> int:
@@ -47,7 +47,7 @@ def replica_groups(replicas: int, size: int, torus_width: int | None = None) -> 
         raise ValueError(f"a group of {size} replicas does not divide {replicas}")
     if size == replicas:
         return None
-    if torus_width and size > _BOX_FROM:
+    if torus_width and size > BOX_FROM:
         return box_groups(replicas, size, torus_width)
     return [list(range(start, start + size)) for start in range(0, replicas, size)]
 

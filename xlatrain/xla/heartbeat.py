@@ -14,6 +14,7 @@ from xlatrain.files import write_json
 STARTING, BUILDING, COMPILING = "starting", "building", "compiling"
 STEP, EVALUATING, SAVING = "step", "evaluating", "saving"
 FOLDER = "heartbeats"  # of a run's folder
+ELSEWHERE = "XLATRAIN_HEARTBEATS"  # the variable that names a folder for those of a machine that has none of the run
 
 
 @dataclass(frozen=True)

@@ -87,18 +87,20 @@ class TorchXlaReplica(Replica):
 
 
 def this_replica(platform: str) -> TorchXlaReplica:
-    """The replica that the calling thread is. Touches the device: only inside what `launch` runs."""
+    """The replica that the calling thread is. Touches the device: only inside what `launch` runs. Where it reads from
+    follows from its process and its place there, never from its ordinal: "Global ordinals are not guaranteed to have
+    any predictable relationship to the TPU worker ID nor are they guaranteed to be contiguous on each host"
+    (torch_xla's runtime.py)."""
     # Equal small tensors would otherwise share a buffer, and a step that updates one in place would take it from all.
     C._set_xla_enable_device_data_cache(False)
-    local_count = xr.addressable_runtime_device_count()
-    ordinal, world_size = xr.global_ordinal(), xr.world_size()
+    device = torch_xla.device()
     return TorchXlaReplica(
-        ordinal=ordinal,
-        world_size=world_size,
-        local_ordinal=ordinal % local_count,
-        local_count=local_count,
-        process=ordinal // local_count,
-        processes=world_size // local_count,
-        device=torch_xla.device(),
+        ordinal=xr.global_ordinal(),
+        world_size=xr.world_size(),
+        local_ordinal=device.index,
+        local_count=xr.addressable_runtime_device_count(),
+        process=xr.process_index(),
+        processes=xr.process_count(),
+        device=device,
         platform=platform,
     )

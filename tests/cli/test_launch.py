@@ -1,0 +1,62 @@
+"""What `xlatrain launch` prints of machines that are there."""
+
+import pytest
+
+from tests.launching.played import on_stage
+from xlatrain.cli.main import main
+from xlatrain.errors import EXIT_DONE, EXIT_FAILED
+
+PLACE = ["cluster=tpu_v4_32", "launch.zone=us-central2-b", "launch.name=b2"]
+WELL = {"step": 1204}
+DELETE = "  gcloud compute tpus queued-resources delete b2 --zone=us-central2-b --force --quiet"
+
+
+@pytest.fixture
+def stage(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return lambda looks=(), exists=True: on_stage(tmp_path, monkeypatch, PLACE if exists else (), looks)
+
+
+def test_status_has_a_line_for_each_worker_and_names_those_that_are_not_well(stage, capsys):
+    stage([[[WELL, {**WELL, "sick": ["t1v-w-1:311 is silent, in step 1,180"]}, WELL, {"state": "died"}]]])
+    assert main(["launch", "status", *PLACE]) == EXIT_FAILED
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [
+        "worker 0: running, step 1,204",
+        "worker 1: running, step 1,204; t1v-w-1:311 is silent, in step 1,180",
+        "worker 2: running, step 1,204",
+        "worker 3: died",
+    ]
+    assert "b2 exists: ACTIVE, 51.52 USD an hour; spent: 0.00 USD" in said.err
+    assert said.err.splitlines()[-1] == DELETE
+
+
+def test_status_of_what_is_well(stage, capsys):
+    stage([[WELL]])
+    assert main(["launch", "status", *PLACE]) == EXIT_DONE
+    assert "worker 3: running, step 1,204" in capsys.readouterr().out
+
+
+def test_status_of_what_is_not_there(stage, capsys):
+    stage(exists=False)
+    assert main(["launch", "status", *PLACE]) == EXIT_DONE
+    said = capsys.readouterr()
+    assert (said.out, len(said.err.splitlines())) == ("", 1)
+    assert "no machine is left; spent: 0.00 USD, 0.00 h" in said.err
+
+
+def test_run_returns_the_exit_code_of_the_first_worker_that_ends_and_the_machine_stays(stage, capsys):
+    failed = {"state": "ended", "code": 1, "said": "ValueError: x"}
+    play = stage([[[WELL] * 4, [WELL, failed, WELL, WELL]]])
+    assert main(["launch", "run", *PLACE]) == EXIT_FAILED
+    said = capsys.readouterr().err
+    assert "worker 1 has ended with exit code 1" in said
+    assert "the run failed on worker 1:\nValueError: x" in said
+    assert play.machines == ["b2"]
+    assert said.splitlines()[-1] == DELETE
+
+
+def test_stop_tells_how_each_has_ended(stage, capsys):
+    stage([[WELL]])
+    assert main(["launch", "stop", *PLACE]) == EXIT_DONE
+    assert capsys.readouterr().err.count(": ended, exit code 75") == 4

@@ -1,0 +1,57 @@
+"""The command itself, in processes: `xlatrain launch`, launch/tpu_vm.sh, the stand-in's gcloud, a machine's answers."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from xlatrain.version import VERSION
+
+ROOT = Path(__file__).parent.parent.parent
+
+# What a machine has for a Python with xlatrain: it answers, and its run goes on until it is stopped.
+PYTHON = f"""#!/bin/bash
+case $3 in
+  check) said='"versions": {{"xlatrain": "{VERSION}"}}, "failed": []' ;;
+  stop) touch stopped ;&
+  *) if [[ -e stopped ]]; then said='"state": "ended", "code": 75, "asked": true, "said": ""'
+     else said='"state": "running", "step": 3, "sick": []'; fi ;;
+esac
+echo "xlatrain-worker: {{$said}}"
+"""
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_the_midst_of_a_run_saves_it_and_leaves_no_machine(tmp_path):
+    python = tmp_path / "python"
+    python.write_text(PYTHON)
+    python.chmod(0o755)
+    cloud = tmp_path / "cloud"
+    cloud.mkdir()
+    (cloud / "script.json").write_text('[{"states": ["CREATING", "ACTIVE"]}]')
+    options = [
+        "launch.stand_in=true", "launch.name=b2", "launch.zone=nowhere-west1-a", f"launch.folder={tmp_path}/kept",
+        f"launch.python={python}", "launch.poll=0.3", "cluster=cpu", "cluster.hosts=2", "engine.runtime=jax",
+    ]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLATRAIN_STAND_IN": str(cloud)}
+    command = [sys.executable, "-m", "xlatrain", "launch", "--until-done", *options]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    said = []
+    while not said or "step 3" not in said[-1]:
+        said.append(process.stderr.readline())
+        assert said[-1], said
+    process.send_signal(signal.SIGINT)
+    said += process.stderr.read().splitlines()
+    assert process.wait(60) == 130
+    assert json.loads((cloud / "cloud.json").read_text())["machines"] == {}
+    assert any("nobody to ask" in line for line in said)
+    assert "no machine is left; spent: " in said[-1]
+    assert (cloud / "machines/b2.1/worker-1/xlatrain-b2/stopped").exists()
+    bill = json.loads((tmp_path / "runs/b2/launch.json").read_text())
+    assert (bill["tries"], len(bill["machines"])) == (1, 1)

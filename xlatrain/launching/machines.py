@@ -1,0 +1,192 @@
+"""Machines of Google Cloud in the hands of one who waits: asked for, waited for, given back, each told in a line with
+what was spent so far."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Protocol
+
+from xlatrain.console import say
+from xlatrain.errors import EXIT_FAILED
+from xlatrain.launching.answer import (
+    ACTIVE,
+    DELETING,
+    ENDED,
+    GONE,
+    UNKNOWN,
+    WAITING,
+    Answer,
+    State,
+    is_capacity,
+    is_quota,
+)
+from xlatrain.launching.ledger import Ledger, Machine
+from xlatrain.launching.slice import Slice
+from xlatrain.words import counted
+
+_DELETE_TRIES = 5
+_OFFLINE_TRIES, _OFFLINE_WAIT = 360, 60.0  # to delete what cannot be seen from here; seconds between two
+
+
+class LostError(Exception):
+    """The machines are not to be had, or gone: others may be asked for."""
+
+
+class EndedError(Exception):
+    """It is over. code: the exit code of the command. begun: machines may have been asked for, and are to go."""
+
+    def __init__(self, code: int, why: str, begun: bool = True):
+        super().__init__(why)
+        self.code, self.why, self.begun = code, why, begun
+
+
+class Calls(Protocol):
+    """Of script.Script, what a pod needs."""
+
+    def create(self) -> Answer: ...
+    def state(self) -> State: ...
+    def delete(self) -> Answer: ...
+    def setup(self) -> Answer: ...
+    def ask(self, verb: str, words: list[str], worker: str = "all") -> Answer: ...
+    def shown(self, verb: str) -> list[str]: ...
+
+
+class Clock:
+    """Seconds of the epoch, and waiting."""
+
+    def now(self) -> float:
+        return time.time()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+class Machines:
+    """poll: seconds between two looks; max_wait: hours for a request."""
+
+    def __init__(
+        self,
+        wanted: Slice,
+        script: Calls,
+        ledger: Ledger,
+        poll: float,
+        max_wait: float | None = None,
+        clock: Clock | None = None,
+        tell: Callable[[str], None] = say,
+    ):
+        self.wanted, self.script, self.ledger = wanted, script, ledger
+        self.poll, self._max_wait, self.clock, self._tell = poll, max_wait, clock or Clock(), tell
+        self._began = self.clock.now()
+        self._looked, self._saw = self._began, False
+
+    def say(self, text: str) -> None:
+        """A line, with the time since the command was given and what was spent."""
+        now = self.clock.now()
+        spent = self.ledger.spent(now)
+        passed = str(timedelta(seconds=int(now - self._began)))
+        self._tell(f"[{passed:>8}  {money(spent):>10}] {text}")
+
+    def state(self) -> State:
+        """Of the queued resource, and what that means for the bill."""
+        state, before = self.script.state(), self._looked
+        now = self._looked = self.clock.now()
+        if state.name == ACTIVE and not self.ledger.open:
+            w = self.wanted  # it may have come just after the last look: not a cent too little is counted
+            self.ledger.begin(Machine(w.name, w.accelerator_type, w.capacity, w.usd_per_hour, before, now))
+        elif state.name == GONE and self.ledger.open:
+            if self._saw:
+                self.ledger.end(now)
+            else:  # of an earlier command
+                self.ledger.end(self.ledger.open.seen)
+                self.say(f"{self.wanted.name} is gone, since when is not known: counted until it was last seen")
+        self._saw = self._saw or state.name == ACTIVE
+        self.ledger.see(now)
+        try:
+            self.ledger.write(now)
+        except OSError as error:  # a full disk is no reason to leave machines alone
+            self._tell(f"{self.ledger.path} is not written: {error}")
+        return state
+
+    def obtain(self) -> bool:
+        """Wait until the machines are there; ask for them where nobody has. Returns whether they had been there
+        already. Raises LostError, EndedError."""
+        state = self.state()
+        if state.name == ACTIVE:
+            self.say(f"{self.wanted.name} is there already: {self.wanted}")
+            return True
+        if state.name == UNKNOWN:
+            raise EndedError(EXIT_FAILED, f"gcloud does not say what there is: {state.said}", begun=False)
+        if state.name == GONE:
+            self.ledger.tries += 1
+            self.say(f"try {self.ledger.tries}: asking for {self.wanted}")
+            self._refused(self.script.create())
+            state = self.state()
+        asked, told = self.clock.now(), ""
+        while state.name != ACTIVE:
+            if state.name in ENDED or state.name == GONE:
+                if is_quota(state.said):
+                    raise EndedError(EXIT_FAILED, f"the quota does not allow it: {state.said}")
+                raise LostError(f"{state.name}{': ' if state.said else ''}{state.said}")
+            if state.name != told:
+                self.say(state.name + (f": {state.said}" if state.said else ""))
+                told = state.name
+            if self._max_wait is not None and self.clock.now() - asked > 3600 * self._max_wait:
+                raise LostError(f"no machines within {self._max_wait:g} h")
+            self.clock.sleep(self.poll)
+            state = self.state()
+        waited = timedelta(seconds=int(self.clock.now() - asked))
+        self.say(f"ACTIVE after {waited}: {money(self.wanted.usd_per_hour)} an hour from here on")
+        return False
+
+    def _refused(self, answer: Answer) -> None:
+        """Nothing, where a request was taken. Raises LostError where it may be later, EndedError where not."""
+        if answer.code == 0:
+            return
+        words = answer.last_words
+        if self.state().name in (*WAITING, ACTIVE):
+            return  # it was taken all the same: the connection broke
+        if is_capacity(words) and not is_quota(words):
+            raise LostError(words)
+        cure = "ask for more, or delete what holds it" if is_quota(words) else "see the message of gcloud"
+        raise EndedError(EXIT_FAILED, f"refused: {words} ({cure})")
+
+    def delete(self, patient: bool = True) -> bool:
+        """Give the machines back, whatever they do. patient: wait for hours where gcloud cannot say what has become of
+        them, as when this computer is offline. Returns whether they are gone."""
+        tries = offline = 0
+        while True:
+            answer = self.script.delete()
+            while (state := self.state()).name == DELETING:
+                self.clock.sleep(min(self.poll, 10.0))
+            if state.name == GONE:
+                self.say(f"{self.wanted.name} is deleted")
+                return True
+            lost = state.name == UNKNOWN and patient
+            tries, offline = (tries, offline + 1) if lost else (tries + 1, offline)
+            if not lost or offline == 1:
+                self.say(f"{self.wanted.name} is not deleted yet, it is {state.name}: {answer.last_words}")
+            if tries >= _DELETE_TRIES or offline >= _OFFLINE_TRIES or not patient:
+                return False
+            self.clock.sleep(_OFFLINE_WAIT if lost else self.poll)
+
+    def say_what_exists(self) -> None:
+        """Which machines there are, and the command that ends them: the last word of each command."""
+        state = self.state()
+        bill = f"{money(self.ledger.spent(self.clock.now()))}, {self.ledger.hours(self.clock.now()):.2f} h"
+        bill += f" in {counted(len(self.ledger.machines), 'machine')}" if len(self.ledger.machines) > 1 else ""
+        if state.name == GONE:
+            self.say(f"no machine is left; spent: {bill}")
+            return
+        costs = f", {money(self.wanted.usd_per_hour)} an hour" if state.name in (ACTIVE, UNKNOWN) else ""
+        if state.name == UNKNOWN:
+            self.say(f"whether {self.wanted.name} exists{costs}, gcloud does not say; spent: {bill}. This deletes it:")
+        else:
+            self.say(f"{self.wanted.name} exists: {state.name}{costs}; spent: {bill}. This deletes it:")
+        for command in self.script.shown("delete"):
+            self._tell(f"  {command}")
+
+
+def money(usd: float | None) -> str:
+    return "? USD" if usd is None else f"{usd:,.2f} USD"

@@ -1,0 +1,150 @@
+"""A run on machines of Google Cloud: set up, started, followed, stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from xlatrain.console import say
+from xlatrain.errors import EXIT_CONFIG, EXIT_FAILED
+from xlatrain.launching.answer import ACTIVE, UNKNOWN
+from xlatrain.launching.ledger import Ledger
+from xlatrain.launching.machines import Calls, Clock, EndedError, LostError, Machines
+from xlatrain.launching.script import words_for
+from xlatrain.launching.slice import Slice
+from xlatrain.launching.workers import Progress, failures, first_ended, other_versions, who
+from xlatrain.words import counted, ranges
+
+_UNREACHED = 10  # looks in a row that no machine answers, after which they count as lost
+_STOP_SECONDS = 300.0  # for a run to save itself
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is to be run. folder: of the run, as each machine has it; kept: where copies go; overrides: of train."""
+
+    folder: str
+    kept: str | None
+    stage: str
+    overrides: list[str]
+
+
+class Pod(Machines):
+    """Machines, and the run on them."""
+
+    def __init__(
+        self,
+        wanted: Slice,
+        run: Run,
+        script: Calls,
+        ledger: Ledger,
+        poll: float,
+        max_wait: float | None = None,
+        clock: Clock | None = None,
+        tell: Callable[[str], None] = say,
+    ):
+        super().__init__(wanted, script, ledger, poll, max_wait, clock, tell)
+        self.run, self._number = run, 0
+
+    def runs(self) -> bool:
+        """Whether the run goes on, on all of them, as somebody has started it before. On some of them it is ended."""
+        said = self.look()
+        running = [worker for worker in said.values() if worker["state"] == "running"]
+        if len(running) == self.wanted.hosts:
+            self.say(f"the run goes on already, in step {max(worker['step'] for worker in running):,}")
+            return True
+        if running:
+            self.say(f"the run goes on on {len(running)} of {self.wanted.hosts} workers only: it is ended there first")
+            self.finish("stop")
+        return False
+
+    def set_up(self) -> None:
+        """Install, compare versions, look at each machine. Raises LostError, EndedError."""
+        for attempt in (1, 2):
+            answer = self.script.setup()
+            if answer.code == 0:
+                break
+            self._still_there()
+            self.say(f"setup failed: {who(answer)}" + ("; once more" if attempt == 1 else ""))
+        else:
+            raise EndedError(EXIT_FAILED, f"setup failed twice: {who(answer)}")
+        checked = self.script.ask("check", self._words())
+        said = checked.of_workers
+        if checked.code or not said:
+            self._still_there()
+            raise EndedError(EXIT_FAILED, f"machines cannot be looked at: {who(checked)}")
+        if missing := sorted(set(range(self.wanted.hosts)) - set(said)):
+            raise EndedError(EXIT_FAILED, f"no answer of worker {ranges(missing)}")
+        if faults := [*other_versions(said), *failures(said)]:
+            for fault in faults:
+                self.say(fault)
+            raise EndedError(EXIT_CONFIG, "the machines are not as they should be")
+        of_all = ", ".join(f"{name} {number}" for name, number in said[0]["versions"].items())
+        self.say(f"set up: {counted(len(said), 'worker')}, each with {of_all}")
+
+    def start(self) -> None:
+        """Start the run, on all machines. Raises LostError, EndedError."""
+        self._number = int(self.clock.now())
+        answer = self.script.ask("start", self._words())
+        if answer.code and not answer.of_workers:
+            self._still_there()
+            raise EndedError(EXIT_FAILED, f"the run is not started: {who(answer)}")
+        self.say(f"the run is started on {counted(self.wanted.hosts, 'worker')}")
+
+    def follow(self, watch: Callable[[], None]) -> dict[str, Any]:
+        """Wait until a worker ends, and return what it says, with its number as worker. watch: called before each wait,
+        may raise. Raises LostError where the machines are."""
+        progress, unreached, offline = Progress(2 * self.poll), 0, False
+        while True:
+            watch()
+            self.clock.sleep(self.poll)
+            if (state := self.state()).name not in (ACTIVE, UNKNOWN):
+                raise LostError(f"the machines are {state.name}")
+            if (state.name == UNKNOWN) != offline:
+                offline = not offline
+                self.say(f"gcloud does not answer: {state.said}" if offline else "gcloud answers again")
+            if offline:
+                continue  # nothing is known of the machines: the run goes on, or will be gone on with
+            if not (said := self.look()):
+                unreached += 1
+                if unreached == 1:
+                    self.say("no worker can be reached; the run goes on without this connection")
+                if unreached >= _UNREACHED:
+                    raise LostError("no worker can be reached any more")
+                continue
+            if unreached:
+                self.say("workers can be reached again")
+                unreached = 0
+            if ended := first_ended(said):
+                return ended
+            for line in progress.lines(said, self.wanted.hosts, self.clock.now()):
+                self.say(line)
+
+    def look(self) -> dict[int, dict[str, Any]]:
+        """What each worker says; those that say nothing are not in it."""
+        return self._ask("look")
+
+    def finish(self, verb: str = "look") -> dict[int, dict[str, Any]]:
+        """Wait until no worker runs any more, five minutes at most, and return what they say. verb: stop asks the run
+        to save itself."""
+        said = self._ask(verb)
+        until = self.clock.now() + _STOP_SECONDS
+        while any(worker["state"] == "running" for worker in said.values()) and self.clock.now() < until:
+            self.clock.sleep(min(self.poll, 5.0))
+            if self.state().name not in (ACTIVE, UNKNOWN):
+                break
+            said = self.look() or said
+        return said
+
+    def _ask(self, verb: str) -> dict[int, dict[str, Any]]:
+        """look or stop."""
+        return self.script.ask(verb, [f"--run={self.run.folder}"]).of_workers
+
+    def _words(self) -> list[str]:
+        return words_for(self.run.folder, self.run.kept, self.run.stage, self._number, self.run.overrides)
+
+    def _still_there(self) -> None:
+        """Raises LostError where what failed did so since the machines are gone."""
+        if (state := self.state()).name not in (ACTIVE, UNKNOWN):
+            raise LostError(f"the machines are {state.name}")

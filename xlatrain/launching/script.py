@@ -1,0 +1,110 @@
+"""launch/tpu_vm.sh, called: each verb for a slice, and what came of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from xlatrain.files import user_cache
+from xlatrain.launching.answer import Answer, State, state_of
+from xlatrain.launching.faults import SCRIPT
+
+STAND_IN = SCRIPT.parent / "stand_in"
+# Seconds after which gcloud is ended: it tries for minutes where a machine does not answer, and may hang.
+_LONGEST = {"setup": 1800.0, "create": 600.0, "delete": 1800.0}
+_PATIENCE = 300.0
+# What is not left half done when Ctrl-C is pressed: whether there is a machine would not be known.
+_WHOLE = ("create", "delete")
+
+
+class Script:
+    """flags: of the slice. A command runs in a session of its own, so that Ctrl-C reaches nobody but who waits for it.
+
+    stand_in: launch/stand_in/gcloud takes the place of gcloud.
+    """
+
+    def __init__(self, flags: Sequence[str], stand_in: bool = False):
+        self.flags = list(flags)
+        self._environment = with_stand_in(os.environ) if stand_in else dict(os.environ)
+
+    def create(self) -> Answer:
+        return self.call("create")
+
+    def state(self) -> State:
+        return state_of(self.call("state"))
+
+    def delete(self) -> Answer:
+        return self.call("delete")
+
+    def setup(self) -> Answer:
+        return self.call("setup", apart=True)
+
+    def ask(self, verb: str, words: Sequence[str], worker: str = "all") -> Answer:
+        """Of on_worker, on all machines or one: check, start, look, stop."""
+        return self.call(verb, f"--worker={worker}", words=words, apart=True)
+
+    def shown(self, verb: str, *more: str, words: Sequence[str] = ()) -> list[str]:
+        """The commands of a verb, as they can be copied into a shell."""
+        command = self._command(verb, [*more, "--dry-run"], words)
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+    def call(self, verb: str, *more: str, words: Sequence[str] = (), apart: bool = False) -> Answer:
+        """Run a verb. apart: keep what each machine writes apart."""
+        if not apart:
+            return self._run(verb, self._command(verb, more, words), None)
+        with tempfile.TemporaryDirectory(prefix="xlatrain-launch-") as folder:
+            return self._run(verb, self._command(verb, [*more, f"--output={folder}"], words), folder)
+
+    def _command(self, verb: str, more: Sequence[str], words: Sequence[str]) -> list[str]:
+        return ["bash", str(SCRIPT), verb, *self.flags, *more, *(["--", *words] if words else [])]
+
+    def _run(self, verb: str, command: list[str], folder: str | None) -> Answer:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self._environment,
+            start_new_session=True,
+        )
+        try:
+            out, err = process.communicate(timeout=_LONGEST.get(verb, _PATIENCE))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            out, err = process.communicate()
+            err += f"\nERROR: no end after {_LONGEST.get(verb, _PATIENCE):g} s"
+        except BaseException:
+            if verb in _WHOLE:
+                process.communicate()
+            else:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            raise
+        return Answer(process.returncode, out, err, _workers(folder) if folder else {})
+
+    def run_here(self, verb: str, *more: str) -> int:
+        """Run a verb on this terminal, as ssh and logs are; returns its exit code."""
+        return subprocess.run(self._command(verb, more, ()), env=self._environment).returncode
+
+
+def _workers(folder: str) -> dict[int, str]:
+    """What gcloud kept of each machine, in a file of its number."""
+    logs = (path for path in Path(folder).glob("*.log") if path.stem.isdigit())
+    return {int(path.stem): path.read_text(errors="replace") for path in logs}
+
+
+def with_stand_in(variables: Mapping[str, str]) -> dict[str, str]:
+    """An environment in which gcloud is the stand-in."""
+    path = os.pathsep.join([str(STAND_IN), variables.get("PATH", os.defpath)])
+    return {"XLATRAIN_STAND_IN": str(user_cache() / "stand-in"), **variables, "PATH": path}
+
+
+def words_for(run: str, folder: str | None, stage: str, number: int, overrides: Sequence[str]) -> list[str]:
+    """What on_worker is told of a run."""
+    own = [f"--try={number}", f"--run={run}", f"--stage={stage}", *([f"--folder={folder}"] if folder else [])]
+    return [*own, "--", *overrides]
