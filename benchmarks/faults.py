@@ -28,13 +28,14 @@ keeps the undisturbed runs: only for the same code. Exit code 1 if anything fail
 Evidence: 2 CPU cores of a virtual machine, often with other jobs beside, as root, torch 2.9.1, torch-xla 2.9.0, 24 Nov
 2026, 21:00 to 22:05 UTC; seeds 10, 11, 20, 30, 40, 41, 50 and 60 with --warm, and 61 without, each until its time was
 up: 125 faults of all 26 kinds (two of them started anew), 60 by jax, 53 by torch_xla, 12 by jax in two processes. 122
-went well at once. One found a fault of xlatrain: a replica that hung after a save (seed 30, fault 21) was given half an
-hour, as long as a save; it is mended, and the fault made again goes well. Two were the judge's own (seed 30, 19 and 34:
-it took a stopped run for a finished one, and compared a state saved before an evaluation with one saved after); mended,
-and made again, well. Seeds 10, 11, 20 and 30 ran before these were mended.
-Nothing was lost, no result was wrong, nothing was left. Longest to the end: 1.3 s after a kill, 0.8 s after a signal,
-9.4 s for what hangs (engine.stall_after=6), 3.9 s on a full disk. Trials before, and reading what they met, found the
-other faults that are mended in CHANGELOG.md. Not reached: 200 faults; not tried: remote stores, several machines, another file system than ext4.
+went well at once. One found a fault of xlatrain: a replica that hung after a save (seed 30, fault 21) was given half
+an hour, as long as a save; it is mended, and the fault made again goes well. Two were the judge's own (seed 30, 19 and
+34: it took a stopped run for a finished one, and compared a state saved before an evaluation with one saved after);
+mended, and made again, well. Seeds 10, 11, 20 and 30 ran before these were mended. Nothing was lost, no result was
+wrong, nothing was left. Longest to the end: 1.3 s after a kill, 0.8 s after a signal, 9.4 s for what hangs
+(engine.stall_after=6), 3.9 s on a full disk. Trials before, and reading what they met, found the other faults that are
+mended in CHANGELOG.md. Not reached: 200 faults; not tried: remote stores, several machines, another file system than
+ext4.
 """
 
 from __future__ import annotations
