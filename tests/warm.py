@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from multiprocessing import context, forkserver, reduction
+from multiprocessing import context, forkserver, reduction, resource_tracker
 from pathlib import Path
 
 _COLD = context._concrete_contexts["spawn"]
@@ -120,6 +120,8 @@ def program(path: Path) -> Command:
 
 def _run(arguments: tuple[str, ...], folder: str, environment: dict[str, str]) -> None:
     multiprocessing.current_process()._config.pop("tempdir", None)  # its temporary folder is its own, as a user's is
+    tracker = resource_tracker._resource_tracker
+    tracker._fd = tracker._pid = None  # and so is what clears its semaphores away when it was killed
     for name, number in ((".out", 1), (".err", 2)):
         os.dup2(os.open(Path(folder).with_suffix(name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.environ.update(environment)

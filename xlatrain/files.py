@@ -18,8 +18,13 @@ from typing import IO, Any
 def write_json(path: Path, content: dict[str, Any] | list[Any]) -> None:
     """Write a JSON file whole or not at all. NaN and infinities, which JSON has not, become null."""
     draft = path.with_name(path.name + ".part")
-    draft.write_text(json.dumps(finite(content), indent=2) + "\n")
-    draft.replace(path)
+    try:
+        draft.write_text(json.dumps(finite(content), indent=2) + "\n")
+        draft.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise
 
 
 def write_once(path: Path, content: bytes) -> bool:

@@ -22,6 +22,16 @@ def test_wrong_options_exit_with_2_and_all_faults_at_once_and_nothing_is_made(tm
     assert not (tmp_path / "runs/wrong").exists()
 
 
+def test_a_sweep_does_not_go_on_from_checkpoints_of_an_earlier_one(tmp_path, monkeypatch, capsys):
+    """What it left in runs/ is kept aside; what lies elsewhere is not."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "far/lrs/1/step-000000008").mkdir(parents=True)
+    sweep = ["train", "-m", "optimizer.lr=0.1,0.2", f"checkpoint.folder={tmp_path}/far", "run.name=lrs"]
+    assert main(sweep) == 2
+    assert f"run.name: {tmp_path}/far/lrs/1 has checkpoints of an earlier sweep" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.replicas
 def test_a_run_whose_replica_fails_exits_with_1_and_its_reason_last(tmp_path):
     failing = ["engine.fail_replica=3", "engine.fail_step=2"]

@@ -11,7 +11,9 @@ from xlatrain.doctor.environment import check_threads, check_variables
 from xlatrain.doctor.network import check_coordinator
 from xlatrain.doctor.software import check_versions
 from xlatrain.doctor.storage import check_reading, check_space
+from xlatrain.errors import ConfigError
 from xlatrain.preflight import space
+from xlatrain.preflight.check import check
 
 
 @pytest.mark.parametrize("name", ["TPU_PROCESS_ADDRESSES", "TPU_VISIBLE_CHIPS", "TPU_PROCESS_BOUNDS"])
@@ -180,3 +182,19 @@ def test_checkpoints_that_find_no_room(tmp_path, monkeypatch):
     assert fault.cure.startswith("checkpoint.keep=9, or free some")
     (fault,) = space.space_faults("checkpoint.keep", tmp_path, 9 * 2**30, 1)
     assert fault.cure == "free some, or name another folder"
+
+
+def test_a_run_whose_checkpoints_find_no_room_does_not_start(tmp_path, monkeypatch):
+    """Of the demo's model 1.8 MiB each, with momentum and average; what stands already has its room."""
+    monkeypatch.setattr(space.shutil, "disk_usage", lambda path: type("U", (), {"free": 5 * 2**20}))
+    run = [f"run.root={tmp_path}", "run.name=r"]
+    words = r"checkpoint.keep: 2 of 1.8 MiB, and one in the making, need 5.3 MiB; .* has 5.0 MiB free\n"
+    with pytest.raises(ConfigError, match=f"{words} *cure: checkpoint.keep=1, or free some"):
+        check(run)
+    with pytest.raises(ConfigError, match=r"checkpoint.keep_every: 10 of 1.8 MiB.*\n *cure: free some"):
+        check([*run, "checkpoint.keep=1", "train.duration=90step", "checkpoint.keep_every=10step"])
+    check([*run, "checkpoint.folder=memory://far"])
+    check(run, starts=False)
+    for step in (1, 2):
+        (tmp_path / f"r/checkpoints/step-00000000{step}").mkdir(parents=True)
+    check(run)

@@ -1,7 +1,10 @@
 """A run that is started again goes on as if it had never stopped, or says why it does not."""
 
+import errno
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,8 @@ from safetensors.torch import load_file
 
 from tests.checkpoint.states import same_bits
 from tests.runs import lines, train
+from tests.waiting import wait_for
+from tests.warm import command
 from xlatrain.checkpoint.manifest import MANIFEST, TENSORS, name_of
 from xlatrain.checkpoint.read import read_manifest
 from xlatrain.checkpoint.store import LocalStore
@@ -18,7 +23,7 @@ from xlatrain.engine import run as runs
 from xlatrain.engine.checkpoints import saved_settings
 from xlatrain.engine.metrics import CUT, METRICS, cut_metrics
 from xlatrain.engine.run_folder import claimed_folder
-from xlatrain.errors import ConfigError, ReplicaError
+from xlatrain.errors import EXIT_STOPPED, ConfigError, ReplicaError
 from xlatrain.preflight.check import check
 from xlatrain.xla import launch as launcher
 
@@ -41,6 +46,7 @@ EVERYTHING = [
     "train.duration=8step",
     "train.log_every=2step",
     "train.eval_every=8step",
+    "eval.global_batch=40",
 ]
 TIMES = {"images_per_second", "host_ms_per_step", "data_wait_fraction"}
 
@@ -63,9 +69,13 @@ def stopped(root):
     return train(root, "stopped", *EVERYTHING, "checkpoint.every=8step", "data.prefetch=3")
 
 
+@pytest.fixture(scope="module")
+def whole(root):
+    return train(root, "whole", *EVERYTHING, "checkpoint.every=8step")
+
+
 @pytest.mark.replicas
-def test_a_run_that_stopped_is_the_run_that_never_did_bit_by_bit(root, stopped):
-    whole = train(root, "whole", *EVERYTHING, "checkpoint.every=8step")
+def test_a_run_that_stopped_is_the_run_that_never_did_bit_by_bit(root, stopped, whole):
     assert (whole["resumed_from_step"], stopped["resumed_from_step"]) == (None, 3)
     last = [load_file(Path(s["run"]) / "checkpoints" / name_of(8) / TENSORS) for s in (whole, stopped)]
     assert {"params", "slots/momentum", "ema_params", "ema_buffers", "buffers", "step", "skipped"} <= set(last[0])
@@ -76,6 +86,21 @@ def test_a_run_that_stopped_is_the_run_that_never_did_bit_by_bit(root, stopped):
     assert saved.facts["groups"] == [[0], [1]]
     buffers = load_file(root / "stopped/checkpoints" / name_of(3) / TENSORS)["buffers"]
     assert not torch.equal(*buffers)  # each replica's own
+
+
+@pytest.mark.replicas
+def test_a_run_that_is_stopped_while_it_evaluates_evaluates_anew_and_is_the_run_that_never_was(root, tmp_path, whole):
+    overrides = [*EVERYTHING, "engine.strict=true", "checkpoint.every=8step", f"run.root={root}", "run.name=evaluating"]
+    process, log = command("train", *overrides, cwd=tmp_path), root / "evaluating/train.log"
+    wait_for(lambda: log.exists() and "compiling the eval step" in log.read_text())
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait().returncode == EXIT_STOPPED
+    assert json.loads((root / "evaluating/summary.json").read_text())["steps"] == 8
+    assert '"kind": "eval"' not in (root / "evaluating" / METRICS).read_text()
+    gone_on = train(root, "evaluating", *EVERYTHING, "checkpoint.every=8step")
+    assert gone_on["resumed_from_step"] == 8
+    assert gone_on["sha256"] == whole["sha256"]
+    assert numbers(gone_on) == numbers(whole)
 
 
 @pytest.mark.replicas
@@ -93,6 +118,7 @@ def test_a_run_says_that_it_went_on(root, stopped):
     assert "prefetch: 3" in (folder / "config.2.yaml").read_text()
     log = (folder / "train.log").read_text()
     assert "stopped goes on from step-000000003: 3 of 8 steps are done" in log
+    assert "compile cache: off, since torch_xla writes programs that it cannot read" in log
 
 
 @pytest.mark.replicas
@@ -229,6 +255,36 @@ def test_checkpoints_elsewhere_are_found_when_the_folder_is_gone(tmp_path, start
     assert started[0][1:] == (tmp_path / "r", name_of(8))
 
 
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_is_told_before_a_start_and_does_not_hide_how_a_run_ended(tmp_path, started, monkeypatch, capsys):
+    leave(tmp_path / "r", 8)
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "write_config", full)
+        with pytest.raises(ConfigError, match=r"run.root: .*/r cannot be written to: No space left on device"):
+            train(tmp_path, "r", *OPTIONS)
+    assert started == []
+    monkeypatch.setattr(runs, "write_json", full)
+    with pytest.raises(ReplicaError, match=r"came to its end, but summary.json could not be written to .*/r: No space"):
+        train(tmp_path, "r", *OPTIONS)
+
+    def failing(*_, **__):
+        raise ReplicaError("why it failed")
+
+    monkeypatch.setattr(launcher, "launch", failing)
+    with pytest.raises(ReplicaError, match="why it failed"):
+        train(tmp_path, "r", *OPTIONS)
+    assert f"how the run ended could not be written to {tmp_path}/r: No space left" in capsys.readouterr().err
+
+
+def test_a_job_of_a_sweep_is_told_by_the_name_that_goes_on_with_it(tmp_path, started):
+    leave(tmp_path / "lrs/1", 8)
+    train(tmp_path, "lrs/1", *OPTIONS)
+    assert started[0][0].notes[-1] == "lrs/1 goes on from step-000000008: 8 of 20 steps are done"
+
+
 def test_two_at_a_time_are_refused(tmp_path, started):
     with claimed_folder(str(tmp_path), "r") as folder:
         leave(folder, 8)
@@ -246,6 +302,8 @@ def test_lines_of_later_steps_and_torn_ones_go_and_are_kept(tmp_path):
     assert (tmp_path / CUT).read_text() == "".join(rows[6:]) + '{"kind": "train", "st\n'
     assert cut_metrics(tmp_path, 3) == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == [CUT, METRICS]
+    assert cut_metrics(tmp_path, 3, evaluated=False) == 1  # it was stopped before it had evaluated, and will do so
+    assert (tmp_path / METRICS).read_text() == "".join(rows[:5])
 
 
 def test_more_workers_leave_the_batches_as_they_were(tmp_path, started):

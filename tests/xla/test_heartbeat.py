@@ -1,11 +1,21 @@
 """What processes say of themselves, and what is made of it: who is behind, and when a run hangs."""
 
+import errno
 import os
 
 import pytest
 
-from xlatrain.xla import heartbeat
-from xlatrain.xla.heartbeat import BUILDING, COMPILING, EVALUATING, STEP, Heartbeat, Place, describe_behind
+from xlatrain.xla import heartbeat, pulse
+from xlatrain.xla.heartbeat import (
+    BUILDING,
+    COMPILING,
+    EVALUATING,
+    SAVING,
+    STEP,
+    Heartbeat,
+    Place,
+    describe_behind,
+)
 from xlatrain.xla.stall import Watchdog
 
 
@@ -28,6 +38,21 @@ def test_a_heartbeat_is_read_as_it_was_written_and_cleared_by_the_next_start(tmp
     heartbeat.clear(folder)
     assert heartbeat.read(folder) == []
     assert heartbeat.last_step(folder) == 0
+
+
+def test_a_full_disk_does_not_silence_a_process(tmp_path, monkeypatch):
+    """Else the watchdog would end a run that trains and cannot say so."""
+    first, later = (beat(r0=Place(STEP, step, since=1e9 + step)) for step in (4, 1000))
+    heartbeat.write(tmp_path, first)
+
+    def full(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(heartbeat, "write_json", full)
+    heartbeat.write(tmp_path, later)
+    assert heartbeat.read(tmp_path) == [later]
+    with pytest.raises(OSError, match="No such file"):
+        heartbeat.write(tmp_path, beat(pid=2))
 
 
 @pytest.mark.parametrize(
@@ -68,6 +93,12 @@ def test_what_says_nothing_on_its_way_has_longer():
     assert any(dog.look(places, t) for t in range(3000, 3700, 5))
 
 
+def test_a_process_that_is_stopped_has_not_whatever_it_said_last():
+    dog, places = Watchdog(30, 0), [beat(r0=Place(COMPILING), r1=Place(STEP, 4))]
+    assert not any(dog.look(places, t, frozen=True) for t in range(0, 31, 5))
+    assert dog.look(places, 31, frozen=True) == 31
+
+
 def test_a_watchdog_that_was_held_up_itself_lets_everybody_move_first():
     dog, places = Watchdog(30, 0), [beat(r0=Place(STEP, 4))]
     assert dog.look(places, 1) is None
@@ -77,3 +108,9 @@ def test_a_watchdog_that_was_held_up_itself_lets_everybody_move_first():
 def test_none_watches_for_ever():
     dog = Watchdog(None, 0)
     assert not any(dog.look([beat(r0=Place(STEP, 4))], t) for t in range(0, 10000, 9))
+
+
+def test_what_hangs_after_a_save_has_not_as_long_as_a_save():
+    with pulse.saving(77, 10):
+        assert pulse._places[77].phase == SAVING
+    assert (pulse._places[77].phase, pulse._places.pop(77).step) == (STEP, 10)

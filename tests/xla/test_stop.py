@@ -61,7 +61,7 @@ def server(monkeypatch):
         flavor, says, asked = "Google", {"preempted": "FALSE", "maintenance-event": "NONE"}, []
 
         def do_GET(self):
-            key = self.path.removeprefix("/computeMetadata/v1/instance/")
+            key = self.path.removeprefix("/computeMetadata/v1/instance/").partition("?")[0]
             type(self).asked.append(key)
             known = key in self.says and self.headers["Metadata-Flavor"] == "Google"
             self.send_response(200 if known else 404)
@@ -87,6 +87,8 @@ def server(monkeypatch):
     [
         ("preempted", "TRUE", "a notice of preemption"),
         ("maintenance-event", "TERMINATE_ON_HOST_MAINTENANCE", "a notice of maintenance"),
+        ("upcoming-maintenance", '{"maintenance_status": "ONGOING", "type": "SCHEDULED"}', "a notice of maintenance"),
+        ("upcoming-maintenance", '{"maintenanceStatus": "ONGOING"}', "a notice of maintenance"),
     ],
 )
 def test_a_notice_of_the_metadata_server_is_told_once(server, key, value, said):
@@ -103,6 +105,7 @@ def test_a_notice_of_the_metadata_server_is_told_once(server, key, value, said):
 def test_a_machine_that_is_moved_while_it_runs_goes_on_and_a_key_may_lack(server):
     del server.says["preempted"]
     server.says["maintenance-event"] = "MIGRATE_ON_HOST_MAINTENANCE"
+    server.says["upcoming-maintenance"] = '{"maintenance_status": "PENDING", "type": "SCHEDULED"}'  # days ahead
     told = []
     with notices.polled(told.append, every=0.01) as thread:
         wait_for(lambda: len(server.asked) > 5)

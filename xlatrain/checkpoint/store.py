@@ -44,7 +44,7 @@ class Store(ABC):
 
     @abstractmethod
     def remove(self, name: str) -> None:
-        """Remove a checkpoint, its manifest first. Raises OSError."""
+        """Remove a checkpoint; one that is half gone counts as none. Raises OSError."""
 
     def local(self, name: str, file: str) -> Path | None:
         """A file of a checkpoint as one of a disk; None where it is none."""
@@ -98,9 +98,9 @@ class LocalStore(Store):
         shutil.rmtree(old, ignore_errors=True)
 
     def remove(self, name: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            (self.folder / name / MANIFEST).unlink()
-        shutil.rmtree(self.folder / name)
+        old = self.folder / f".{name}.old"  # what a process leaves of it that dies meanwhile the next draft clears
+        (self.folder / name).rename(old)
+        shutil.rmtree(old)
 
 
 class _LocalDraft(Draft):

@@ -24,6 +24,7 @@ from xlatrain.config.override import SWEEP
 from xlatrain.config.schema import Config
 from xlatrain.console import say
 from xlatrain.credentials import masked
+from xlatrain.engine.checkpoints import checkpoint_store
 from xlatrain.engine.resume import NEVER
 from xlatrain.engine.run import free_name, name_beside
 from xlatrain.engine.run_folder import claimed_folder, held_folder
@@ -76,7 +77,7 @@ def run_sweep(verb: str, act: Act, command: list[str]) -> int:
         overrides = [*folders, *asked]
         return run(overrides, lambda: act.check_config(to_config(composed), overrides))
 
-    with _sweep_folder(first, act.goes_on) as (name, folder):
+    with _sweep_folder(first, act.goes_on, len(sweep.jobs)) as (name, folder):
         if not sweep.arguments:
             number_jobs(folder, [checked.overrides for checked in sweep.jobs], first, sweep.swept)
             done = sum(summary_of(folder, job)["status"] == "done" for job in recorded_jobs(folder))
@@ -98,7 +99,7 @@ def run_sweep(verb: str, act: Act, command: list[str]) -> int:
 
 
 @contextlib.contextmanager
-def _sweep_folder(config: Config, goes_on: bool) -> Iterator[tuple[str, Path]]:
+def _sweep_folder(config: Config, goes_on: bool, jobs: int) -> Iterator[tuple[str, Path]]:
     """The name of a sweep and its folder, held: that of before where it is one to go on with, else a new one. Raises
     ConfigError."""
     root, name = config.run.root, config.run.name or free_name(config.run.root, "sweep")
@@ -108,8 +109,22 @@ def _sweep_folder(config: Config, goes_on: bool) -> Iterator[tuple[str, Path]]:
         with held_folder(Path(root) / name) as folder:
             yield name, folder
         return
+    for number in range(jobs if goes_on else 0):
+        _refuse_checkpoints_of_another(config, f"{name}/{number}")
     with claimed_folder(root, name) as folder:
         yield name, folder
+
+
+def _refuse_checkpoints_of_another(config: Config, name: str) -> None:
+    """Where a sweep begins anew, what an earlier one of its name has left is kept aside: not so checkpoints that lie
+    elsewhere, from which a job with other options would go on, or be refused in the midst of the sweep. Raises
+    ConfigError."""
+    if config.checkpoint.folder is None:
+        return
+    store = checkpoint_store(config, Path(config.run.root) / name)
+    if store.names():
+        problem = f"{store.place} has checkpoints of an earlier sweep of this name"
+        raise ConfigError(Fault("run.name", problem, "take another name, or remove them"))
 
 
 def _quoted(path: Path) -> str:

@@ -22,6 +22,7 @@ from xlatrain.engine.build import HostModel
 from xlatrain.engine.contract import Tensors
 from xlatrain.engine.metrics import MetricsWriter
 from xlatrain.engine.provenance import used_by, versions
+from xlatrain.engine.run_folder import name_in
 from xlatrain.engine.snapshot import Snapshot, give_back
 from xlatrain.errors import CheckpointError
 from xlatrain.preflight.checked import CheckedRun
@@ -35,28 +36,30 @@ _FINISHES = 30.0  # seconds that a failing run waits for what is being saved
 @dataclass(frozen=True)
 class Progress:
     """How far a run has come, beside its tensors. step: steps done. meter: as of Meter.state; None at the beginning.
-    last_eval: what the last evaluation said; evaluated: it was of this step."""
+    last_eval: what the last evaluation said; evaluated: it was of this step. equal: statistics are those of all
+    replicas already, as an evaluation begins by making them so, though it may have been broken off."""
 
     step: int = 0
     position: Position = Position()
     last_eval: dict[str, Any] = field(default_factory=dict)
     meter: dict[str, Any] | None = None
     evaluated: bool = False
+    equal: bool = False
 
     @classmethod
     def of(cls, manifest: Manifest) -> Progress:
         facts = manifest.facts
         position = Position(**{**facts["position"], "legs": tuple(Leg(**leg) for leg in facts["position"]["legs"])})
         last_eval = {name: number(value) for name, value in facts["last_eval"].items()}
-        return cls(manifest.step, position, last_eval, facts["meter"], facts["metrics"] is not None)
+        evaluated = facts["metrics"] is not None
+        return cls(manifest.step, position, last_eval, facts["meter"], evaluated, facts.get("equal", evaluated))
 
 
 def checkpoint_store(config: Config, folder: Path) -> Store:
     """Where the checkpoints of the run in a folder lie."""
     if config.checkpoint.folder is None:
         return open_store(str(folder / "checkpoints"))
-    name = folder.resolve().relative_to(Path(config.run.root).resolve())
-    return open_store(f"{config.checkpoint.folder.rstrip('/')}/{name.as_posix()}")
+    return open_store(f"{config.checkpoint.folder.rstrip('/')}/{name_in(config.run.root, folder)}")
 
 
 def saved_settings(config: Config) -> dict[str, Any]:
@@ -137,12 +140,13 @@ class Checkpoints:
         meter: dict[str, Any],
         last_eval: dict[str, Any],
         evaluated: bool,
+        equal: bool,
         writer: MetricsWriter | None,
         wait: bool,
     ) -> bool:
         """Save the state after so many steps: returns when the tensors are copied, or with `wait` when all is safe,
-        then whether it is. evaluated: just before, which made statistics equal. Every replica has to come. One that is
-        due while the one before is still being written is left out, unless it is waited for."""
+        then whether it is. evaluated: just before. equal: statistics are, on all replicas. Every replica has to come.
+        One that is due while the one before is still being written is left out, unless it is waited for."""
         if wait:
             self._saver.finish()
         started = time.perf_counter()
@@ -151,9 +155,9 @@ class Checkpoints:
             self._say(f"no checkpoint of step {done:,}: the one before is still being written")
         if self.replica.agree(busy or there):
             return True
-        tensors = self._snapshot.take(state, equal=evaluated)
+        tensors = self._snapshot.take(state, equal)
         if writer:
-            facts = self._facts(done, model, meter, last_eval, evaluated)
+            facts = self._facts(done, model, meter, last_eval, evaluated) | {"equal": equal}
             seconds = time.perf_counter() - started
             self.wait_seconds += seconds
             epoch = self.run.lengths.epoch(done)

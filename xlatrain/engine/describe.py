@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from xlatrain.data.phase import Phase
@@ -23,6 +24,16 @@ def describe_run(run: CheckedRun, layout: ModelLayout) -> Iterator[str]:
     for text in (describe_optimizer(config.optimizer), describe_gradient(config.gradient)):
         if text:
             yield text
+
+
+def describe_cache(run: CheckedRun) -> str | None:
+    """That what is compiled is not kept, for the log, where nobody asks for a cache by torch_xla's own variable."""
+    if run.config.engine.runtime != "torch_xla" or "XLA_PERSISTENT_CACHE_PATH" in os.environ:
+        return None
+    return (
+        "compile cache: off, since torch_xla writes programs that it cannot read (pytorch/xla#9094): each start "
+        "compiles anew, for the seconds that are said of each step, capture_seconds of summary.json in all"
+    )
 
 
 def describe_statistics(run: CheckedRun) -> Iterator[str]:

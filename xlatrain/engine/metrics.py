@@ -46,18 +46,19 @@ class MetricsWriter:
             logger.close()
 
 
-def cut_metrics(folder: Path, step: int) -> int:
+def cut_metrics(folder: Path, step: int, evaluated: bool = True) -> int:
     """Take the lines of later steps out of metrics.jsonl, as they will be written again; a last line that was torn goes
-    too. They are kept in metrics.cut.jsonl. Returns how many whole ones went. The file is the old or the new one at any
-    time."""
+    too, and the evaluation of the step itself where it is made anew, since it is not evaluated in what was saved. They
+    are kept in metrics.cut.jsonl. Returns how many whole ones went. The file is the old or the new one at any time."""
     path = folder / METRICS
     if not path.exists():
         return 0
     with path.open("rb") as file:
-        _wait_for_writer(file.fileno())
         stay, go = [], []
         for line in file.read().splitlines(keepends=True):
-            (stay if (at := _step(line)) is not None and at <= step else go).append(line)
+            at = _step(line)
+            again = at == step and not evaluated and json.loads(line).get("kind") == "eval"
+            (stay if at is not None and at <= step and not again else go).append(line)
     if not go:
         return 0
     with (folder / CUT).open("ab") as kept:
@@ -80,11 +81,15 @@ def _step(line: bytes) -> int | None:
         return None
 
 
-def _wait_for_writer(file: int) -> None:
-    """A process of replicas ends a moment after its parent was killed, and may write until then."""
+def wait_for_writer(folder: Path) -> None:
+    """A process of replicas ends a moment after its parent was killed: until then it may write to metrics.jsonl, and
+    end a save that it has begun."""
+    if not (path := folder / METRICS).exists():
+        return
     until = time.monotonic() + _GONE
-    while time.monotonic() < until:
-        try:
-            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(0.1)
+    with path.open("rb") as file:
+        while time.monotonic() < until:
+            try:
+                return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(0.1)

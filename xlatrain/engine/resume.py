@@ -18,6 +18,7 @@ from xlatrain.config.override import given_keys
 from xlatrain.config.schema import Config
 from xlatrain.credentials import masked
 from xlatrain.engine.checkpoints import checkpoint_store
+from xlatrain.engine.run_folder import name_in
 from xlatrain.errors import ConfigError, Fault
 from xlatrain.preflight.checked import CheckedRun
 
@@ -71,7 +72,8 @@ def find_start(run: CheckedRun, folder: Path, report: Callable[[str], None]) -> 
         problem = f"{run.dataset.train.samples:,} images to train on, and there were {samples:,}"
         raise ConfigError(Fault("data", problem, f"take the data of before, or {_AFRESH}"))
     total = f"{manifest.step:,} of {run.lengths.total_steps:,} steps are done"
-    return Start(with_notes(run, *notes, f"{folder.name} goes on from {manifest.name}: {total}"), manifest)
+    name = name_in(run.config.run.root, folder)
+    return Start(with_notes(run, *notes, f"{name} goes on from {manifest.name}: {total}"), manifest)
 
 
 def with_notes(run: CheckedRun, *notes: str) -> CheckedRun:

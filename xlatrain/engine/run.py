@@ -17,14 +17,14 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
-from xlatrain.config.schema import Config, EngineConfig
+from xlatrain.config.schema import Config
 from xlatrain.console import say
 from xlatrain.credentials import masked
 from xlatrain.engine.checkpoints import checkpoint_store
-from xlatrain.engine.metrics import CUT, cut_metrics
+from xlatrain.engine.metrics import CUT, cut_metrics, wait_for_writer
 from xlatrain.engine.provenance import provenance, used_by
 from xlatrain.engine.resume import NEVER, Start, find_start, with_notes
-from xlatrain.engine.run_folder import claimed_folder, held_folder
+from xlatrain.engine.run_folder import claimed_folder, held_folder, written_to
 from xlatrain.errors import ReplicaError, StoppedError
 from xlatrain.files import write_json
 from xlatrain.preflight.check import check, check_evaluation
@@ -37,7 +37,6 @@ _TARGETS = {"train": "xlatrain.engine.train:train_replica", "eval": "xlatrain.en
 _NOTHING_LEFT = (
     ": nothing is left to do. A longer train.duration goes on with it, run.resume=never starts a new run beside it"
 )
-_NO_LIMIT = 2**62  # bytes
 
 logger = logging.getLogger("xlatrain")
 
@@ -57,6 +56,7 @@ def train(run: CheckedRun | Sequence[str] = (), name: str | None = None) -> dict
         return _launch("train", run, folder, None)
     if folder.exists():
         with held_folder(folder) as held:
+            wait_for_writer(held)
             start = find_start(run, held, say)
             if start.finished or start.manifest:
                 return _go_on(held, start, one_of_many)
@@ -72,8 +72,11 @@ def _go_on(folder: Path, start: Start, one_of_many: bool) -> dict[str, Any]:
         say(f"{folder} is finished after {start.finished['steps']:,} steps{'' if one_of_many else _NOTHING_LEFT}")
         return start.finished
     if start.manifest:
-        (folder / "summary.json").unlink(missing_ok=True)
-        if cut := cut_metrics(folder, start.manifest.step):
+        with written_to(folder):
+            (folder / "summary.json").unlink(missing_ok=True)
+            evaluated = start.manifest.facts.get("metrics") is not None
+            cut = cut_metrics(folder, start.manifest.step, evaluated)
+        if cut:
             note = f"{counted(cut, 'line')} of metrics.jsonl after step {start.manifest.step:,} went to {CUT}"
             run = with_notes(run, note)
     return _run_in("train", run, folder, start.checkpoint)
@@ -114,7 +117,8 @@ def _launch(verb: str, checked: CheckedRun | CheckedEvaluation, folder: Path, *m
     config, cluster = checked.config, checked.config.cluster
     where = {"platform": cluster.platform, "replicas": cluster.replicas, "runtime": config.engine.runtime}
     where |= {"processes": (cluster.processes_per_host or 1) if cluster.platform == "cpu" else 1}
-    where |= {"environment": _cache_environment(config.engine)}
+    kept = config.engine.compile_cache_gb
+    where |= {"cache_bytes": None if kept is None else round(kept * 1e9)}
     where |= {"hosts": Hosts(cluster.hosts or 1, cluster.host or 0, cluster.coordinator)}
     with contextlib.ExitStack() as stack:
         heartbeats = folder / FOLDER
@@ -133,19 +137,28 @@ def _run_in(verb: str, checked: CheckedRun | CheckedEvaluation, folder: Path, *m
     """Run a verb in a folder that is held, and write there what it was and what came of it."""
     started, overrides = time.perf_counter(), list(checked.overrides)
     origin = masked(provenance(["xlatrain", verb, *overrides], used_by(checked.config)))
-    write_config(_next_config(folder), checked.config, origin)
+    with written_to(folder):
+        write_config(_next_config(folder), checked.config, origin)
+        (folder / FOLDER).mkdir(exist_ok=True)
     about = {"run": str(folder), "overrides": overrides, "provenance": origin}
     for note in checked.notes:
         say(note)
     try:
         summary = _launch(verb, checked, folder, *more)
     except ReplicaError as error:
-        with (folder / "train.log").open("a") as log:
-            log.write(masked("".join(f"{part.rstrip()}\n" for part in (error.stacks, error.report) if part)))
-        write_json(folder / "summary.json", masked({**_of_end(error, folder), **about}))
+        try:
+            with (folder / "train.log").open("a") as log:
+                log.write(masked("".join(f"{part.rstrip()}\n" for part in (error.stacks, error.report) if part)))
+            write_json(folder / "summary.json", masked({**_of_end(error, folder), **about}))
+        except OSError as problem:  # the disk is full: why the run ended matters more
+            say(f"warning: how the run ended could not be written to {folder}: {problem.strerror or problem}")
         raise
     summary |= {"wall_seconds": round(time.perf_counter() - started, 3), **about}
-    write_json(folder / "summary.json", masked(summary))
+    try:
+        write_json(folder / "summary.json", masked(summary))
+    except OSError as problem:
+        why = f"summary.json could not be written to {folder}: {problem.strerror or problem}"
+        raise ReplicaError(f"the run came to its end, but {why}; the same command goes on with it") from None
     return summary
 
 
@@ -161,14 +174,6 @@ def _next_config(folder: Path) -> Path:
     """Where the options of a start are written down: config.yaml, that of the second config.2.yaml, ..."""
     later = (folder / f"config.{number}.yaml" for number in itertools.count(2))
     return next(path for path in itertools.chain([folder / "config.yaml"], later) if not path.exists())
-
-
-def _cache_environment(engine: EngineConfig) -> dict[str, str]:
-    """The limit of JAX's compile cache, as JAX reads it; none of a folder that the user has named to JAX."""
-    if engine.runtime != "jax" or "JAX_COMPILATION_CACHE_DIR" in os.environ:
-        return {}
-    limit = _NO_LIMIT if engine.compile_cache_gb is None else round(engine.compile_cache_gb * 1e9)
-    return {"JAX_COMPILATION_CACHE_MAX_SIZE": str(limit)}
 
 
 def write_config(path: Path, config: Config, origin: dict[str, Any]) -> None:

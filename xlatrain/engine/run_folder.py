@@ -19,6 +19,11 @@ LOCK = ".lock"  # held by the process of a run that is going on
 _SWEEP = "multirun.yaml"  # where Hydra writes a sweep's overrides down, as they are
 
 
+def name_in(root: str, folder: Path) -> str:
+    """The name of a run by its folder, as run.name has it: of a job of a sweep NAME/3."""
+    return folder.resolve().relative_to(Path(root).resolve()).as_posix()
+
+
 @contextlib.contextmanager
 def claimed_folder(root: str, name: str) -> Iterator[Path]:
     """Make the folder of a new run and hold it until the run ends. One that is there already is kept beside it as
@@ -67,6 +72,16 @@ def _masked_in_the_end(folder: Path) -> Iterator[None]:
     finally:
         if (sweep := folder / _SWEEP).exists():
             sweep.write_text(masked(sweep.read_text()))
+
+
+@contextlib.contextmanager
+def written_to(folder: Path) -> Iterator[None]:
+    """Within, a run's folder is written to before anything is started. Raises ConfigError where that cannot be."""
+    try:
+        yield
+    except OSError as error:
+        problem = f"{folder} cannot be written to: {error.strerror or error}"
+        raise ConfigError(Fault("run.root", problem, "make room or make it writable, or name another folder")) from None
 
 
 def _keep_aside(folder: Path) -> None:

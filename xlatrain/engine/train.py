@@ -15,7 +15,7 @@ from xlatrain.engine.anomalies import Anomalies
 from xlatrain.engine.build import HostModel, TrainProgram, build_phase_model, place
 from xlatrain.engine.checkpoints import Checkpoints, Progress
 from xlatrain.engine.contract import Tensors, TrainMetrics, TrainState
-from xlatrain.engine.describe import describe_phase, describe_run
+from xlatrain.engine.describe import describe_cache, describe_phase, describe_run
 from xlatrain.engine.equality import check_replicas_equal
 from xlatrain.engine.evaluate import Evaluator, build_eval_model
 from xlatrain.engine.loggers.open import open_loggers
@@ -24,7 +24,7 @@ from xlatrain.engine.metrics import METRICS, MetricsWriter
 from xlatrain.engine.progress import ProgressLine
 from xlatrain.engine.rehearsal import rehearse
 from xlatrain.engine.results import describe_machinery, write_programs, write_weights
-from xlatrain.engine.run_folder import log_to
+from xlatrain.engine.run_folder import log_to, name_in
 from xlatrain.engine.step import average_buffers
 from xlatrain.engine.stopping import Stop, begin, stopped
 from xlatrain.engine.unplanned import Unplanned
@@ -34,7 +34,7 @@ from xlatrain.words import counted
 from xlatrain.xla import pulse
 from xlatrain.xla.capture import CapturedStep
 from xlatrain.xla.feed import DeviceFeed, HostFan
-from xlatrain.xla.heartbeat import BUILDING, SAVING, STEP
+from xlatrain.xla.heartbeat import BUILDING, STEP
 from xlatrain.xla.replica import Replica
 
 
@@ -42,7 +42,7 @@ def train_replica(replica: Replica, run: CheckedRun, folder: Path, checkpoint: s
     """Train; returns the summary. Runs on every replica; the first one writes. checkpoint: the name of the one to go on
     from, if any, as the first replica is told it."""
     if replica.is_first:
-        log_to(folder, run.notes)
+        log_to(folder, [*run.notes, *filter(None, [describe_cache(run)])])
     with ProgressLine(run.lengths.total_steps, silent=not replica.is_first) as progress:
         return Trainer(replica, run, folder, progress, checkpoint).train()
 
@@ -76,6 +76,7 @@ class Trainer:
         self.anomalies = Anomalies(config.train.loss_spike)
         self.unplanned: Unplanned | None = None  # from the first step on
         self.last_eval: dict[str, Any] = {}
+        self.equal = False  # whether statistics are, on all replicas: twice made so, they could be rounded twice
         self.running: deque[tuple[int, Tensors]] = deque()  # steps handed to the device whose metrics are not read yet
 
     def _build_models(self) -> list[HostModel]:
@@ -128,10 +129,9 @@ class Trainer:
         """Save all that the run is after so many steps; every replica has to come. Returns when the tensors are copied,
         or with `wait` when the checkpoint stands, then whether it does."""
         self._drain()
-        pulse.mark(self.replica.ordinal, SAVING, done)
-        with self.meter.pause():
+        with pulse.saving(self.replica.ordinal, done), self.meter.pause():
             return self.checkpoints.save(
-                state, done, self.model, self.meter.state(), self.last_eval, evaluated, self.writer, wait
+                state, done, self.model, self.meter.state(), self.last_eval, evaluated, self.equal, self.writer, wait
             )
 
     def _begin(self) -> tuple[Tensors, Progress]:
@@ -142,7 +142,7 @@ class Trainer:
         check_replicas_equal(self.replica, self.run, state, start.step > 0 and self.checkpoints.differ)
         if self.replica.world_size > 1:
             self.progress.say(f"{counted(self.replica.world_size, 'replica')} hold equal weights")
-        self.last_eval = start.last_eval
+        self.last_eval, self.equal = start.last_eval, start.equal
         if start.meter is not None:
             self.meter.restore(start.meter)
             if self.writer:
@@ -160,6 +160,7 @@ class Trainer:
         pulse.mark(self.replica.ordinal, STEP, done)
         with self.meter.host():
             state, outputs = step(state, {**inputs, **self.stop.input()})
+        self.equal = False
         self.running.append((done, outputs))
         return state
 
@@ -249,8 +250,10 @@ class Trainer:
         return state, True
 
     def _synchronised(self, state: Tensors) -> Tensors:
-        if all(p.bn_group == self.replica.world_size for p in self.run.phases) or not self.model.layout.buffers.names:
+        everywhere = all(p.bn_group == self.replica.world_size for p in self.run.phases)
+        if everywhere or self.equal or not self.model.layout.buffers.names:
             return state
+        self.equal = True
         equal, _ = self.synchronise(TrainState.of(state).statistics(), {})
         return {**state, **equal}
 
@@ -259,7 +262,8 @@ class Trainer:
         lengths = self.run.lengths
         self.progress.say(f"stopping after step {done:,}")
         saved = self.save(state, done, evaluated, wait=True)
-        summary = stopped(self.stop.why, done, lengths.total_steps, self.folder.name, saved)
+        name = name_in(self.run.config.run.root, self.folder)
+        summary = stopped(self.stop.why, done, lengths.total_steps, name, saved)
         if self.writer:
             self.writer.write("event", done, lengths.epoch(done), event="stopped", by=self.stop.why)
             self.writer.close()

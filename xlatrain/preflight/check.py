@@ -34,6 +34,7 @@ from xlatrain.preflight.resolve import (
     resolve_schedule,
 )
 from xlatrain.preflight.runtime import runtime_faults
+from xlatrain.preflight.space import checkpoint_space_faults
 from xlatrain.preflight.stride import describe_small_images
 from xlatrain.preflight.values import batch_faults, checkpoint_folder_faults, folder_faults, value_faults
 from xlatrain.preflight.versions import version_faults
@@ -113,6 +114,8 @@ def check_config(config: Config, overrides: Sequence[str] = (), starts: bool = T
         decided, phase_faults = decide_phase(config, phase, model)
         phases.append(decided)
         faults += phase_faults
+    if not faults and starts:
+        faults = checkpoint_space_faults(config, basis.model, lengths)
     if faults:
         raise ConfigError(*faults)
     lengths = replace(lengths, phases=tuple(phases))

@@ -69,13 +69,14 @@ class Lengths:
 
     def passed(self, every: Duration, before: int, done: int) -> bool:
         """Whether what happens `every` so long falls to one of the steps after step `before`, up to `done`."""
-        return self._times(every, done) > self._times(every, before)
+        return self.times(every, done) > self.times(every, before)
 
     def evaluations(self) -> int:
         """How often the run evaluates."""
-        return self._times(self.eval_every, self.total_steps - 1) + 1
+        return self.times(self.eval_every, self.total_steps - 1) + 1
 
-    def _times(self, every: Duration, done: int) -> int:
+    def times(self, every: Duration, done: int) -> int:
+        """How often what happens `every` so long has come in so many steps."""
         match every.unit:
             case "ep":
                 progress = self.epoch(done)

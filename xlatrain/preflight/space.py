@@ -3,11 +3,42 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
-from xlatrain.errors import Fault
+import torch
+from torch import nn
 
-_GIB = 2**30
+from xlatrain.config.schema import Config
+from xlatrain.errors import Fault
+from xlatrain.optim.create import build_optimizer
+from xlatrain.optim.flat import ROW
+from xlatrain.preflight.lengths import Lengths, parse_duration
+
+_GIB, _MIB = 2**30, 2**20
+
+
+def checkpoint_space_faults(config: Config, model: nn.Module, lengths: Lengths) -> list[Fault]:
+    """That the checkpoints that will be kept find no room on a disk of this machine, where they are to lie on one. What
+    stands there already has its own. model: without memory. Their size is that of parameters, slots, averages and
+    statistics of one group of replicas, so a little less than it may be."""
+    options, name = config.checkpoint, config.run.name
+    if config.cluster.host or "://" in (options.folder or ""):
+        return []
+    kept = options.keep + (options.best is not None)
+    if options.keep_every is not None:
+        kept += lengths.times(parse_duration(options.keep_every), lengths.total_steps)
+    copies = 2 if config.ema.enabled else 1
+    parameters = _flat(model.parameters())
+    statistics = _flat(b for b in model.buffers() if b.is_floating_point())
+    each = parameters * (copies + len(build_optimizer(config.optimizer).slots)) + statistics * copies
+    folder = Path(options.folder or config.run.root)
+    standing = 0
+    if name is not None:
+        folder = folder / name if options.folder else folder / name / "checkpoints"
+        standing = len(list(folder.glob("step-*")))
+    key = "checkpoint.keep" if options.keep_every is None else "checkpoint.keep_every"
+    return space_faults(key, folder, each, max(0, kept - standing))
 
 
 def space_faults(key: str, folder: str | Path, each: int, kept: int) -> list[Fault]:
@@ -17,14 +48,22 @@ def space_faults(key: str, folder: str | Path, each: int, kept: int) -> list[Fau
     needed, free = each * (kept + 1), shutil.disk_usage(there).free
     if needed <= free:
         return []
-    problem = f"{kept} of {each / _GIB:.2f} GiB, and one in the making, need {needed / _GIB:.2f} GiB"
+    problem = f"{kept} of {_size(each)}, and one in the making, need {_size(needed)}; {there} has {_size(free)} free"
     fitting = free // each - 1
-    cure = f"{key}={fitting}, or " if fitting >= 1 else ""
-    problem += f"; {there} has {free / _GIB:.2f} GiB free"
+    cure = f"{key}={fitting}, or " if fitting >= 1 and not key.endswith("_every") else ""
     return [Fault(key, problem, f"{cure}free some, or name another folder")]
+
+
+def _flat(tensors: Iterable[torch.Tensor]) -> int:
+    """Bytes of tensors as one flat one of float32, where each has whole rows (optim.flat)."""
+    return 4 * sum(-(-tensor.numel() // ROW) * ROW for tensor in tensors)
 
 
 def existing(folder: Path) -> Path:
     """A folder, or the nearest one above it that is there."""
     folder = folder.absolute()
     return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+def _size(count: float) -> str:
+    return f"{count / _GIB:,.2f} GiB" if count >= _GIB / 10 else f"{count / _MIB:,.1f} MiB"

@@ -57,8 +57,14 @@ def process_state(pid: int) -> str | None:
 
 
 def write(folder: Path, beat: Heartbeat) -> None:
-    """Write a heartbeat whole or not at all, in place of the one before."""
-    write_json(folder / f"{beat.host}-{beat.pid}.json", asdict(beat))
+    """Write a heartbeat whole or not at all, in place of the one before; where the disk is full or the folder closed,
+    into its bytes, which are there already: a run that nobody hears of would be taken for one that hangs."""
+    path, content = folder / f"{beat.host}-{beat.pid}.json", asdict(beat)
+    try:
+        write_json(path, content)
+    except OSError:
+        with path.open("r+b", buffering=0) as file:
+            file.write(json.dumps(content).encode().ljust(path.stat().st_size))
 
 
 def read(folder: Path) -> list[Heartbeat]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 
 import jax
@@ -15,7 +14,7 @@ from xlatrain.xla.replica_main import Job
 _PLATFORMS = {"cpu": "cpu", "tpu": "tpu", "gpu": "cuda"}
 
 
-_LIMIT = 10 * 10**9  # bytes of programs that are kept, where nobody says another
+_NO_LIMIT = 2**62  # bytes
 
 
 def join(job: Job, number: int, processes: int, address: str, arrival: int, heartbeat: int) -> int:
@@ -27,7 +26,7 @@ def join(job: Job, number: int, processes: int, address: str, arrival: int, hear
     if job.platform == "cpu":
         jax.config.update("jax_num_cpu_devices", job.replicas // processes)
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    _keep_programs()
+    _keep_programs(job.cache_bytes)
     jax_watch.watch()
     if processes > 1:
         meet(number, processes, address, arrival)
@@ -44,14 +43,14 @@ def join(job: Job, number: int, processes: int, address: str, arrival: int, hear
     return len(jax.local_devices())
 
 
-def _keep_programs() -> None:
-    """Set up JAX's compile cache. Its entries say when they were last used only where a limit is set, and it fails on
-    those that do not: so there always is one, in a folder that no other release has written to."""
+def _keep_programs(most: int | None) -> None:
+    """Set up JAX's compile cache, which keeps as many bytes at most; one in a folder that the user has named to JAX is
+    left as it is. Entries say when they were last used only where a limit is set, and JAX fails on those that do not:
+    so there always is one, in a folder that no other release has written to."""
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(user_cache() / "jax" / jax.__version__))
-        limit = int(os.environ.get("JAX_COMPILATION_CACHE_MAX_SIZE", _LIMIT))  # JAX may have been imported before
-        jax.config.update("jax_compilation_cache_max_size", limit)
+        jax.config.update("jax_compilation_cache_max_size", _NO_LIMIT if most is None else most)
 
 
 def leave() -> None:

@@ -38,6 +38,7 @@ def launch(
     processes: int = 1,
     hosts: Hosts = ALONE,
     watch: Watch | None = None,
+    cache_bytes: int | None = None,
 ) -> Any:
     """Run the function `target`, "package.module:name", as f(replica, *args) on every replica; return what the first
     one returned. It is named, not passed, so that the parent need not import what touches a device.
@@ -47,6 +48,7 @@ def launch(
     picklable. environment: further variables for the children. runtime: "torch_xla", or "jax", an extra, whose replicas
     are threads, on a CPU of so many `processes` on each of the `hosts`, where the same is launched. Of several
     processes the function returns plain values (xla/message.py). watch: have the run watched over (oversee).
+    cache_bytes: how much jax keeps of what it compiled, the last used; None = all.
     Raises ReplicaError, with the traceback of the replica that failed first, or the one line that says it all, within
     seconds of the failure; StoppedError when a run that can be stopped was, before its first step.
     """
@@ -56,7 +58,7 @@ def launch(
         _environment(platform, replicas, {**(_TRACING if runtime == "jax" else {}), **(environment or {})}),
         parent_signals(Path(channel), watch is not None and watch.stoppable) as signals,
     ):
-        job = Job(target, args, platform, replicas, Path(channel), watch)
+        job = Job(target, args, platform, replicas, Path(channel), watch, cache_bytes)
         problem: BaseException | None = None
         with contextlib.ExitStack() as stack:
             overseer = stack.enter_context(Overseer(job, hosts.count == 1, signals.kill)) if watch else None

@@ -58,9 +58,9 @@ class Overseer:
                 heard = True
                 self._hear(why)
             beats = heartbeat.read(self.folder)
-            idle = watchdog.look(beats, time.monotonic())
+            frozen = [beat for beat in beats if heartbeat.process_state(beat.pid) == "T"]
+            idle = watchdog.look(beats, time.monotonic(), bool(frozen))
             if idle is not None and not self.unbegun:
-                frozen = [beat for beat in beats if heartbeat.process_state(beat.pid) == "T"]
                 words = [f"the run hangs: nothing moved for {idle:.0f} s (engine.stall_after={watchdog.stall_after:g})"]
                 words += [f"process {beat.pid} is stopped, as by SIGSTOP" for beat in frozen]
                 words.append(heartbeat.describe_behind(beats))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xlatrain.xla import heartbeat, stop
-from xlatrain.xla.heartbeat import COMPILING, Place
+from xlatrain.xla.heartbeat import COMPILING, SAVING, STEP, Place
 
 _LOOK, _BEAT = 0.2, 1.0  # seconds between two looks for a request to stop, and between two heartbeats
 
@@ -64,6 +64,14 @@ def compiling(ordinal: int) -> Iterator[None]:
     mark(ordinal, COMPILING, before.step)
     yield
     _places[ordinal] = replace(before, since=time.time(), thread=threading.get_ident())
+
+
+@contextlib.contextmanager
+def saving(ordinal: int, step: int) -> Iterator[None]:
+    """Within, a replica saves after so many steps; what comes after it may hang, and has not as long."""
+    mark(ordinal, SAVING, step)
+    yield
+    mark(ordinal, STEP, step)
 
 
 def stop_asked() -> str | None:

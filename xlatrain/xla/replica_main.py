@@ -40,7 +40,8 @@ class Watch:
 @dataclass(frozen=True)
 class Job:
     """What replicas run: `target`, "package.module:name", as f(replica, *args). Picklable. channel: the folder that the
-    parent process and its children have in common. watch: None = nobody watches."""
+    parent process and its children have in common. watch: None = nobody watches. cache_bytes: how much jax keeps of
+    what it compiled, None = all."""
 
     target: str
     args: tuple[Any, ...]
@@ -48,6 +49,7 @@ class Job:
     replicas: int
     channel: Path
     watch: Watch | None = None
+    cache_bytes: int | None = None
 
     @property
     def result(self) -> Path:

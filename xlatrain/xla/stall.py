@@ -23,8 +23,9 @@ class Watchdog:
         self.stall_after, self._seen = stall_after, {}
         self._moved = self._looked = clock
 
-    def look(self, beats: Sequence[Heartbeat], clock: float) -> float | None:
-        """Seconds without progress, when they are too many. clock: of time.monotonic."""
+    def look(self, beats: Sequence[Heartbeat], clock: float, frozen: bool = False) -> float | None:
+        """Seconds without progress, when they are too many. clock: of time.monotonic. frozen: a process is stopped, so
+        that it is in no phase that takes long, whatever it said last."""
         places = {(beat.host, beat.pid, n): place for beat in beats for n, place in beat.replicas.items()}
         if places != self._seen or clock - self._looked > _HELD_UP:
             self._seen, self._moved = places, clock
@@ -32,6 +33,8 @@ class Watchdog:
         if self.stall_after is None:
             return None
         phases = {place.phase for place in places.values()} or {STARTING}
-        limit = max(max(_LIMITS.get(phase, 0.0), self.stall_after) for phase in phases)
+        limit = self.stall_after
+        if not frozen:
+            limit = max(limit, *(_LIMITS.get(phase, 0.0) for phase in phases))
         idle = clock - self._moved
         return idle if idle > limit else None

@@ -1,8 +1,9 @@
-"""Temporary files: in one folder a process, which is gone after it, also when it was killed.
+"""Temporary files and semaphores: in one folder a process, and by its name, gone after it, also when it was killed.
 
 The folder is the one that multiprocessing makes for a process and its children, and removes when the process ends. A
 file in it is locked for as long as the process lives: the kernel lets go of the lock however the process ended, so that
 a folder whose lock is free belongs to nobody. No number of a process is compared, which another may have by then.
+Semaphores of multiprocessing lie in /dev/shm, and are cleared by a process of Python's that may have been killed too.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
+import multiprocessing
 import os
 import shutil
 import stat
@@ -22,18 +24,22 @@ from typing import IO
 from xlatrain.errors import ConfigError, Fault
 
 _LOCK = "xlatrain.lock"
+_SEMAPHORES = Path("/dev/shm")  # where Linux has them
 
 
 @contextlib.contextmanager
 def temporary_files() -> Iterator[Path]:
-    """Within, this process and those that it starts put their temporary files into one folder. Clears what processes
-    of this user that were killed have left."""
+    """Within, this process and those that it starts put their temporary files into one folder, and name semaphores
+    after it. Clears what processes of this user that were killed have left."""
     folder, _ = _claim()
     default, variable = tempfile.tempdir, os.environ.get("TMPDIR")
     tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
+    config = multiprocessing.current_process()._config  # processes take it over from who starts them
+    prefix, config["semprefix"] = config["semprefix"], f"/mp-{folder.name}"
     try:
         yield folder
     finally:
+        config["semprefix"] = prefix
         tempfile.tempdir = default
         del os.environ["TMPDIR"]
         if variable is not None:
@@ -73,6 +79,8 @@ def _remove(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+    for path in _SEMAPHORES.glob(f"sem.mp-{folder.name}-*"):
+        path.unlink(missing_ok=True)
     if os.listdir(folder) == [_LOCK]:
         shutil.rmtree(folder)
 
