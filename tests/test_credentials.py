@@ -126,7 +126,7 @@ def test_no_file_of_a_run_holds_a_secret(tmp_path, monkeypatch):
             xlatrain.train(overrides)
     finally:
         logger.handlers[:], (logger.level, logger.propagate) = handlers, state
-    found = [path for path in (tmp_path / "r").iterdir() if path.stat().st_size]
+    found = [path for path in (tmp_path / "r").rglob("*") if path.is_file() and path.stat().st_size]
     assert {"config.yaml", "summary.json", "train.log", "metrics.jsonl"} <= {path.name for path in found}
     for path in found:
         for secret in secrets:

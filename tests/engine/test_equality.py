@@ -11,12 +11,13 @@ pytestmark = pytest.mark.replicas
 
 
 def test_replicas_agree_with_each_other_and_with_plain_pytorch(by_replicas):
-    """1e-4 relative over 5 losses and 1e-3 over 20: float32 sums in another order, which training amplifies."""
+    """1e-4 relative over 5 losses and 5e-3 over 20: float32 sums in another order, which training amplifies. Plain
+    PyTorch on two threads is within 1e-3 of replicas, on one thread, which sums otherwise, within 2.9e-3."""
     found = {"plain": plain_losses(EXACT), **{n: losses(s) for n, s in by_replicas.items()}}
     assert all(len(row) == 20 for row in found.values())
     for a, b in itertools.combinations(found.values(), 2):
         assert b[:5] == pytest.approx(a[:5], rel=1e-4)
-        assert b == pytest.approx(a, rel=1e-3)
+        assert b == pytest.approx(a, rel=5e-3)
 
 
 def test_replayed_equals_traced_with_everything_random_switched_on(root, random_run):

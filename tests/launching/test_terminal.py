@@ -40,7 +40,13 @@ def test_ctrl_c_in_the_midst_of_a_run_saves_it_and_leaves_no_machine(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLATRAIN_STAND_IN": str(cloud)}
     command = [sys.executable, "-m", "xlatrain", "launch", "--until-done", *options]
     process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=tmp_path,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's `&` has its commands ignore it
     )
     said = []
     while not said or "step 3" not in said[-1]:

@@ -84,6 +84,7 @@ COMPILER = all(importlib.util.find_spec(name) for name in ("jax", "libtpu"))
 
 
 @pytest.mark.one_replica
+@pytest.mark.usefixtures("cold")  # names of modules are in the program where the environment asks torch_xla for them
 @pytest.mark.skipif(not COMPILER, reason="the extra `plan` is not installed")
 def test_small_steps_compile_and_fit_on_v3_and_v5e(tmp_path, monkeypatch, capsys):
     """`plan --check` in small, then the keys that others rely on, from the cache."""
