@@ -60,6 +60,7 @@ def test_what_is_named_or_shaped_like_a_secret_is_masked(text):
     assert "***" in masked(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["a.", "-", "token ", "token='", "\n", "{", "'", "a://", "ya29."])
 def test_masking_takes_no_longer_than_the_text(part):
     """Patterns that look back and forth would take minutes of this."""

@@ -81,6 +81,7 @@ def used(path):
     return {(owner(module), module, inside) for module, inside in imports(ast.parse(path.read_text())) if owner(module)}
 
 
+@pytest.mark.slow
 def test_what_is_imported_is_declared_where_it_is_used():
     names, faults = declared(), []
     core, extras, dev = names[""], set().union(*(n for e, n in names.items() if e != "dev")), names["dev"]

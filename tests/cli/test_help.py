@@ -82,6 +82,7 @@ def test_the_overview_keeps_its_column(monkeypatch):
     assert lines[6:8] == ["  train     train a model: xlatrain", "            train model=efficientnet_b0"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
 def test_a_schedule_is_drawn_as_wide_as_the_terminal(width, monkeypatch, tmp_path):
     from xlatrain.cli import show

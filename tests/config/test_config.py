@@ -16,9 +16,10 @@ from xlatrain.preflight.check import check
 ON_SHARDS = ("shards", "imagenet", "cifar10")
 SLICES = [name for name in groups()["cluster"] if name.startswith("tpu")]
 # The larger models differ from the first in numbers alone, and take longer to build.
+SLOW = ("recipe", "cluster")
 LARGE = [f"efficientnet_b{n}" for n in range(1, 8)]
 CHOICES = [
-    pytest.param(group, name, marks=pytest.mark.slow if name in LARGE else [], id=f"{group}-{name}")
+    pytest.param(group, name, marks=pytest.mark.slow if name in LARGE or group in SLOW else [], id=f"{group}-{name}")
     for group, names in groups().items()
     for name in names
     if name not in SLICES and group != "sweep"  # those are in tests/cli/test_sweep.py
@@ -68,6 +69,7 @@ def test_choices_have_their_own_options_and_defaults():
     assert (config.optimizer.rho, config.optimizer.eps, config.train.seed) == (0.95, 1e-3, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [

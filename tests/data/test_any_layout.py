@@ -84,6 +84,7 @@ def test_batches_are_the_same_row_by_row(root, expected, processes, workers):
     assert_same(read_here(split(root, workers), PHASES, processes, STEPS + 4, Position()), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("processes", "workers"), [(1, 2), (2, 1), (3, 2), (1, 8)])
 def test_worker_processes_make_them_too(root, expected, processes, workers):
     assert_same(read(split(root, workers), PHASES, processes, STEPS + 4, Position()), expected)

@@ -24,7 +24,7 @@ def random_case(number):
     return sizes, leg, draw.randrange(50), window, draw.randrange(1, 65), draw.randrange(9)
 
 
-CASES = [pytest.param(*random_case(n), marks=pytest.mark.slow if n >= 20 else []) for n in range(80)]
+CASES = [pytest.param(*random_case(n), marks=pytest.mark.slow if n >= 20 or n in (1, 6) else []) for n in range(80)]
 of_cases = pytest.mark.parametrize(("sizes", "leg", "epoch", "window", "processes", "workers"), CASES)
 of_some = pytest.mark.parametrize(("sizes", "leg", "epoch", "window", "processes", "workers"), CASES[:40])
 

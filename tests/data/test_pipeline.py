@@ -163,6 +163,7 @@ def test_an_epoch_holds_each_image_once_and_the_next_another_order(tmp_path, win
     assert not torch.equal(*epochs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 4, 5, 7, 13])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_starting_at_a_step_equals_having_come_to_it(tmp_path, step, workers):

@@ -40,6 +40,7 @@ def _parent(process):
         return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2, 5])
 def test_workers_make_the_same_batches_again(tmp_path, workers):
     """Each image once an epoch; the same again; and what a batch holds does not depend on who keeps it how long."""

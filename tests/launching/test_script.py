@@ -45,6 +45,7 @@ EVERYTHING = [
 ]
 
 
+@pytest.mark.slow
 def test_every_command_has_flags_that_gcloud_documents():
     words = words_for("runs/b2", "gs://mine/runs", "auto", 1, ["data.root='a b'", "train.seed=3"])
     emitted = []

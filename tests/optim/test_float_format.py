@@ -93,6 +93,7 @@ def test_a_million_random_float32_values_of_all_sizes_and_around_the_format(form
     assert same.all(), [(hex(b), f, e) for b, f, e in zip(bits[~same], found[~same], expected[~same], strict=True)][:3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMATS)
 def test_the_reference_in_integers_equals_the_one_in_fractions(form):
     bits = random_bits(form, 20_000)

@@ -117,6 +117,7 @@ def bad_folder(folder):
     return put(folder, {name: data for name, (data, _) in BAD.items()} | {"val/dog/bomb.png": buffer.getvalue()})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_bad_files_are_all_listed_and_nothing_is_called_complete(bad_folder, target, capsys, processes):
     assert pack(bad_folder, target, processes=processes) == 1
