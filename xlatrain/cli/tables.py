@@ -21,7 +21,7 @@ def print_summary(summary: dict[str, Any]) -> None:
         "replicas": "replicas",
         "images/s": "images_per_second",
         "host ms per step": "host_ms_per_step",
-        "waiting for data": "data_waitfraction",
+        "waiting for data": "data_wait_fraction",
         "compiles": "compiles",
         "seconds": "wall_seconds",
         "run": "run",
