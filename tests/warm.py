@@ -12,9 +12,9 @@ import os
 import runpy
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from multiprocessing import context, forkserver, reduction, resource_tracker
+from multiprocessing import context, forkserver, reduction
 from pathlib import Path
 
 _COLD = context._concrete_contexts["spawn"]
@@ -104,38 +104,42 @@ class Command:
 def command(*arguments: str, cwd: Path, environment: Mapping[str, str] | None = None) -> Command:
     """`xlatrain` with these arguments in a process of its own, which has begun. Its output is kept beside the folder
     that it runs in."""
-    process = _WarmContext.Process(target=_run, args=(arguments, str(cwd), dict(environment or {})))
+    return _begin(_run_command, arguments, cwd, environment or {})
+
+
+def program(path: Path) -> Command:
+    """A program of Python, run in its folder, which has begun."""
+    return _begin(_run_program, (path.name,), path.parent, {})
+
+
+def _begin(act: Callable, arguments: tuple[str, ...], cwd: Path, environment: Mapping[str, str]) -> Command:
+    process = _WarmContext.Process(target=_run, args=(act, arguments, str(cwd), dict(environment)))
     process.asks = True
     process.start()
     return Command(process, cwd)
 
 
-def program(path: Path) -> Command:
-    """A program of Python, run in its folder, which has begun."""
-    process = _WarmContext.Process(target=_run, args=((path.name,), str(path.parent), {}))
-    process.asks = True
-    process.start()
-    return Command(process, path.parent)
-
-
-def _run(arguments: tuple[str, ...], folder: str, environment: dict[str, str]) -> None:
+def _run(act: Callable, arguments: tuple[str, ...], folder: str, environment: dict[str, str]) -> None:
     multiprocessing.current_process()._config.pop("tempdir", None)  # its temporary folder is its own, as a user's is
-    tracker = resource_tracker._resource_tracker
-    tracker._fd = tracker._pid = None  # and so is what clears its semaphores away when it was killed
     for name, number in ((".out", 1), (".err", 2)):
         os.dup2(os.open(Path(folder).with_suffix(name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.environ.update(environment)
     tempfile.tempdir = None
     os.chdir(folder)
     multiprocessing.process.ORIGINAL_DIR = folder  # where its children begin
-    if arguments[0].endswith(".py"):
-        sys.argv, sys.path[:0] = list(arguments), [folder]
-        runpy.run_path(arguments[0], run_name="__main__")
-        return
+    act(arguments)
+
+
+def _run_command(arguments: tuple[str, ...]) -> None:
     sys.argv = ["xlatrain", *arguments]
     from xlatrain.cli.main import main
 
     sys.exit(main(list(arguments)))
+
+
+def _run_program(arguments: tuple[str, ...]) -> None:
+    sys.argv, sys.path[:0] = list(arguments), [os.getcwd()]
+    runpy.run_path(arguments[0], run_name="__main__")
 
 
 def _address() -> str:

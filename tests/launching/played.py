@@ -56,7 +56,7 @@ class Play:
         self.ledger_path = folder / "runs/b2" / FILE
         script = PlayedScript(flags_of(config, WHEEL), self)
         ledger = open_ledger(self.ledger_path, COMMAND)
-        self.pod = Pod(slice_of(config), run, script, ledger, seconds, 24.0, self.time, self.said.append)
+        self.pod = Pod(slice_of(config), script, ledger, seconds, 24.0, self.time, self.said.append, run=run)
         limits = limits or Limits(None, 24.0, 20, 60.0)
         self.loop = UntilDone(self.pod, limits, None if keep is None else self._keep(keep))
         self._looked: dict[tuple[int, int], int] = {}

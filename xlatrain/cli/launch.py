@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import shutil
 import signal
@@ -21,14 +22,13 @@ from xlatrain.config.schema import Config
 from xlatrain.console import make_console, say
 from xlatrain.errors import EXIT_DONE, EXIT_FAILED, ConfigError, Fault
 from xlatrain.launching.answer import ACTIVE, ENDED, GONE, UNKNOWN
-from xlatrain.launching.faults import SCRIPT, launch_faults, place_faults
+from xlatrain.launching.faults import SCRIPT, launch_faults, option_faults, place_faults
 from xlatrain.launching.ledger import FILE, open_ledger, overrides_of
 from xlatrain.launching.pod import Pod, Run
-from xlatrain.launching.script import Script, words_for
+from xlatrain.launching.script import Script, train_words, words_for
 from xlatrain.launching.slice import flags_of, slice_of
 from xlatrain.launching.until_done import Hangup, Limits, UntilDone
-from xlatrain.preflight.contradictions import find_contradictions
-from xlatrain.preflight.values import folder_faults, value_faults
+from xlatrain.signals import handled
 from xlatrain.version import VERSION
 
 _UNTIL_DONE = "--until-done"
@@ -69,7 +69,7 @@ def _composed(overrides: list[str], verb: str) -> tuple[Config, list[str]]:
         config, _ = compose_config(overrides)
     faults = place_faults(config)
     if verb in _WHOLE:
-        faults = [*value_faults(config), *folder_faults(config), *find_contradictions(config)]
+        faults = option_faults(config)
         faults += launch_faults(config, overrides, verb == _UNTIL_DONE)
     if faults:
         raise ConfigError(*faults)
@@ -80,36 +80,31 @@ class _Command:
     def __init__(self, config: Config, overrides: list[str], flags: dict[str, str]):
         self._config, self._flags = config, flags
         launch, folder = config.launch, Path(config.run.root) / config.run.name
-        words = [word for word in overrides if not word.startswith("launch.")]
-        given = given_keys(words)
-        words += [] if "run.name" in given else [f"run.name={config.run.name}"]
-        if launch.folder and "checkpoint.folder" not in given:
-            words.append(f"checkpoint.folder={launch.folder}")
-        run = Run(str(folder), launch.folder, launch.stage, words)
+        run = Run(str(folder), launch.folder, launch.stage, train_words(config, overrides))
         wheel = f"dist/xlatrain-{VERSION}-py3-none-any.whl" if launch.python is None else None
         script = Script(flags_of(config, wheel), launch.stand_in)
         self._pod = Pod(
-            slice_of(config), run, script, open_ledger(folder / FILE, overrides), launch.poll, launch.max_wait
+            slice_of(config), script, open_ledger(folder / FILE, overrides), launch.poll, launch.max_wait, run=run
         )
         limits = Limits(launch.max_usd, launch.max_hours, launch.max_tries, launch.retry)
         self._loop = UntilDone(self._pod, limits, _ask if sys.stdin.isatty() else None)
 
     def until_done(self) -> int:
-        with tempfile.TemporaryDirectory(prefix="xlatrain-wheel-") as folder, _Ends():
+        with tempfile.TemporaryDirectory(prefix="xlatrain-wheel-") as folder, _ends():
             self._build(Path(folder))
             return self._loop.run()
 
     def create(self) -> int:
-        with _Ends():
+        with _ends():
             return self._loop.guarded(self._pod.obtain)
 
     def setup(self) -> int:
-        with tempfile.TemporaryDirectory(prefix="xlatrain-wheel-") as folder, _Ends():
+        with tempfile.TemporaryDirectory(prefix="xlatrain-wheel-") as folder, _ends():
             self._build(Path(folder))
             return self._loop.guarded(self._pod.set_up)
 
     def run(self) -> int:
-        with _Ends():
+        with _ends():
             return self._loop.run_once()
 
     def status(self) -> int:
@@ -145,7 +140,7 @@ class _Command:
         return self._pod.script.run_here("ssh", f"--worker={self._flags.get('--worker', '0')}")
 
     def stop(self) -> int:
-        with _Ends():
+        with _ends():
             said = self._pod.finish("stop")
             for number, worker in sorted(said.items()):
                 self._pod.say(f"worker {number}: {worker['state']}, exit code {worker.get('code')}")
@@ -214,15 +209,9 @@ def _ask(question: str) -> bool:
     return input(question).strip().lower() in ("y", "yes")
 
 
-class _Ends:
+def _ends() -> contextlib.AbstractContextManager[None]:
     """Within, SIGTERM and the end of the terminal are as Ctrl-C is, with nobody to ask."""
-
-    def __enter__(self) -> None:
-        self._before = {number: signal.signal(number, _hang_up) for number in (signal.SIGTERM, signal.SIGHUP)}
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+    return handled((signal.SIGTERM, signal.SIGHUP), _hang_up)
 
 
 def _hang_up(number: int, frame: FrameType | None) -> None:

@@ -7,16 +7,14 @@ from collections.abc import Sequence
 
 from xlatrain.config.compose import compose_config
 from xlatrain.errors import EXIT_DONE, ConfigError
+from xlatrain.launching.faults import option_faults
 from xlatrain.launching.manifest import manifest, manifest_faults
-from xlatrain.preflight.contradictions import find_contradictions
-from xlatrain.preflight.values import folder_faults, value_faults
 
 
 def print_manifest(overrides: Sequence[str]) -> int:
     """Returns the exit code. Raises ConfigError."""
     config, _ = compose_config(overrides)
-    faults = [*value_faults(config), *folder_faults(config), *find_contradictions(config)]
-    faults += manifest_faults(config, overrides)
+    faults = [*option_faults(config), *manifest_faults(config, overrides)]
     if faults:
         raise ConfigError(*faults)
     sys.stdout.write(manifest(config, overrides))

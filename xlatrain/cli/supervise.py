@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -18,6 +18,7 @@ from types import FrameType
 from xlatrain.cli.verbs import take_flags
 from xlatrain.console import say
 from xlatrain.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, ConfigError, Fault
+from xlatrain.signals import handled
 from xlatrain.xla.heartbeat import ELSEWHERE, FOLDER, last_step
 
 _TRIES, _WAIT, _LONGEST = 20, 5.0, 300.0  # starts; seconds
@@ -116,7 +117,10 @@ class Supervisor:
     def run(self) -> int:
         """Returns the exit code."""
         attempts: list[Attempt] = []
-        with _handled(self._hear), tempfile.TemporaryDirectory(prefix="xlatrain-heartbeats-") as elsewhere:
+        with (
+            handled((signal.SIGINT, signal.SIGTERM), self._hear),
+            tempfile.TemporaryDirectory(prefix="xlatrain-heartbeats-") as elsewhere,
+        ):
             elsewhere = os.environ.get(ELSEWHERE, elsewhere)
             while True:
                 code = self._start(elsewhere)
@@ -154,13 +158,3 @@ def _apart() -> None:
     os.setpgid(0, 0)
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-@contextlib.contextmanager
-def _handled(hear: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -40,31 +40,32 @@ def curves(results: Sequence[Result]) -> tuple[str, list[Curve]]:
     """The option with the most numbers for values, and one curve for each choice of the others. The name is empty where
     no option has two of them. Jobs without a value are on none."""
     numbers: dict[str, set[float]] = {}
-    for result in results:
-        for key, value in _parts(result):
+    options = [_options(result) for result in results]
+    for of_job in options:
+        for key, value in of_job.items():
             numbers.setdefault(key, set()).add(value)
     along = {key: found for key, found in numbers.items() if len(found) > 1 and not any(map(math.isnan, found))}
     if not along:
         return "", []
     axis = max(along, key=lambda key: len(along[key]))
     found: dict[str, list[tuple[float, float]]] = {}
-    for result in results:
-        if result.value is not None and axis in dict(_parts(result)):
+    for result, of_job in zip(results, options, strict=True):
+        if result.value is not None and axis in of_job:
             name = " ".join(text for text in result.overrides if text.partition("=")[0] != axis)
-            found.setdefault(name, []).append((dict(_parts(result))[axis], result.value))
+            found.setdefault(name, []).append((of_job[axis], result.value))
     return axis, [Curve(name, tuple(sorted(points))) for name, points in found.items()]
 
 
-def _parts(result: Result) -> list[tuple[str, float]]:
+def _options(result: Result) -> dict[str, float]:
     """Options with their values as numbers; NaN where one is none."""
-    parts = []
+    found = {}
     for text in result.overrides:
         key, _, value = text.partition("=")
         try:
-            parts.append((key, float(value)))
+            found[key] = float(value)
         except ValueError:
-            parts.append((key, math.nan))
-    return parts
+            found[key] = math.nan
+    return found
 
 
 def draw_results(results: Sequence[Result], objective: str, best: float | None, path: Path) -> None:

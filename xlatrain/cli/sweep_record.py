@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,9 +35,9 @@ def number_jobs(folder: Path, jobs: Sequence[Sequence[str]], config: Config, swe
         text = file.read()
         file.truncate(len(text[: text.rfind("\n") + 1].encode()))
         known = {tuple(line["key"]): line["job"] for line in _whole_lines(text)}
-        numbers = []
+        numbers, may_change = [], {key: free for key, (_, free) in settings(config).items()}
         for overrides in jobs:
-            key = _key(overrides, config, swept)
+            key = _key(overrides, may_change, swept)
             if key not in known:
                 known[key] = len(known)
                 line = {"job": known[key], "overrides": masked(list(overrides)), "key": key}
@@ -65,19 +65,13 @@ def summary_of(folder: Path, job: Job) -> dict[str, Any]:
         return {"status": "begun" if path.exists() else "not begun", "overrides": list(job.overrides)}
 
 
-def _key(overrides: Sequence[str], config: Config, swept: frozenset[str]) -> tuple[str, ...]:
+def _key(overrides: Sequence[str], may_change: Mapping[str, bool], swept: frozenset[str]) -> tuple[str, ...]:
     """What tells a job from others: its overrides in any order, but for those that a run may change when it goes on, as
-    its length and its cluster, unless the sweep is over them."""
-    free = [key for key, (_, may_change) in settings(config).items() if may_change]
-    fixed = [key for key, (_, may_change) in settings(config).items() if not may_change]
+    its length and its cluster, unless the sweep is over them. may_change: of every option."""
     kept = []
     for text in split_command(overrides)[1]:
         key = text.partition("=")[0]
-        is_free = key in free or (_holds(key, free) and not _holds(key, fixed))
-        if key in swept or not (is_free or key == SWEEP):
+        asked = [free for option, free in may_change.items() if option == key or option.startswith(f"{key}.")]
+        if key in swept or not (key == SWEEP or (asked and all(asked))):
             kept.append(text)
     return tuple(sorted(masked(kept)))
-
-
-def _holds(group: str, keys: Sequence[str]) -> bool:
-    return any(key.startswith(f"{group}.") for key in keys)

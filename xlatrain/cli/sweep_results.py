@@ -20,7 +20,9 @@ CHART = "sweep.png"
 def show_results(folder: Path, jobs: Sequence[Job], objective: str) -> bool:
     """Print the table that ends a sweep, and draw its chart. Returns whether all jobs are done."""
     summaries = [summary_of(folder, job) for job in jobs]
-    results = [Result(_own(job, jobs), _value(s, objective)) for job, s in zip(jobs, summaries, strict=True)]
+    common = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
+    own = [tuple(text for text in job.overrides if text not in common) for job in jobs]
+    results = [Result(texts, _value(s, objective)) for texts, s in zip(own, summaries, strict=True)]
     values = [result.value for result in results if result.value is not None]
     best = (min if objective in LESS_IS_BETTER else max)(values, default=None)
     table = Table(box=None, pad_edge=False)
@@ -31,7 +33,7 @@ def show_results(folder: Path, jobs: Sequence[Job], objective: str) -> bool:
         if best is not None and result.value == best:
             shown[objective] += " best"
         table.add_row(str(job.number), " ".join(result.overrides), summary["status"], *shown.values())
-    console, common = make_console(), _common(jobs)
+    console = make_console()
     console.print(f"\n{folder}" + (f": {' '.join(sorted(common))}" if common else ""), soft_wrap=True)
     print_whole(table, console)
     for job, summary in zip(jobs, summaries, strict=True):
@@ -41,16 +43,6 @@ def show_results(folder: Path, jobs: Sequence[Job], objective: str) -> bool:
         draw_results(results, objective, best, folder / CHART)
         console.print(f"drawn to {folder / CHART}", soft_wrap=True)
     return all(summary["status"] == "done" for summary in summaries)
-
-
-def _common(jobs: Sequence[Job]) -> set[str]:
-    return set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
-
-
-def _own(job: Job, jobs: Sequence[Job]) -> tuple[str, ...]:
-    """The overrides of a job that not all have."""
-    common = _common(jobs)
-    return tuple(text for text in job.overrides if text not in common)
 
 
 def _value(summary: dict[str, Any], objective: str) -> float | None:

@@ -28,6 +28,7 @@ from xlatrain.errors import CheckpointError
 from xlatrain.preflight.checked import CheckedRun
 from xlatrain.preflight.lengths import parse_duration
 from xlatrain.preflight.resolve import AT_EVALUATIONS
+from xlatrain.preflight.space import checkpoint_place
 from xlatrain.xla.replica import Replica
 
 _FINISHES = 30.0  # seconds that a failing run waits for what is being saved
@@ -57,9 +58,7 @@ class Progress:
 
 def checkpoint_store(config: Config, folder: Path) -> Store:
     """Where the checkpoints of the run in a folder lie."""
-    if config.checkpoint.folder is None:
-        return open_store(str(folder / "checkpoints"))
-    return open_store(f"{config.checkpoint.folder.rstrip('/')}/{name_in(config.run.root, folder)}")
+    return open_store(checkpoint_place(config, name_in(config.run.root, folder)))
 
 
 def saved_settings(config: Config) -> dict[str, Any]:

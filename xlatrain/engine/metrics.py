@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from xlatrain.credentials import masked
-from xlatrain.engine.loggers.logger import Logger
+from xlatrain.engine.loggers.logger import Logger, numbers_of
 from xlatrain.files import finite
 
 METRICS, CUT = "metrics.jsonl", "metrics.cut.jsonl"
@@ -30,7 +30,7 @@ class MetricsWriter:
         """kind: train, eval or event. step: optimizer steps done; epoch: the same in epochs."""
         line = {"kind": kind, "step": step, "epoch": round(epoch, 6), **values}
         self._lines.write(json.dumps(masked(finite(line))) + "\n")
-        numbers = {k: v for k, v in values.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
+        numbers = numbers_of(values)
         for logger in self._loggers:
             logger.write(kind, step, epoch, numbers)
 

@@ -10,6 +10,8 @@ from xlatrain.config.choices import CONFIG_DIR
 from xlatrain.config.schema import Config
 from xlatrain.errors import Fault
 from xlatrain.launching.slice import slice_of
+from xlatrain.preflight.contradictions import find_contradictions
+from xlatrain.preflight.values import folder_faults, value_faults
 
 SCRIPT = Path(__file__).resolve().parent.parent.parent / "launch" / "tpu_vm.sh"
 _NAME = r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?"  # of Google Cloud's resources, RFC 1035
@@ -32,9 +34,7 @@ def place_faults(config: Config) -> list[Fault]:
 def _of_names(config: Config) -> Iterator[Fault]:
     launch = config.launch
     name = launch.name or config.run.name
-    if not SCRIPT.exists():
-        cure = "run it from a clone of xlatrain: pip install --editable ."
-        yield Fault("launch", f"there is no {SCRIPT}: machines are launched from a checkout", cure)
+    yield from checkout_faults(SCRIPT, "machines are launched")
     if not name:
         yield Fault("launch.name", "the machines have no name", "give launch.name=NAME")
     elif not re.fullmatch(_NAME, name):
@@ -108,6 +108,23 @@ def _of_run(config: Config, overrides: Sequence[str], until_done: bool) -> Itera
         what = ", ".join(f"{key}._target_" for key in own)
         problem = "is code that the machines do not have: they are given xlatrain alone"
         yield Fault(what, problem, "launch.python=... names an interpreter there that has it")
+    yield from own_folder_faults(overrides, "machines")
+
+
+def option_faults(config: Config) -> list[Fault]:
+    """Of the run's options, as far as they show without its data."""
+    return [*value_faults(config), *folder_faults(config), *find_contradictions(config)]
+
+
+def checkout_faults(file: Path, what: str) -> Iterator[Fault]:
+    """That a file of launch/ is not there. what: is done from a checkout."""
+    if not file.exists():
+        cure = "run it from a clone of xlatrain: pip install --editable ."
+        yield Fault("launch", f"there is no {file}: {what} from a checkout", cure)
+
+
+def own_folder_faults(overrides: Sequence[str], whose: str) -> Iterator[Fault]:
+    """That choices come of a folder that those who run it do not have. whose: pods or machines."""
     if folders := [word for word in overrides if word.startswith(CONFIG_DIR)]:
-        problem = f"{folders[0].removeprefix(CONFIG_DIR)} is a folder of this computer, not of the machines"
+        problem = f"{folders[0].removeprefix(CONFIG_DIR)} is a folder of this computer, not of the {whose}"
         yield Fault("--config-dir", problem, "write its options out: xlatrain train --cfg job shows them")

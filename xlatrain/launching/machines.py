@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
 
@@ -63,30 +64,28 @@ class Clock:
         time.sleep(seconds)
 
 
+@dataclass(eq=False)
 class Machines:
-    """poll: seconds between two looks; max_wait: hours for a request."""
+    """poll: seconds between two looks; max_wait: hours for a request; tell: takes a line."""
 
-    def __init__(
-        self,
-        wanted: Slice,
-        script: Calls,
-        ledger: Ledger,
-        poll: float,
-        max_wait: float | None = None,
-        clock: Clock | None = None,
-        tell: Callable[[str], None] = say,
-    ):
-        self.wanted, self.script, self.ledger = wanted, script, ledger
-        self.poll, self._max_wait, self.clock, self._tell = poll, max_wait, clock or Clock(), tell
-        self._began = self.clock.now()
-        self._looked, self._saw = self._began, False
+    wanted: Slice
+    script: Calls
+    ledger: Ledger
+    poll: float
+    max_wait: float | None = None
+    clock: Clock = field(default_factory=Clock)
+    tell: Callable[[str], None] = say
+
+    def __post_init__(self) -> None:
+        self._began = self._looked = self.clock.now()
+        self._saw = False
 
     def say(self, text: str) -> None:
         """A line, with the time since the command was given and what was spent."""
         now = self.clock.now()
         spent = self.ledger.spent(now)
         passed = str(timedelta(seconds=int(now - self._began)))
-        self._tell(f"[{passed:>8}  {money(spent):>10}] {text}")
+        self.tell(f"[{passed:>8}  {money(spent):>10}] {text}")
 
     def state(self) -> State:
         """Of the queued resource, and what that means for the bill."""
@@ -106,7 +105,7 @@ class Machines:
         try:
             self.ledger.write(now)
         except OSError as error:  # a full disk is no reason to leave machines alone
-            self._tell(f"{self.ledger.path} is not written: {error}")
+            self.tell(f"{self.ledger.path} is not written: {error}")
         return state
 
     def obtain(self) -> bool:
@@ -132,8 +131,8 @@ class Machines:
             if state.name != told:
                 self.say(state.name + (f": {state.said}" if state.said else ""))
                 told = state.name
-            if self._max_wait is not None and self.clock.now() - asked > 3600 * self._max_wait:
-                raise LostError(f"no machines within {self._max_wait:g} h")
+            if self.max_wait is not None and self.clock.now() - asked > 3600 * self.max_wait:
+                raise LostError(f"no machines within {self.max_wait:g} h")
             self.clock.sleep(self.poll)
             state = self.state()
         waited = timedelta(seconds=int(self.clock.now() - asked))
@@ -185,7 +184,7 @@ class Machines:
         else:
             self.say(f"{self.wanted.name} exists: {state.name}{costs}; spent: {bill}. This deletes it:")
         for command in self.script.shown("delete"):
-            self._tell(f"  {command}")
+            self.tell(f"  {command}")
 
 
 def money(usd: float | None) -> str:

@@ -10,11 +10,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from string import Template
 
-from xlatrain.config.choices import CONFIG_DIR
 from xlatrain.config.override import given_keys
 from xlatrain.config.schema import Config
 from xlatrain.credentials import masked
 from xlatrain.errors import Fault
+from xlatrain.launching.faults import checkout_faults, own_folder_faults
+from xlatrain.launching.script import train_words
 
 TEMPLATE = Path(__file__).resolve().parent.parent.parent / "launch" / "jobset.yaml"
 _NAME = r"[a-z](?:[-a-z0-9]{0,38}[a-z0-9])?"  # the rest of 63 is for what JobSet appends to it
@@ -27,6 +28,7 @@ _EXCLUSIVE = """
     # All pods of the job on the node pool of one slice, and no others there.
     alpha.jobset.sigs.k8s.io/exclusive-topology: cloud.google.com/gke-nodepool"""
 _SPOT = '{key: cloud.google.com/gke-spot, operator: Equal, value: "true", effect: NoSchedule}'
+_ROOT = "/runs"  # of all runs, in a pod
 _VM_CHIPS = (1, 4, 8)  # of a machine of GKE's
 
 
@@ -34,11 +36,9 @@ def manifest(config: Config, overrides: Sequence[str]) -> str:
     """The JobSet of a run as YAML. config: one without manifest_faults; overrides: what it was composed of."""
     launch, cluster, chip = config.launch, config.cluster, config.cluster.chip
     name, hosts, spot = launch.name or config.run.name, cluster.hosts or 1, launch.capacity == "spot"
-    words = [word for word in overrides if not word.startswith("launch.")]
-    words += [] if "run.name" in given_keys(words) else [f"run.name={name}"]
-    words += [] if "checkpoint.folder" in given_keys(words) else [f"checkpoint.folder={launch.folder}"]
-    words += [] if "run.root" in given_keys(words) else ["run.root=/runs"]
-    root = config.run.root if "run.root" in given_keys(overrides) else "/runs"
+    words, root = train_words(config, overrides), config.run.root
+    if "run.root" not in given_keys(overrides):
+        words, root = [*words, f"run.root={_ROOT}"], _ROOT
     run = f"{root}/{config.run.name or name}"
     flags = ["--alone", f"--run={run}", f"--folder={launch.folder}", f"--stage={launch.stage}"]
     accelerator = chip.gke_single_host if hosts == 1 and chip.gke_single_host else chip.gke_accelerator
@@ -77,9 +77,7 @@ def manifest_faults(config: Config, overrides: Sequence[str]) -> list[Fault]:
 
 def _of_names(config: Config) -> Iterator[Fault]:
     launch, name = config.launch, config.launch.name or config.run.name
-    if not TEMPLATE.exists():
-        cure = "run it from a clone of xlatrain: pip install --editable ."
-        yield Fault("launch", f"there is no {TEMPLATE}: manifests are written from a checkout", cure)
+    yield from checkout_faults(TEMPLATE, "manifests are written")
     if not name:
         yield Fault("run.name", "is open", "give the run a name, which its JobSet has too: run.name=b2")
     elif not re.fullmatch(_NAME, name):
@@ -117,6 +115,4 @@ def _of_slice(config: Config) -> Iterator[Fault]:
 def _of_command(config: Config, overrides: Sequence[str]) -> Iterator[Fault]:
     if config.run.resume == "never":
         yield Fault("run.resume", "never: each restart would begin anew", "leave it out")
-    if folders := [word for word in overrides if word.startswith(CONFIG_DIR)]:
-        problem = f"{folders[0].removeprefix(CONFIG_DIR)} is a folder of this computer, not of the pods"
-        yield Fault("--config-dir", problem, "write its options out: xlatrain train --cfg job shows them")
+    yield from own_folder_faults(overrides, "pods")

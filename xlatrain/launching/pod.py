@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from xlatrain.console import say
 from xlatrain.errors import EXIT_CONFIG, EXIT_FAILED
 from xlatrain.launching.answer import ACTIVE, UNKNOWN
-from xlatrain.launching.ledger import Ledger
-from xlatrain.launching.machines import Calls, Clock, EndedError, LostError, Machines
+from xlatrain.launching.machines import EndedError, LostError, Machines
 from xlatrain.launching.script import words_for
-from xlatrain.launching.slice import Slice
 from xlatrain.launching.workers import Progress, failures, first_ended, other_versions, who
 from xlatrain.words import counted, ranges
 
@@ -30,22 +27,12 @@ class Run:
     overrides: list[str]
 
 
+@dataclass(eq=False)
 class Pod(Machines):
     """Machines, and the run on them."""
 
-    def __init__(
-        self,
-        wanted: Slice,
-        run: Run,
-        script: Calls,
-        ledger: Ledger,
-        poll: float,
-        max_wait: float | None = None,
-        clock: Clock | None = None,
-        tell: Callable[[str], None] = say,
-    ):
-        super().__init__(wanted, script, ledger, poll, max_wait, clock, tell)
-        self.run, self._number = run, 0
+    run: Run = field(kw_only=True)
+    _number: int = field(default=0, init=False)  # of the try
 
     def runs(self) -> bool:
         """Whether the run goes on, on all of them, as somebody has started it before. On some of them it is ended."""

@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from xlatrain.config.override import given_keys
+from xlatrain.config.schema import Config
 from xlatrain.files import user_cache
 from xlatrain.launching.answer import Answer, State, state_of
 from xlatrain.launching.faults import SCRIPT
@@ -102,6 +104,16 @@ def with_stand_in(variables: Mapping[str, str]) -> dict[str, str]:
     """An environment in which gcloud is the stand-in."""
     path = os.pathsep.join([str(STAND_IN), variables.get("PATH", os.defpath)])
     return {"XLATRAIN_STAND_IN": str(user_cache() / "stand-in"), **variables, "PATH": path}
+
+
+def train_words(config: Config, overrides: Sequence[str]) -> list[str]:
+    """The overrides of a launch as those of `xlatrain train` on a machine: the run has a name, and checkpoints that
+    outlive the machine, if the launch has a place for them."""
+    words = [word for word in overrides if not word.startswith("launch.")]
+    given = given_keys(words)
+    name, folder = config.run.name or config.launch.name, config.launch.folder
+    words += [] if "run.name" in given else [f"run.name={name}"]
+    return words + ([f"checkpoint.folder={folder}"] if folder and "checkpoint.folder" not in given else [])
 
 
 def words_for(run: str, folder: str | None, stage: str, number: int, overrides: Sequence[str]) -> list[str]:

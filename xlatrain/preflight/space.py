@@ -32,13 +32,19 @@ def checkpoint_space_faults(config: Config, model: nn.Module, lengths: Lengths) 
     parameters = _flat(model.parameters())
     statistics = _flat(b for b in model.buffers() if b.is_floating_point())
     each = parameters * (copies + len(build_optimizer(config.optimizer).slots)) + statistics * copies
-    folder = Path(options.folder or config.run.root)
-    standing = 0
+    folder, standing = Path(options.folder or config.run.root), 0
     if name is not None:
-        folder = folder / name if options.folder else folder / name / "checkpoints"
+        folder = Path(checkpoint_place(config, name))
         standing = len(list(folder.glob("step-*")))
     key = "checkpoint.keep" if options.keep_every is None else "checkpoint.keep_every"
     return space_faults(key, folder, each, max(0, kept - standing))
+
+
+def checkpoint_place(config: Config, name: str) -> str:
+    """Folder or URL of the checkpoints of the run of a name."""
+    if config.checkpoint.folder is None:
+        return str(Path(config.run.root) / name / "checkpoints")
+    return f"{config.checkpoint.folder.rstrip('/')}/{name}"
 
 
 def space_faults(key: str, folder: str | Path, each: int, kept: int) -> list[Fault]:

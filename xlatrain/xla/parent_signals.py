@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from xlatrain.signals import handled
 from xlatrain.xla import stop
 
 
@@ -48,12 +49,10 @@ class ParentSignals:
 @contextlib.contextmanager
 def parent_signals(channel: Path, stoppable: bool) -> Iterator[ParentSignals]:
     """Within, signals are heard, where this is the main thread."""
-    signals, before = ParentSignals(channel, stoppable), {}
-    if threading.current_thread() is threading.main_thread():
-        before = {number: signal.signal(number, signals.hear) for number in stop.SIGNALS}
-    try:
-        yield signals
-    finally:
-        signals.end()
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    signals = ParentSignals(channel, stoppable)
+    main = threading.current_thread() is threading.main_thread()
+    with handled(stop.SIGNALS if main else (), signals.hear):
+        try:
+            yield signals
+        finally:
+            signals.end()

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from xlatrain.engine.loggers.logger import Numbers
+from xlatrain.engine.loggers.logger import Numbers, numbers_of
 
 KINDS = ("train", "eval")
 
@@ -46,8 +46,7 @@ class CsvTables:
     def _make(self, kind: str) -> None:
         text = self._metrics.read_text() if self._metrics.exists() else ""
         lines = map(json.loads, text.splitlines())
-        ours = [line for line in lines if line["kind"] == kind]
-        rows = [{name: value for name, value in line.items() if isinstance(value, (int, float))} for line in ours]
+        rows = [numbers_of(line) for line in lines if line["kind"] == kind]
         if not rows:
             return
         if kind in self._files:

@@ -6,13 +6,18 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 _MOST = 10_000  # lines that a server may be behind
 _CLOSING = 30.0  # seconds that a server has to take what is left when the run is done
 
 Numbers = Mapping[str, float]
 Say = Callable[[str], None]
+
+
+def numbers_of(values: Mapping[str, Any]) -> dict[str, float]:
+    """What of a line of metrics loggers are told."""
+    return {k: v for k, v in values.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
 
 
 class Logger(Protocol):
