@@ -14,6 +14,7 @@ from xlatrain.config.option import settings
 from xlatrain.config.override import SWEEP
 from xlatrain.config.schema import Config
 from xlatrain.credentials import masked
+from xlatrain.engine.run_folder import read_summary
 
 JOBS = "jobs.jsonl"
 
@@ -59,10 +60,8 @@ def _whole_lines(text: str) -> list[dict[str, Any]]:
 def summary_of(folder: Path, job: Job) -> dict[str, Any]:
     """What came of a job so far; where it has written nothing down, that it is not done."""
     path = folder / str(job.number)
-    try:
-        return json.loads((path / "summary.json").read_text())
-    except (OSError, ValueError):
-        return {"status": "begun" if path.exists() else "not begun", "overrides": list(job.overrides)}
+    begun = {"status": "begun" if path.exists() else "not begun", "overrides": list(job.overrides)}
+    return read_summary(path) or begun
 
 
 def _key(overrides: Sequence[str], may_change: Mapping[str, bool], swept: frozenset[str]) -> tuple[str, ...]:

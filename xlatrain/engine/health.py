@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import fcntl
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from xlatrain.engine.run_folder import LOCK
+from xlatrain.engine.run_folder import LOCK, read_summary
 from xlatrain.xla import heartbeat
 from xlatrain.xla.heartbeat import FOLDER, Heartbeat
 
@@ -52,7 +50,7 @@ class Health:
 
 def look_at(folder: Path, now: float) -> Health:
     """How the run of a folder is. now: seconds of the epoch."""
-    beats, summary = heartbeat.read(folder / FOLDER), _summary(folder)
+    beats, summary = heartbeat.read(folder / FOLDER), read_summary(folder)
     running = _is_held(folder)
     if running:
         status = RUNNING
@@ -82,13 +80,6 @@ def _process(beat: Heartbeat, beats: Sequence[Heartbeat], now: float) -> Process
     doing = heartbeat.describe(place)
     idle, age = round(max(0.0, now - place.since), 1), round(age, 1)
     return Process(beat.host, beat.pid, sorted(beat.replicas), doing, place.step, idle, age, verdict)
-
-
-def _summary(folder: Path) -> dict[str, Any]:
-    try:
-        return json.loads((folder / "summary.json").read_text())
-    except (OSError, ValueError):
-        return {}
 
 
 def _is_held(folder: Path) -> bool:

@@ -18,7 +18,7 @@ from xlatrain.config.override import given_keys
 from xlatrain.config.schema import Config
 from xlatrain.credentials import masked
 from xlatrain.engine.checkpoints import checkpoint_store
-from xlatrain.engine.run_folder import name_in
+from xlatrain.engine.run_folder import name_in, read_summary
 from xlatrain.errors import ConfigError, Fault
 from xlatrain.preflight.checked import CheckedRun
 
@@ -122,11 +122,8 @@ def _shown(value: Any) -> str:
 
 def _summary(folder: Path) -> dict[str, Any] | None:
     """The summary of a run that trained to its end."""
-    try:
-        summary = json.loads((folder / "summary.json").read_text())
-    except (OSError, ValueError):
-        return None
-    done = isinstance(summary, dict) and summary.get("status") == "done" and isinstance(summary.get("steps"), int)
+    summary = read_summary(folder)
+    done = summary.get("status") == "done" and isinstance(summary.get("steps"), int)
     return summary if done else None
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from xlatrain.credentials import masked
 from xlatrain.errors import ConfigError, Fault
@@ -22,6 +23,15 @@ _SWEEP = "multirun.yaml"  # where Hydra writes a sweep's overrides down, as they
 def name_in(root: str, folder: Path) -> str:
     """The name of a run by its folder, as run.name has it: of a job of a sweep NAME/3."""
     return folder.resolve().relative_to(Path(root).resolve()).as_posix()
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """What a run's summary.json says; nothing where there is none, or none that can be read."""
+    try:
+        summary = json.loads((folder / "summary.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return summary if isinstance(summary, dict) else {}
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from xlatrain.engine.health import look_at
+from xlatrain.engine.run_folder import read_summary
 from xlatrain.errors import EXIT_DONE
 from xlatrain.launching.answer import MARK
 from xlatrain.launching.session import LOG, Session, locked, read_session, write_session
@@ -93,10 +94,7 @@ def _stop(given: argparse.Namespace, words: list[str]) -> dict[str, Any]:
 
 
 def _summary(folder: Path) -> dict[str, Any]:
-    try:
-        summary = json.loads((folder / "summary.json").read_text())
-    except (OSError, ValueError):
-        return {}
+    summary = read_summary(folder)
     return {key: summary[key] for key in _SUMMARY if key in summary}
 
 
