@@ -19,6 +19,8 @@ python=$("$python" -c 'import sys; print(sys.executable)')
 here=$PWD
 # A run of 30 steps has no use for programs that XLA has worked at for long.
 export XLA_FLAGS="${XLA_FLAGS:---xla_backend_optimization_level=0}"
+# A small network: what is rehearsed is the machines, not what they compile.
+model=(model._target_=examples.small_net.SmallNet)
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 
 # rehearse NAME SCRIPT: a run of that name from nothing to its end, on machines to which SCRIPT happens.
@@ -31,7 +33,7 @@ rehearse() {
     launch.stand_in=true "launch.name=$1" launch.zone=nowhere-west1-a launch.capacity=spot launch.max_usd=5 \
     "launch.python=$python" "launch.folder=$folder/kept" launch.poll=1.5 launch.retry=1 \
     cluster=cpu "cluster.hosts=$machines" "cluster.replicas=$replicas" engine.runtime=jax \
-    "cluster.coordinator=127.0.0.1:$(free_port)" \
+    "cluster.coordinator=127.0.0.1:$(free_port)" "${model[@]}" \
     train.global_batch=32 train.duration=30step train.eval_every=30step checkpoint.every=4step
 }
 

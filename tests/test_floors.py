@@ -71,11 +71,13 @@ def test_the_graph_sees_what_it_is_there_to_see(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_checking_a_run_does_not_import_torch_xla_which_comes_when_asked_for():
-    """Checking is what a user waits for, and a parent that has touched a device cannot spawn."""
+    """Checking is what a user waits for, and a parent that has touched a device cannot spawn. Nor is wandb imported
+    where it is installed, as timm does for itself."""
     code = """
-import sys, xlatrain
+import sys, xlatrain, xlatrain.cli.jobs
 xlatrain.check([])
 assert "torch_xla" not in sys.modules
+assert "timm" in sys.modules and "wandb" not in sys.modules
 xlatrain.CapturedStep, xlatrain.launch
 assert "torch_xla" in sys.modules
 assert all(getattr(xlatrain, name) for name in dir(xlatrain))

@@ -2,7 +2,6 @@
 
 import contextlib
 
-import timm  # noqa: F401
 import torch_xla.distributed.xla_multiprocessing
 import torch_xla.stablehlo  # noqa: F401
 

@@ -12,7 +12,6 @@ from xlatrain.checkpoint.background import Saver
 from xlatrain.checkpoint.keep import Rule
 from xlatrain.checkpoint.manifest import DamagedError, Manifest, number, step_of
 from xlatrain.checkpoint.read import read_manifest, read_tensors
-from xlatrain.checkpoint.store import Store, open_store
 from xlatrain.config.option import settings
 from xlatrain.config.schema import Config
 from xlatrain.credentials import masked
@@ -22,13 +21,12 @@ from xlatrain.engine.build import HostModel
 from xlatrain.engine.contract import Tensors
 from xlatrain.engine.metrics import MetricsWriter
 from xlatrain.engine.provenance import used_by, versions
-from xlatrain.engine.run_folder import name_in
+from xlatrain.engine.run_folder import checkpoint_store
 from xlatrain.engine.snapshot import Snapshot, give_back
 from xlatrain.errors import CheckpointError
 from xlatrain.preflight.checked import CheckedRun
 from xlatrain.preflight.lengths import parse_duration
 from xlatrain.preflight.resolve import AT_EVALUATIONS
-from xlatrain.preflight.space import checkpoint_place
 from xlatrain.xla.replica import Replica
 
 _FINISHES = 30.0  # seconds that a failing run waits for what is being saved
@@ -54,11 +52,6 @@ class Progress:
         last_eval = {name: number(value) for name, value in facts["last_eval"].items()}
         evaluated = facts["metrics"] is not None
         return cls(manifest.step, position, last_eval, facts["meter"], evaluated, facts.get("equal", evaluated))
-
-
-def checkpoint_store(config: Config, folder: Path) -> Store:
-    """Where the checkpoints of the run in a folder lie."""
-    return open_store(checkpoint_place(config, name_in(config.run.root, folder)))
 
 
 def saved_settings(config: Config) -> dict[str, Any]:

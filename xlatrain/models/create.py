@@ -63,6 +63,11 @@ def _see_logits(model: nn.Module, num_classes: int, image_size: int) -> None:
         raise ValueError(f"it gives no {num_classes} logits for an image")
 
 
+def is_known(name: str) -> bool:
+    """Whether timm has a model of this name, with or without a tag of weights."""
+    return name.partition(".")[0] in timm.list_models()
+
+
 def nearest_names(name: str) -> list[str]:
     """timm model names spelled like this one."""
     return difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)

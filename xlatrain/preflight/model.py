@@ -7,12 +7,11 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-import timm
 from torch import nn
 
 from xlatrain.config.schema import Config
 from xlatrain.errors import Fault
-from xlatrain.models.create import check_model, nearest_names
+from xlatrain.models.create import check_model, is_known, nearest_names
 from xlatrain.models.pretrained import unreachable_weights
 
 _GIB = 2**30
@@ -29,7 +28,7 @@ def build_blank(config: Config, num_classes: int) -> tuple[nn.Module | None, lis
         return None, [fault]
     if config.model._target_:
         return _build_own(config, num_classes)
-    if config.model.name.partition(".")[0] not in timm.list_models():
+    if not is_known(config.model.name):
         near = nearest_names(config.model.name)
         cure = f"did you mean {', '.join(near)}?" if near else "see timm.list_models()"
         return None, [Fault("model.name", f"timm has no model {config.model.name!r}", cure)]
