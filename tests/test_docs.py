@@ -347,3 +347,14 @@ def test_programs_run_as_they_stand(tmp_path):
     top1 = float(said["predict.py"].split()[-1])
     assert summary["top1"] > 0.5
     assert abs(top1 - summary["top1"]) <= 2 / 360 + 1e-4
+
+
+def test_where_things_are_is_true():
+    """CONTRIBUTING.md's table of places: each file is there, and has the names that are said to be in it."""
+    table = (ROOT / "CONTRIBUTING.md").read_text().partition("## Where is …")[2].partition("One word, one meaning")[0]
+    places = re.findall(r"`([\w/]+\.py)`(?:: ((?:`\w+`(?:, )?)+))?", table)
+    assert len(places) > 25
+    for path, names in places:
+        text = (ROOT / "xlatrain" / path).read_text()
+        for name in re.findall(r"`(\w+)`", names):
+            assert re.search(rf"^\s*(?:def|class) {name}\b", text, re.M), f"{path} has no {name}"

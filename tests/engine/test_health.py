@@ -14,7 +14,7 @@ from xlatrain.engine.run_folder import claimed_folder
 from xlatrain.engine.unplanned import Unplanned
 from xlatrain.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, CaptureError
 from xlatrain.xla import heartbeat
-from xlatrain.xla.heartbeat import EVALUATING, STEP, Heartbeat, Place
+from xlatrain.xla.heartbeat import EVALUATING, STEP, Heartbeat, Whereabouts
 
 GONE = 2**22 + 1  # no process has such a number
 
@@ -30,10 +30,10 @@ def test_each_process_of_a_run_that_goes_on_is_judged(tmp_path):
     with claimed_folder(str(tmp_path), "r") as folder:
         write(
             folder,
-            Heartbeat(here, os.getpid(), 99.0, {0: Place(STEP, 9, since=98.0), 1: Place(STEP, 9, since=98.0)}),
-            Heartbeat(here, GONE, 99.0, {2: Place(STEP, 9)}),
-            Heartbeat("elsewhere", 5, 80.0, {3: Place(EVALUATING, 9, 4)}),
-            Heartbeat("elsewhere", 6, 99.0, {4: Place(STEP, 3)}),
+            Heartbeat(here, os.getpid(), 99.0, dict.fromkeys((0, 1), Whereabouts(STEP, 9, since=98.0))),
+            Heartbeat(here, GONE, 99.0, {2: Whereabouts(STEP, 9)}),
+            Heartbeat("elsewhere", 5, 80.0, {3: Whereabouts(EVALUATING, 9, 4)}),
+            Heartbeat("elsewhere", 6, 99.0, {4: Whereabouts(STEP, 3)}),
         )
         health = look_at(folder, 100.0)
     assert (health.status, health.step, health.is_well) == ("running", 9, False)
@@ -46,7 +46,7 @@ def test_each_process_of_a_run_that_goes_on_is_judged(tmp_path):
     ("summary", "beats", "status", "said", "code"),
     [
         (None, [], "never begun", "", EXIT_DONE),
-        (None, [Heartbeat("here", GONE, 1.0, {0: Place(STEP, 4)})], "died", "", EXIT_FAILED),
+        (None, [Heartbeat("here", GONE, 1.0, {0: Whereabouts(STEP, 4)})], "died", "", EXIT_FAILED),
         ({"status": "done", "steps": 8}, [], "done", "", EXIT_DONE),
         ({"status": "stopped", "steps": 8, "stopped_by": "SIGTERM"}, [], "stopped", "SIGTERM", EXIT_DONE),
         ({"status": "failed", "steps": 3, "error": "it broke"}, [], "failed", "it broke", EXIT_FAILED),

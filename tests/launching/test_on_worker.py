@@ -16,7 +16,7 @@ from xlatrain.launching.answer import MARK
 from xlatrain.launching.keep import Keeper
 from xlatrain.launching.stage import choose_place, stage_words
 from xlatrain.xla import heartbeat
-from xlatrain.xla.heartbeat import Heartbeat, Place
+from xlatrain.xla.heartbeat import Heartbeat, Whereabouts
 
 
 @pytest.fixture(autouse=True)
@@ -114,7 +114,7 @@ def test_copies_of_the_first_replicas_machine_outlive_it_and_come_back(tmp_path)
     keeper.copy(log, "x-worker-1.log")  # its replicas are others
     assert [path.relative_to(kept).as_posix() for path in kept.rglob("*") if path.is_file()] == ["logs/x-worker-1.log"]
     (run / heartbeat.FOLDER).mkdir()
-    heartbeat.write(run / heartbeat.FOLDER, Heartbeat("h", 1, 0.0, {0: Place()}))
+    heartbeat.write(run / heartbeat.FOLDER, Heartbeat("h", 1, 0.0, {0: Whereabouts()}))
     keeper.copy(log, "x-worker-0.log")
     (run / "metrics.jsonl").write_text("1\n2")
     keeper.copy(log, "x-worker-0.log")

@@ -1,10 +1,12 @@
 """Each schedule equals its closed form at every step of a 3,000-step run, warm-up edge included."""
 
 import math
+from dataclasses import fields
 
 import pytest
 
-from xlatrain.optim.schedule import ScheduleSpec, learning_rate_table, momentum_table
+from xlatrain.config.schema import ScheduleConfig
+from xlatrain.optim.schedule import SHAPES, ScheduleSpec, learning_rate_table, momentum_table
 
 TOTAL, WARM, PEAK = 3000, 250, 0.7
 POINTS = ((0, 0.1), (500, 0.9), (500, 0.3), (2000, 0.3), (2500, 0.0))
@@ -13,6 +15,11 @@ POINTS = ((0, 0.1), (500, 0.9), (500, 0.3), (2000, 0.3), (2500, 0.0))
 def spec(name, **more):
     defaults = {"warmup_lr": 0.1, "end_lr": 0.02, "decay_steps": 40, "milestones": (900, 1800), "points": POINTS}
     return ScheduleSpec(name, PEAK, TOTAL, WARM, **{**defaults, **more})
+
+
+def test_every_shape_can_be_chosen_and_every_choice_has_one():
+    (name,) = (field for field in fields(ScheduleConfig) if field.name == "name")
+    assert set(name.metadata["choices"]) == set(SHAPES)
 
 
 @pytest.mark.parametrize("name", ["constant", "cosine", "polynomial", "exponential", "step"])

@@ -75,7 +75,7 @@ def test_the_program_planned_is_the_program_trained(tmp_path):
 
     from xlatrain.xla.launch import launch
 
-    planned = launch("xlatrain.planning.trace:trace_run", check(overrides))
+    planned = launch("xlatrain.planning.trace_run:trace_run", check(overrides))
     assert (Path(summary["run"]) / "train_step.hlo.pb").read_bytes() == planned.train.hlo
     assert {planned.train.parameters[p] for p in planned.train.aliases.values()} >= {"carry.params", "carry.buffers"}
 

@@ -13,7 +13,7 @@ from xlatrain.data.storage import retry
 from xlatrain.errors import ConfigError
 from xlatrain.preflight import versions
 from xlatrain.preflight.check import check
-from xlatrain.preflight.store import store_faults
+from xlatrain.preflight.writable import store_faults
 
 REGISTRY = importlib.import_module("fsspec.registry")._registry
 

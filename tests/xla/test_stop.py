@@ -11,7 +11,7 @@ import pytest
 
 from tests.waiting import wait_for
 from xlatrain.xla import heartbeat, notices, stacks, stop
-from xlatrain.xla.heartbeat import STEP, Place
+from xlatrain.xla.heartbeat import STEP, Whereabouts
 from xlatrain.xla.parent_signals import parent_signals
 
 
@@ -142,7 +142,7 @@ hangs_here()
 def test_the_stacks_of_a_process_that_hangs_name_its_replicas_and_one_that_is_stopped_has_none(tmp_path):
     with subprocess.Popen([sys.executable, "-c", HANGING, tmp_path], stdout=subprocess.PIPE, text=True) as process:
         thread = int(process.stdout.readline())
-        beats = [heartbeat.Heartbeat("here", process.pid, 0.0, {3: Place(STEP, 4, thread=thread)})]
+        beats = [heartbeat.Heartbeat("here", process.pid, 0.0, {3: Whereabouts(STEP, 4, thread=thread)})]
         said = stacks.gather(tmp_path, beats)
         assert f"stacks of process {process.pid}" in said
         assert "of replica 3" in said

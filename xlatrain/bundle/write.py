@@ -33,7 +33,7 @@ from xlatrain.engine.build import EvalProgram, HostModel, TrainProgram, build_ph
 from xlatrain.engine.contract import EvalSums, Tensors, TrainMetrics, TrainState
 from xlatrain.engine.provenance import JAX, versions
 from xlatrain.engine.step import average_buffers
-from xlatrain.engine.trace import trace_steps
+from xlatrain.engine.trace_steps import trace_steps
 from xlatrain.engine.weights import sha256
 from xlatrain.files import write_json
 from xlatrain.models.create import timm_arguments

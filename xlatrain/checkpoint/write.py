@@ -1,4 +1,4 @@
-"""A checkpoint written, and those of before that it makes superfluous removed."""
+"""A checkpoint written, its manifest last. Those of before that it makes superfluous go in background.py."""
 
 from __future__ import annotations
 

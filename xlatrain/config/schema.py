@@ -6,7 +6,7 @@ YAML files under conf/ only compose and override these. `xlatrain train --help` 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from omegaconf import MISSING
 
@@ -88,6 +88,7 @@ class OptimizerConfig:
         None, "an optimizer of your own instead, as in my.module.Lion: called with the options, one object, and kwargs"
     )
     kwargs: dict[str, Any] = option({}, "arguments for optimizer._target_, beside the options")
+    cycles_momentum: ClassVar[bool] = True  # onecycle's low_momentum is for this optimizer's momentum
 
 
 @dataclass
@@ -108,6 +109,7 @@ class RMSpropTFConfig(OptimizerConfig):
 @dataclass
 class AdamWConfig(OptimizerConfig):
     name: str = "adamw"
+    cycles_momentum: ClassVar[bool] = False
     beta2: float = option(0.999, "decay of the mean square", low=0, below=1)
     eps: float = option(1e-8, "added to the root of the mean square", low=0)
 
@@ -115,6 +117,7 @@ class AdamWConfig(OptimizerConfig):
 @dataclass
 class LAMBConfig(OptimizerConfig):
     name: str = "lamb"
+    cycles_momentum: ClassVar[bool] = False
     beta2: float = option(0.999, "decay of the mean square", low=0, below=1)
     eps: float = option(1e-6, "added to the root of the mean square", low=0)
     correct_bias: bool = option(True, "Adam's bias correction; a warm-up can stand in for it")

@@ -5,6 +5,9 @@ each of which fills the same rows of every global batch; inside a stream, sample
 batch draws on the windows of all. Who reads is free: processes, and their workers, have a range of rows each, open the
 streams that these rows meet, and read forward; sources.py does. What was read up to any step follows from a few
 numbers, a position, whoever read it; what remains of an epoch is a line again, to be cut for another batch.
+
+From a row on: phase.Place says which process makes it, sources.py which of its workers, xla/feed.py which replica gets
+it.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def look_at(folder: Path, now: float) -> Health:
 
 def _process(beat: Heartbeat, beats: Sequence[Heartbeat], now: float) -> Process:
     far = max((p.step for b in beats for p in b.replicas.values()), default=0)
-    place = min(beat.replicas.values(), key=lambda p: (p.step, p.batch), default=heartbeat.Place(since=beat.time))
+    place = min(beat.replicas.values(), key=lambda p: (p.step, p.batch), default=heartbeat.Whereabouts(since=beat.time))
     age = max(0.0, now - beat.time)
     verdict = "ok"
     if beat.is_alive is False:

@@ -1,5 +1,6 @@
 """The folder of a run: claimed for it, and its train.log. run.py, in the parent process, writes its config.yaml and
-summary.json; metrics.py its metrics, checkpoints.py its checkpoints, weights.py its weights."""
+summary.json (cli/multirun.py of a job that failed before it began); metrics.py its metrics, checkpoints.py its
+checkpoints, weights.py its weights."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """How all replicas of a run, in whatever processes, stop after the same step.
 
-Each gives the step a 1 where its host was asked to stop, else a 0. What comes out with the metrics is their mean, which
-all replicas have alike and read in the same order: whoever reads more than 0 hands no further step to the device, and
-so do all. It costs nothing: both numbers are on the device from the start, and the sum travels in the all-reduce, in
-what pads the metrics to a row.
+Each gives the step a 1 where its host was asked to stop, else a 0. What comes out with the metrics is their mean
+(of an evaluation's step: their sum), which all replicas have alike and read in the same order: whoever reads more than
+0 hands no further step to the device, and so do all. It costs nothing: both numbers are on the device from the start,
+and the sum travels in the all-reduce, in what pads the metrics to a row.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import Any
 
 from xlatrain.engine.provenance import versions
 from xlatrain.errors import Fault
-from xlatrain.preflight.store import store_faults
+from xlatrain.preflight.writable import store_faults
 
 
 def check_machine(folder: str, words: Sequence[str]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from xlatrain.preflight.checked import CheckedRun
 from xlatrain.words import counted
 
 if TYPE_CHECKING:
-    from xlatrain.planning.trace import TracedRun
+    from xlatrain.planning.trace_run import TracedRun
 
 Say = Callable[[str], None]
 
@@ -83,7 +83,7 @@ def trace(run: CheckedRun, say: Say) -> TracedRun:
     config = run.config
     say(f"tracing {config.model.name} as one of {counted(config.cluster.replicas, 'replica')}")
     # Ops carry the names of their modules.
-    return launch("xlatrain.planning.trace:trace_run", run, environment={"XLA_HLO_DEBUG": "1"})
+    return launch("xlatrain.planning.trace_run:trace_run", run, environment={"XLA_HLO_DEBUG": "1"})
 
 
 def compile_traced(traced: TracedRun, name: str, run: CheckedRun, say: Say) -> Step:

@@ -202,7 +202,7 @@ def resolve_schedule(config: Config, lengths: Lengths) -> ScheduleSpec:
         div=s.div,
         tail=s.tail,
         momentum=config.optimizer.momentum,
-        low_momentum=None if config.optimizer.name in ("adamw", "lamb") else s.low_momentum,
+        low_momentum=s.low_momentum if config.optimizer.cycles_momentum else None,
         factors=tuple((p.first_step, p.lr) for p in lengths.phases if config.augment.sizes),
     )
 

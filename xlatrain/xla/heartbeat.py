@@ -18,7 +18,7 @@ ELSEWHERE = "XLATRAIN_HEARTBEATS"  # the variable that names a folder for those 
 
 
 @dataclass(frozen=True)
-class Place:
+class Whereabouts:
     """Where a replica is. phase: what it does; step: the one that it is in or was in last, 0 before the first; batch:
     of an evaluation; since: when it came there, in seconds of the epoch; thread: its identity."""
 
@@ -37,7 +37,7 @@ class Heartbeat:
     host: str
     pid: int
     time: float
-    replicas: dict[int, Place] = field(default_factory=dict)
+    replicas: dict[int, Whereabouts] = field(default_factory=dict)
 
     @property
     def is_alive(self) -> bool | None:
@@ -73,7 +73,7 @@ def read(folder: Path) -> list[Heartbeat]:
     for path in folder.glob("*.json"):
         try:
             said = json.loads(path.read_text())
-            places = {int(ordinal): Place(**place) for ordinal, place in said.pop("replicas").items()}
+            places = {int(ordinal): Whereabouts(**place) for ordinal, place in said.pop("replicas").items()}
             beats.append(Heartbeat(**said, replicas=places))
         except (OSError, ValueError, KeyError, TypeError):
             continue  # cleared just now, or of another version
@@ -92,7 +92,7 @@ def clear(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def own(replicas: dict[int, Place], now: float) -> Heartbeat:
+def own(replicas: dict[int, Whereabouts], now: float) -> Heartbeat:
     """That of this process."""
     return Heartbeat(socket.gethostname(), os.getpid(), now, replicas)
 
@@ -121,7 +121,7 @@ def _replicas(numbers: list[int]) -> str:
     return f"replica{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
 
 
-def describe(place: Place) -> str:
+def describe(place: Whereabouts) -> str:
     """What a replica does, in words."""
     if place.phase == STEP:
         return f"in step {place.step}"

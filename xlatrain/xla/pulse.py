@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xlatrain.xla import heartbeat, stop
-from xlatrain.xla.heartbeat import COMPILING, SAVING, STEP, Place
+from xlatrain.xla.heartbeat import COMPILING, SAVING, STEP, Whereabouts
 
 _LOOK, _BEAT = 0.2, 1.0  # seconds between two looks for a request to stop, and between two heartbeats
 
@@ -23,7 +23,7 @@ class _Pulse:
     asked: str | None = None
 
 
-_places: dict[int, Place] = {}
+_places: dict[int, Whereabouts] = {}
 _pulse = _Pulse()
 
 
@@ -54,13 +54,13 @@ def beat() -> None:
 
 def mark(ordinal: int, phase: str, step: int, batch: int = 0) -> None:
     """A replica is here now."""
-    _places[ordinal] = Place(phase, step, batch, time.time(), threading.get_ident())
+    _places[ordinal] = Whereabouts(phase, step, batch, time.time(), threading.get_ident())
 
 
 @contextlib.contextmanager
 def compiling(ordinal: int) -> Iterator[None]:
     """Within, a replica compiles; then it goes on with what it did."""
-    before = _places.get(ordinal, Place())
+    before = _places.get(ordinal, Whereabouts())
     mark(ordinal, COMPILING, before.step)
     yield
     _places[ordinal] = replace(before, since=time.time(), thread=threading.get_ident())

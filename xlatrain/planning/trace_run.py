@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from xlatrain.engine.build import build_phase_model
-from xlatrain.engine.trace import trace_steps
+from xlatrain.engine.trace_steps import trace_steps
 from xlatrain.models.batch_norm import GroupedBatchNorm
 from xlatrain.models.create import check_model
 from xlatrain.models.flops import depthwise_modules, train_flops
