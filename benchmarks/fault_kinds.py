@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import struct
 import tarfile
 import time
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 
 from fault_judge import checkpoints, damage, newest_sound, summary
 from fault_run import EVALUATE, EVERY, STEPS, Start, WrongError
-from fault_scene import AT_ONCE, CONFIG, FAILED, FAILS, HANGS, STOPPED, STOPS, WHOLE, Scene
+from fault_scene import AT_ONCE, CONFIG, FAILED, FAILS, HANGS, STOPPED, STOPS, WHOLE, Scene, turn_clock
 
 
 def kill_parent(scene: Scene, saving: bool = False) -> None:
@@ -261,7 +260,7 @@ def set_clock_back(scene: Scene) -> None:
     scene.early(start) if scene.draw.random() < 0.3 else scene.moment(start)
     seconds = scene.draw.choice([90, 3_700, 90_000, 40_000_000])
     scene.said.append(f"by {seconds} s")
-    scene.clock.write_bytes(struct.pack("q", -seconds))
+    turn_clock(scene.clock, -seconds)
     how = scene.draw.choice(["", "SIGKILL", "SIGTERM"])
     if not how:
         scene.ends(start, WHOLE, ())

@@ -59,7 +59,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from fault_judge import Whole, differences, left_behind, newest_sound, summary
 from fault_kinds import KINDS, Kind
 from fault_run import SETTINGS, SHARES, Place, WrongError, write_shards_of_noise
-from fault_scene import WHOLE, Scene
+from fault_scene import WHOLE, Scene, turn_clock
 
 from xlatrain.files import write_json
 
@@ -164,7 +164,7 @@ def disturb(folder: Path, number: int, kind: Kind, args: argparse.Namespace, who
                 kept = Path(args.keep) / f"{args.seed}-{number}"
                 shutil.copytree(place.folder, kept, dirs_exist_ok=True, symlinks=True)
         if clock:
-            clock.write_bytes(struct.pack("q", 0))
+            turn_clock(clock, 0)
         place.clear()
     seconds = round(time.monotonic() - started, 1)
     return row | {"said of it": "; ".join(scene.said), "waited": scene.waited, "seconds": seconds, "seed": args.seed}

@@ -17,7 +17,7 @@ python=${PYTHON:-python}
 [[ -z ${PYTHON:-} && -x .venv/bin/python ]] && python=.venv/bin/python
 python=$("$python" -c 'import sys; print(sys.executable)')
 here=$PWD
-# A run of 30 steps has no use for programs that XLA has worked at for long.
+# A run of 90 steps has no use for programs that XLA has worked at for long.
 export XLA_FLAGS="${XLA_FLAGS:---xla_backend_optimization_level=0}"
 # A small network: what is rehearsed is the machines, not what they compile.
 model=(model._target_=examples.small_net.SmallNet)
@@ -34,7 +34,7 @@ rehearse() {
     "launch.python=$python" "launch.folder=$folder/kept" launch.poll=1.5 launch.retry=1 \
     cluster=cpu "cluster.hosts=$machines" "cluster.replicas=$replicas" engine.runtime=jax \
     "cluster.coordinator=127.0.0.1:$(free_port)" "${model[@]}" \
-    train.global_batch=32 train.duration=30step train.eval_every=30step checkpoint.every=4step
+    train.global_batch=32 train.duration=90step train.eval_every=90step checkpoint.every=8step
 }
 
 free_port() {

@@ -114,15 +114,15 @@ class Play:
             return {"state": "none"}
         if verb == "stop":
             self._stopped = True
-        if self._stopped:
-            return {"state": "ended", "code": 75, "said": "", "asked": True}
         looks = self.looks[min(request, len(self.looks)) - 1]
         place = self._looked.get((request, number), 0)
         if verb == "look":
             self._looked[request, number] = place + 1
-        said = looks[min(place, len(looks) - 1)] if verb == "look" else {}
+        said = looks[min(place, len(looks) - 1)] if verb != "start" else {}
         said = said[number] if isinstance(said, list) else said
-        return {"state": "running", "step": 0, "sick": [], "said": "", **said}
+        said = {"state": "running", "step": 0, "sick": [], "said": "", **said}
+        stops = self._stopped and said["state"] == "running"
+        return {"state": "ended", "code": 75, "said": "", "asked": True} if stops else said
 
 
 class PlayedScript(Script):

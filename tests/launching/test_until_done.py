@@ -67,6 +67,14 @@ def test_one_that_crashes_as_its_slice_is_taken_away_is_not_a_failure(tmp_path):
     assert (play.machines, play.calls(CREATE)) == ([], 2)
 
 
+@pytest.mark.parametrize("other", [{"step": 0}, {"state": "ended", "code": 1, "said": "process 0 did not answer"}])
+def test_a_run_that_was_finished_already_is_done_whoever_waits_for_it_still(other, tmp_path):
+    play = Play(tmp_path, [ACTIVE], [[[DONE, other]]])
+    assert play.run() == 0
+    assert play.calls("on_worker stop") == 1
+    assert (play.machines, play.calls(CREATE)) == ([], 1)
+
+
 def test_a_run_on_some_machines_only_is_ended_there_and_started_on_all(tmp_path):
     play = Play(tmp_path, [ACTIVE], [[[{"step": 5}, {"state": "died"}], DONE]])
     play.pod.script.create()

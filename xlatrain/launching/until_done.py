@@ -156,7 +156,8 @@ class UntilDone:
             pod.finish("stop")
             raise LostError(f"the run on worker {number} is gone without a word")
         if code == EXIT_DONE:
-            return self._done(pod.finish())
+            # When worker 0 ends all is written. Others may wait for it in vain, where the run was finished before.
+            return self._done(pod.finish("look" if number else "stop"))
         pod.say(f"worker {number} has ended with exit code {code}")
         if code == EXIT_CONFIG:
             raise EndedError(

@@ -14,11 +14,14 @@ _CALM = 600.0  # seconds between two lines about a run that goes on
 
 
 def first_ended(said: dict[int, dict[str, Any]]) -> dict[str, Any] | None:
-    """Of the workers that run no more the one that says most of why, with its number as worker: one that failed before
-    one that is done, one that has an exit code before one that is gone."""
+    """Of the workers that run no more the one that says most of why, with its number as worker: worker 0 if it is done,
+    since all is written then; one that failed before another that is done, one that has an exit code before one that is
+    gone."""
     ended = {n: worker for n, worker in said.items() if worker["state"] != "running"}
     if not ended:
         return None
+    if ended.get(0, {}).get("code") == EXIT_DONE:
+        return {**ended[0], "worker": 0}
     first = min(ended, key=lambda n: (ended[n]["state"] != "ended", ended[n].get("code") == EXIT_DONE, n))
     return {**ended[first], "worker": first}
 
