@@ -21,8 +21,8 @@ DONE, FAILED, CONFIG, STOPPED = 0, 1, 2, 75
 
 
 def turn_clock(clock: Path, seconds: int) -> None:
-    """Set what fault_clock.c adds to the clock. In place: a file cut short, though at once written again, ends a process
-    that reads it just then (SIGBUS)."""
+    """Set what fault_clock.c adds to the clock. In place: a file cut short, though written at once again, ends a
+    process that reads it just then (SIGBUS)."""
     with clock.open("r+b") as file:
         file.write(struct.pack("q", seconds))
 

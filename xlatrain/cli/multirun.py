@@ -24,9 +24,10 @@ from xlatrain.config.override import SWEEP
 from xlatrain.config.schema import Config
 from xlatrain.console import say
 from xlatrain.credentials import masked
+from xlatrain.engine.checkpoint_store import checkpoint_store
 from xlatrain.engine.resume import NEVER
 from xlatrain.engine.run import free_name, name_beside
-from xlatrain.engine.run_folder import checkpoint_store, claimed_folder, held_folder
+from xlatrain.engine.run_folder import claimed_folder, held_folder
 from xlatrain.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, ConfigError, Fault, ReplicaError
 from xlatrain.files import write_json
 from xlatrain.words import counted

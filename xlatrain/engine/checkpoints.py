@@ -18,10 +18,10 @@ from xlatrain.credentials import masked
 from xlatrain.data.dataset import position_after
 from xlatrain.data.order import Leg, Position
 from xlatrain.engine.build import HostModel
+from xlatrain.engine.checkpoint_store import checkpoint_store
 from xlatrain.engine.contract import Tensors
 from xlatrain.engine.metrics import MetricsWriter
 from xlatrain.engine.provenance import used_by, versions
-from xlatrain.engine.run_folder import checkpoint_store
 from xlatrain.engine.snapshot import Snapshot, give_back
 from xlatrain.errors import CheckpointError
 from xlatrain.preflight.checked import CheckedRun

@@ -17,7 +17,8 @@ from xlatrain.config.option import settings
 from xlatrain.config.override import given_keys
 from xlatrain.config.schema import Config
 from xlatrain.credentials import masked
-from xlatrain.engine.run_folder import checkpoint_store, name_in, read_summary
+from xlatrain.engine.checkpoint_store import checkpoint_store
+from xlatrain.engine.run_folder import name_in, read_summary
 from xlatrain.errors import ConfigError, Fault
 from xlatrain.preflight.checked import CheckedRun
 

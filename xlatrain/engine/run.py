@@ -20,10 +20,11 @@ from omegaconf import OmegaConf
 from xlatrain.config.schema import Config
 from xlatrain.console import say
 from xlatrain.credentials import masked
+from xlatrain.engine.checkpoint_store import checkpoint_store
 from xlatrain.engine.metrics import CUT, cut_metrics, wait_for_writer
 from xlatrain.engine.provenance import provenance, used_by
 from xlatrain.engine.resume import NEVER, Start, find_start, with_notes
-from xlatrain.engine.run_folder import checkpoint_store, claimed_folder, held_folder, written_to
+from xlatrain.engine.run_folder import claimed_folder, held_folder, written_to
 from xlatrain.errors import ReplicaError, StoppedError
 from xlatrain.files import write_json
 from xlatrain.preflight.check import check, check_evaluation

@@ -12,11 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from xlatrain.checkpoint.store import Store, open_store
-from xlatrain.config.schema import Config
 from xlatrain.credentials import masked
 from xlatrain.errors import ConfigError, Fault
-from xlatrain.preflight.space import checkpoint_place
 
 logger = logging.getLogger("xlatrain")
 
@@ -27,11 +24,6 @@ _SWEEP = "multirun.yaml"  # where Hydra writes a sweep's overrides down, as they
 def name_in(root: str, folder: Path) -> str:
     """The name of a run by its folder, as run.name has it: of a job of a sweep NAME/3."""
     return folder.resolve().relative_to(Path(root).resolve()).as_posix()
-
-
-def checkpoint_store(config: Config, folder: Path) -> Store:
-    """Where the checkpoints of the run in a folder lie."""
-    return open_store(checkpoint_place(config, name_in(config.run.root, folder)))
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
