@@ -168,7 +168,8 @@ def on_stage(folder, monkeypatch, exists, looks=()):
     monkeypatch.setattr("xlatrain.cli.launch.Script", lambda flags, stand_in: PlayedScript(flags, play))
     monkeypatch.setattr("xlatrain.cli.launch.shutil.which", lambda name: f"/bin/{name}")
     monkeypatch.setattr("xlatrain.cli.launch._wheel_command", lambda folder: ["touch", f"{folder}/xlatrain-0.whl"])
-    monkeypatch.setattr("xlatrain.launching.machines.Clock", lambda: play.time)
+    for name in ("now", "sleep"):
+        monkeypatch.setattr(f"xlatrain.launching.machines.Clock.{name}", staticmethod(getattr(play.time, name)))
     if exists:
         (name,) = {word.partition("=")[2] for word in exists if word.startswith("launch.name=")}
         PlayedScript([f"--name={name}", "--zone=z", "--runtime-version=r", "--accelerator-type=v4-16"], play).create()

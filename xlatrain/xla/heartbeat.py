@@ -86,9 +86,9 @@ def last_step(folder: Path) -> int:
 
 
 def clear(folder: Path) -> None:
-    """Make the folder, and take away what an earlier start of the run has left in it."""
+    """Make the folder, and take away what an earlier start of the run has left in it, drafts too."""
     folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.glob("*.json"):
+    for path in folder.glob("*.json*"):
         path.unlink(missing_ok=True)
 
 
