@@ -80,7 +80,7 @@ class LocalStore(Store):
 
     @contextlib.contextmanager
     def draft(self, name: str) -> Iterator[Draft]:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        _make(self.folder)
         draft, final, old = (self.folder / n for n in (f".{name}.part", name, f".{name}.old"))
         for left in (*self.folder.glob(".step-*.part"), *self.folder.glob(".step-*.old")):  # of a process that died
             shutil.rmtree(left)
@@ -125,6 +125,14 @@ class _Whole:
         while rest:
             rest = rest[self._file.write(rest) :]
         return len(data)
+
+
+def _make(folder: Path) -> None:
+    """Make a folder and those above it that are not there; their names are on the disk when this returns."""
+    if not folder.is_dir():
+        _make(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync(folder.parent)
 
 
 def _sync(folder: Path) -> None:
