@@ -189,7 +189,7 @@ def test_in_a_store_one_without_manifest_was_never_finished(tmp_path):
 
 
 def test_bytes_are_on_the_disk_before_names_are(tmp_path, monkeypatch):
-    """fsync of each file, then of the folder, then the name, then the folder that has it."""
+    """fsync of what has new folders, of each file, then of the folder, then the name, then the folder that has it."""
     events, fsync, rename = [], os.fsync, Path.rename
 
     def record_fsync(descriptor):
@@ -202,9 +202,11 @@ def test_bytes_are_on_the_disk_before_names_are(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", record_fsync)
     monkeypatch.setattr(Path, "rename", record_rename)
-    write_checkpoint(LocalStore(tmp_path / "c"), 7, state(), FACTS)
+    write_checkpoint(LocalStore(tmp_path / "b" / "c"), 7, state(), FACTS)
     draft = f".{name_of(7)}.part"
     assert events == [
+        ("fsync", tmp_path.name),
+        ("fsync", "b"),
         ("fsync", TENSORS),
         ("fsync", MANIFEST),
         ("fsync", draft),
