@@ -22,7 +22,9 @@ With a small model of two convolutions with dropout in place of EfficientNet (mo
 +model.kwargs.drop=0.2 model.drop_rate=null model.drop_path_rate=null), 2 replicas with statistics of their own
 (model.sync_bn_group=local), else the same; 21:13 to 21:50 UTC, 68 to 125 s each beside another one: the same bits
 throughout for sgd stopped after 5, 11, 14, 20 and 27 of 30 steps; 60 steps stopped after 23; killed 6 times by --kill
-random in 40 steps; lamb by torch_xla, lamb and lars by jax, 30 steps stopped after 11.
+random in 40 steps; lamb by torch_xla, lamb and lars by jax, 30 steps stopped after 11. 28 Nov 2026, 02:16 to 02:33 UTC,
+so too: rmsprop_tf by torch_xla and by jax, stopped after 11; sgd killed at random in 40 steps, 10 times by torch_xla
+(--seed 5) and 11 times by jax (--seed 3).
 """
 
 from __future__ import annotations
