@@ -3,6 +3,7 @@ what was spent so far."""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -54,6 +55,12 @@ class Calls(Protocol):
     def shown(self, verb: str) -> list[str]: ...
 
 
+def _tell(text: str) -> None:
+    """A line on standard error; that its reader is gone is no reason to leave machines alone."""
+    with contextlib.suppress(OSError):
+        say(text)
+
+
 class Clock:
     """Seconds of the epoch, and waiting."""
 
@@ -74,7 +81,7 @@ class Machines:
     poll: float
     max_wait: float | None = None
     clock: Clock = field(default_factory=Clock)
-    tell: Callable[[str], None] = say
+    tell: Callable[[str], None] = _tell
 
     def __post_init__(self) -> None:
         self._began = self._looked = self.clock.now()
