@@ -110,6 +110,24 @@ def test_words_come_to_the_machines_as_they_were():
     assert command.startswith("cd xlatrain-b2 && .venv/bin/python -m xlatrain.launching.on_worker start --try=1")
 
 
+@pytest.mark.parametrize(("verb", "presses"), [("nothing", 1), ("create", 1), ("create", 3)])
+def test_ctrl_c_as_a_command_ends_is_ctrl_c_and_no_machine_is_asked_for_unseen(verb, presses, monkeypatch):
+    communicate, seen = subprocess.Popen.communicate, []
+
+    def pressed(process, **how):
+        seen.append(process)
+        if len(seen) <= presses:
+            if verb == "nothing":
+                process.wait()  # as Popen does for a moment
+            raise KeyboardInterrupt
+        return communicate(process, **how)
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", pressed)
+    with pytest.raises(KeyboardInterrupt):
+        Script(["--zone=z"]).call(verb)
+    assert seen[0].returncode == 2  # not -9: it came to its end
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

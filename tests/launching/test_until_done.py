@@ -1,6 +1,8 @@
 """From a request to a run that is done, whatever comes between; after each, the machines there are by the ledger of the
 stand-in are those that are meant to be."""
 
+import itertools
+
 import pytest
 
 from tests.launching.played import CREATE, DELETE, DONE, Play
@@ -203,9 +205,10 @@ def test_hours_have_a_limit_too(tmp_path):
 STAGES = ["create", "state", "setup", "check", "start", "look", "delete"]
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_ctrl_c_at_each_stage_with_nobody_to_ask_leaves_no_machine(stage, tmp_path):
-    play = Play(tmp_path, [ACTIVE], [[*RUNS, DONE]], presses=stage)
+@pytest.mark.parametrize(("stage", "again"), [*itertools.product(STAGES[:-1], [0, 1, 5]), ("delete", 0), ("delete", 1)])
+def test_ctrl_c_at_each_stage_with_nobody_to_ask_leaves_no_machine(stage, again, tmp_path):
+    """Nor where it is pressed again and again before it has come to anything."""
+    play = Play(tmp_path, [ACTIVE], [[*RUNS, DONE]], presses=[stage, *["state"] * again])
     code = play.run()
     assert code == (0 if stage == "delete" else 130)  # the run was done
     assert play.machines == []

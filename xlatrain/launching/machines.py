@@ -190,6 +190,9 @@ class Machines:
             self.say(f"whether {self.wanted.name} exists{costs}, gcloud does not say; spent: {bill}. This deletes it:")
         else:
             self.say(f"{self.wanted.name} exists: {state.name}{costs}; spent: {bill}. This deletes it:")
+        self.say_how_to_delete()
+
+    def say_how_to_delete(self) -> None:
         for command in self.script.shown("delete"):
             self.tell(f"  {command}")
 

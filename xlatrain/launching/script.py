@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -52,7 +53,8 @@ class Script:
     def shown(self, verb: str, *more: str, words: Sequence[str] = ()) -> list[str]:
         """The commands of a verb, as they can be copied into a shell."""
         command = self._command(verb, [*more, "--dry-run"], words)
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        done = subprocess.run(command, capture_output=True, text=True, check=True, start_new_session=True)
+        return done.stdout.splitlines()
 
     def call(self, verb: str, *more: str, words: Sequence[str] = (), apart: bool = False) -> Answer:
         """Run a verb. apart: keep what each machine writes apart."""
@@ -74,24 +76,43 @@ class Script:
             env=self._environment,
             start_new_session=True,
         )
+        longest = _LONGEST.get(verb, _PATIENCE)
         try:
-            out, err = process.communicate(timeout=_LONGEST.get(verb, _PATIENCE))
+            out, err = process.communicate(timeout=longest)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            _kill(process)
             out, err = process.communicate()
-            err += f"\nERROR: no end after {_LONGEST.get(verb, _PATIENCE):g} s"
+            err += f"\nERROR: no end after {longest:g} s"
         except BaseException:
             if verb in _WHOLE:
-                process.communicate()
+                _see_out(process, longest)
             else:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+                _kill(process)
             raise
         return Answer(process.returncode, out, err, _workers(folder) if folder else {})
 
     def run_here(self, verb: str, *more: str) -> int:
         """Run a verb on this terminal, as ssh and logs are; returns its exit code."""
         return subprocess.run(self._command(verb, more, ()), env=self._environment).returncode
+
+
+def _see_out(process: subprocess.Popen[str], longest: float) -> None:
+    """Wait for its end, whoever presses Ctrl-C again meanwhile."""
+    while True:
+        try:
+            process.communicate(timeout=longest)
+            return
+        except KeyboardInterrupt:
+            continue
+        except subprocess.TimeoutExpired:
+            return _kill(process)
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    """With all that it has started, as far as it has not ended just now."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _workers(folder: str) -> dict[int, str]:

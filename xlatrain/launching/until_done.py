@@ -15,6 +15,7 @@ from xlatrain.words import counted
 
 _LONGEST = 1800.0  # seconds between two requests
 _ENDING = 60.0  # seconds that stopping and deleting may take, paid for too
+_PRESSES = 3  # of Ctrl-C, one after the other, that do not keep from what is done
 INTERRUPTED = 130
 _STATUS = {EXIT_DONE: "done", EXIT_STOPPED: "stopped", INTERRUPTED: "interrupted"}  # in launch.json; else failed
 
@@ -44,13 +45,9 @@ class UntilDone:
         """Returns the exit code: 0 done, 75 stopped at a limit or by `xlatrain launch stop`, 1 and 2 as the run's, 130
         interrupted."""
         try:
-            code = self._try_on()
-            code = code if self._give_back() else EXIT_FAILED
-        except EndedError as ended:
-            self._pod.say(ended.why)
-            code = ended.code if not ended.begun or self._give_back() else EXIT_FAILED
+            code = self._to_its_end()
         except KeyboardInterrupt as interrupt:
-            code = self._interrupted(interrupt)
+            code = self._heard(interrupt)
         except Exception as error:
             self._pod.say(f"this was not foreseen: {type(error).__name__}: {error}")
             self._give_back()
@@ -59,6 +56,16 @@ class UntilDone:
             self._last_words()
         self._pod.ledger.close(_STATUS.get(code, "failed"), self._pod.clock.now())
         return code
+
+    def _to_its_end(self) -> int:
+        try:
+            code = self._try_on()
+        except EndedError as ended:
+            self._pod.say(ended.why)
+            code = ended.code
+            if not ended.begun:
+                return code
+        return code if self._give_back() else EXIT_FAILED
 
     def run_once(self) -> int:
         """The run on machines that are there, which stay: `xlatrain launch run`."""
@@ -82,17 +89,20 @@ class UntilDone:
             if code == EXIT_STOPPED and self._beyond():
                 self._give_back()
         except KeyboardInterrupt as interrupt:
-            code = self._interrupted(interrupt)
+            code = self._heard(interrupt)
         finally:
             self._last_words()
         return code
 
     def _last_words(self) -> None:
-        """Which machines there are, also for one who has pressed Ctrl-C too soon to be told."""
-        try:
-            self._pod.say_what_exists()
-        except KeyboardInterrupt:
-            self._pod.say_what_exists()
+        """Which machines there are, also for one who presses Ctrl-C too soon to be told."""
+        for _ in range(_PRESSES):
+            try:
+                return self._pod.say_what_exists()
+            except KeyboardInterrupt:
+                continue
+        self._pod.say("whether there is a machine was not waited for. This deletes it:")
+        self._pod.say_how_to_delete()
 
     def _try_on(self) -> int:
         idle = 0
@@ -186,12 +196,22 @@ class UntilDone:
     def _give_back(self) -> bool:
         """Delete the machines, whoever presses Ctrl-C meanwhile, but for the third time. Returns whether they are
         gone."""
-        for _ in range(3):
+        for _ in range(_PRESSES):
             try:
                 return self._pod.state().name == GONE or self._pod.delete()
             except KeyboardInterrupt:
                 self._pod.say("the machines are being deleted: till then they cost")
         return False
+
+    def _heard(self, interrupt: KeyboardInterrupt) -> int:
+        """What Ctrl-C comes to. One that is pressed again before it has come to anything is the same one."""
+        for _ in range(_PRESSES):
+            try:
+                return self._interrupted(interrupt)
+            except KeyboardInterrupt as again:
+                interrupt = interrupt if isinstance(interrupt, Hangup) else again
+        self._give_back()
+        return INTERRUPTED
 
     def _interrupted(self, interrupt: KeyboardInterrupt) -> int:
         """Ask whether the machines stay, where there are any and somebody to ask."""
