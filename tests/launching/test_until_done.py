@@ -80,6 +80,7 @@ def test_a_run_that_was_finished_already_is_done_whoever_waits_for_it_still(othe
 def test_a_run_on_some_machines_only_is_ended_there_and_started_on_all(tmp_path):
     play = Play(tmp_path, [ACTIVE], [[[{"step": 5}, {"state": "died"}], DONE]])
     play.pod.script.create()
+    play.pod.ledger.asked = True
     play._begun = {1}
     assert play.run() == 0
     assert "the run goes on on 1 of 2 workers only: it is ended there first" in play.text
@@ -288,9 +289,10 @@ def test_a_computer_that_is_offline_waits_and_deletes_nothing_in_haste(tmp_path,
     assert "gcloud answers again" in play.text
 
 
-def test_what_cannot_be_deleted_for_want_of_a_network_is_tried_for_hours(tmp_path, monkeypatch):
+@pytest.mark.parametrize("first", [12, 13], ids=["as the run ends", "before"])
+def test_what_cannot_be_deleted_for_want_of_a_network_is_tried_for_hours(first, tmp_path, monkeypatch):
     play = Play(tmp_path, [ACTIVE], [[DONE]])
-    offline(monkeypatch, play, 12, 201)
+    offline(monkeypatch, play, first, 202)
     assert play.run() == 0
     assert play.machines == []
     said = [line for line in play.text.splitlines() if "is not deleted yet" in line]

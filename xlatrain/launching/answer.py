@@ -75,6 +75,11 @@ def is_quota(text: str) -> bool:
     return bool(re.search(r"quota", text, re.I))
 
 
+def is_taken(text: str) -> bool:
+    """Whether a refusal is since there are machines of that name."""
+    return bool(re.search(r"ALREADY_EXISTS|already exists", text, re.I))
+
+
 def is_capacity(text: str) -> bool:
     """Whether a refusal is for want of machines, which others may give back."""
     return bool(

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from xlatrain.console import say
-from xlatrain.errors import EXIT_FAILED
+from xlatrain.errors import EXIT_FAILED, EXIT_STOPPED
 from xlatrain.launching.answer import (
     ACTIVE,
     DELETING,
@@ -23,6 +23,7 @@ from xlatrain.launching.answer import (
     State,
     is_capacity,
     is_quota,
+    is_taken,
 )
 from xlatrain.launching.ledger import Ledger, Machine
 from xlatrain.launching.slice import Slice
@@ -85,7 +86,7 @@ class Machines:
 
     def __post_init__(self) -> None:
         self._began = self._looked = self.clock.now()
-        self._saw = False
+        self._saw = self._foreign = False
 
     def say(self, text: str) -> None:
         """A line, with the time since the command was given and what was spent."""
@@ -98,7 +99,7 @@ class Machines:
         """Of the queued resource, and what that means for the bill."""
         state, before = self.script.state(), self._looked
         now = self._looked = self.clock.now()
-        if state.name == ACTIVE and not self.ledger.open:
+        if state.name == ACTIVE and not self.ledger.open and not self._foreign:
             w = self.wanted  # it may have come just after the last look: not a cent too little is counted
             self.ledger.begin(Machine(w.name, w.accelerator_type, w.capacity, w.usd_per_hour, before, now))
         elif state.name == GONE and self.ledger.open:
@@ -107,13 +108,32 @@ class Machines:
             else:  # of an earlier command
                 self.ledger.end(self.ledger.open.seen)
                 self.say(f"{self.wanted.name} is gone, since when is not known: counted until it was last seen")
+            self.ledger.asked = False
         self._saw = self._saw or state.name == ACTIVE
         self.ledger.see(now)
+        self._write()
+        return state
+
+    def _write(self) -> None:
         try:
-            self.ledger.write(now)
+            self.ledger.write(self.clock.now())
         except OSError as error:  # a full disk is no reason to leave machines alone
             self.tell(f"{self.ledger.path} is not written: {error}")
-        return state
+
+    def claim(self) -> None:
+        """See that the machines of that name, if any, were asked for from here, and are those that are wanted. Raises
+        EndedError."""
+        state, name, open_ = self.script.state(), self.wanted.name, self.ledger.open
+        if state.name in (GONE, UNKNOWN):
+            return
+        if not self.ledger.asked:
+            self._foreign = True
+            problem = f"{name} is there already, and {self.ledger.path} does not say that it was asked for from here"
+            cure = "it may be another's: take another launch.name, or go on with it where it was asked for"
+            raise EndedError(EXIT_FAILED, f"{problem}: {cure}", begun=False)
+        if open_ and open_.accelerator_type != self.wanted.accelerator_type:
+            problem = f"{name} is there already as {open_.accelerator_type}, and not as {self.wanted.accelerator_type}"
+            raise EndedError(EXIT_FAILED, f"{problem}: delete it first, or take another launch.name", begun=False)
 
     def obtain(self) -> bool:
         """Wait until the machines are there; ask for them where nobody has. Returns whether they had been there
@@ -126,11 +146,15 @@ class Machines:
             raise EndedError(EXIT_FAILED, f"gcloud does not say what there is: {state.said}", begun=False)
         if state.name == GONE:
             self.ledger.tries += 1
+            self.ledger.asked = True
             self.say(f"try {self.ledger.tries}: asking for {self.wanted}")
+            self._write()  # before: who ends this process now has machines all the same
             self._refused(self.script.create())
             state = self.state()
         asked, told = self.clock.now(), ""
         while state.name != ACTIVE:
+            if state.name == GONE and told:
+                raise self.lost(state)
             if state.name in ENDED or state.name == GONE:
                 if is_quota(state.said):
                     raise EndedError(EXIT_FAILED, f"the quota does not allow it: {state.said}")
@@ -146,13 +170,26 @@ class Machines:
         self.say(f"ACTIVE after {waited}: {money(self.wanted.usd_per_hour)} an hour from here on")
         return False
 
+    def lost(self, state: State) -> LostError | EndedError:
+        """What it means that machines which were there are in another state than ACTIVE. Google takes machines away and
+        leaves the request; deleted it is by somebody who wants no others."""
+        if state.name in (GONE, DELETING):
+            why = f"somebody has deleted {self.wanted.name}: no other is asked for, but by the same command"
+            return EndedError(EXIT_STOPPED, why)
+        return LostError(f"the machines are {state.name}")
+
     def _refused(self, answer: Answer) -> None:
         """Nothing, where a request was taken. Raises LostError where it may be later, EndedError where not."""
         if answer.code == 0:
             return
         words = answer.last_words
-        if self.state().name in (*WAITING, ACTIVE):
+        if is_taken(words):
+            self._foreign, self.ledger.asked = True, False
+            why = f"{self.wanted.name} was asked for by somebody else just now: take another launch.name"
+            raise EndedError(EXIT_FAILED, why, begun=False)
+        if (state := self.state()).name in (*WAITING, ACTIVE):
             return  # it was taken all the same: the connection broke
+        self.ledger.asked = state.name != GONE
         if is_capacity(words) and not is_quota(words):
             raise LostError(words)
         cure = "ask for more, or delete what holds it" if is_quota(words) else "see the message of gcloud"
@@ -167,6 +204,7 @@ class Machines:
             while (state := self.state()).name == DELETING:
                 self.clock.sleep(min(self.poll, 10.0))
             if state.name == GONE:
+                self.ledger.asked = False
                 self.say(f"{self.wanted.name} is deleted")
                 return True
             lost = state.name == UNKNOWN and patient

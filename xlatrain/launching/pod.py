@@ -81,13 +81,13 @@ class Pod(Machines):
 
     def follow(self, watch: Callable[[], None]) -> dict[str, Any]:
         """Wait until a worker ends, and return what it says, with its number as worker. watch: called before each wait,
-        may raise. Raises LostError where the machines are."""
+        may raise. Raises LostError where the machines are, EndedError where somebody has deleted them."""
         progress, unreached, offline = Progress(2 * self.poll), 0, False
         while True:
             watch()
             self.clock.sleep(self.poll)
             if (state := self.state()).name not in (ACTIVE, UNKNOWN):
-                raise LostError(f"the machines are {state.name}")
+                raise self.lost(state)
             if (state.name == UNKNOWN) != offline:
                 offline = not offline
                 self.say(f"gcloud does not answer: {state.said}" if offline else "gcloud answers again")
@@ -132,6 +132,6 @@ class Pod(Machines):
         return words_for(self.run.folder, self.run.kept, self.run.stage, self._number, self.run.overrides)
 
     def _still_there(self) -> None:
-        """Raises LostError where what failed did so since the machines are gone."""
+        """Raises LostError or EndedError where what failed did so since the machines are gone."""
         if (state := self.state()).name not in (ACTIVE, UNKNOWN):
-            raise LostError(f"the machines are {state.name}")
+            raise self.lost(state)

@@ -67,6 +67,15 @@ class UntilDone:
                 return code
         return code if self._give_back() else EXIT_FAILED
 
+    def create(self) -> int:
+        """Machines, which stay: `xlatrain launch create`."""
+
+        def obtain() -> None:
+            self._pod.claim()
+            self._pod.obtain()
+
+        return self.guarded(obtain)
+
     def run_once(self) -> int:
         """The run on machines that are there, which stay: `xlatrain launch run`."""
         return self.guarded(self._run_once)
@@ -106,6 +115,7 @@ class UntilDone:
 
     def _try_on(self) -> int:
         idle = 0
+        self._pod.claim()
         self._pod.state()  # what there is no more costs no more
         while True:
             try:
@@ -167,7 +177,8 @@ class UntilDone:
             raise LostError(f"the run on worker {number} is gone without a word")
         if code == EXIT_DONE:
             # When worker 0 ends all is written. Others may wait for it in vain, where the run was finished before.
-            return self._done(pod.finish("look" if number else "stop"))
+            said = pod.finish("look" if number else "stop")
+            return self._done({number: worker, **said})  # also where nobody can be reached just then
         pod.say(f"worker {number} has ended with exit code {code}")
         if code == EXIT_CONFIG:
             raise EndedError(
@@ -176,7 +187,7 @@ class UntilDone:
         pod.finish("stop")
         pod.clock.sleep(pod.poll)  # a slice that is taken away says so after its runs have ended
         if (state := pod.state()).name not in (ACTIVE, UNKNOWN):
-            raise LostError(f"the machines are {state.name}")
+            raise pod.lost(state)
         if code != EXIT_STOPPED:
             raise EndedError(EXIT_FAILED, f"the run failed on worker {number}:\n{worker['said']}")
         if worker.get("asked"):
