@@ -58,4 +58,6 @@ def test_progress_is_told_less_and_less_often_and_what_is_sick_when_it_is_seen_t
 
 def test_machines_are_heard_through_what_ssh_says():
     text = f"Warning: Permanently added 'x'\n{MARK}{{\"state\": \"running\"}}\n"
-    assert Answer(0, workers={0: text, 1: "Permission denied"}).of_workers == {0: {"state": "running"}}
+    torn = f'{MARK}{{"state": "run'
+    said = Answer(0, workers={0: text, 1: "Permission denied", 2: torn, 3: f"{torn}\n{text}"}).of_workers
+    assert said == {0: {"state": "running"}, 3: {"state": "running"}}

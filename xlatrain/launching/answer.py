@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Mapping
@@ -45,7 +46,8 @@ class Answer:
         for number, text in self.workers.items():
             for line in text.splitlines():
                 if line.startswith(MARK):
-                    found[number] = json.loads(line.removeprefix(MARK))
+                    with contextlib.suppress(ValueError):  # torn, as the connection broke
+                        found[number] = json.loads(line.removeprefix(MARK))
         return found
 
 
