@@ -1,12 +1,10 @@
 """From a request to a run that is done, whatever comes between; after each, the machines there are by the ledger of the
 stand-in are those that are meant to be."""
 
-import itertools
-
 import pytest
 
 from tests.launching.played import CREATE, DELETE, DONE, Play
-from xlatrain.launching.until_done import Hangup, Limits
+from xlatrain.launching.until_done import Limits
 
 ACTIVE = {"states": ["ACTIVE"]}
 TAKEN = {"states": ["ACTIVE"] * 4 + ["SUSPENDING", "SUSPENDED"]}
@@ -139,6 +137,14 @@ def test_a_request_that_waits_too_long_is_withdrawn(tmp_path):
     assert "no machines within 24 h" in play.text
 
 
+@pytest.mark.parametrize("stage", [0, 1, 2, 3, 4])
+def test_a_connection_that_breaks_once_at_any_stage_of_the_setup_stops_nothing(stage, tmp_path):
+    play = Play(tmp_path, [{"states": ["ACTIVE"], "unreachable_from": stage, "unreachable": 1}])
+    assert play.run() == 0
+    assert (play.machines, play.calls(CREATE)) == ([], 1)
+    assert "exited with return code [255].; once more" in play.text
+
+
 def test_a_connection_that_breaks_stops_nothing(tmp_path):
     script = [{"states": ["ACTIVE"], "unreachable_from": 6, "unreachable": 3}]
     play = Play(tmp_path, script, [[{"step": 1}, {"step": 2}, DONE]])
@@ -201,47 +207,6 @@ def test_hours_have_a_limit_too(tmp_path):
     assert play.run() == 75
     assert 0.4 < play.bill["hours"] <= 0.5
     assert play.machines == []
-
-
-STAGES = ["create", "state", "setup", "check", "start", "look", "delete"]
-
-
-@pytest.mark.parametrize(("stage", "again"), [*itertools.product(STAGES[:-1], [0, 1, 5]), ("delete", 0), ("delete", 1)])
-def test_ctrl_c_at_each_stage_with_nobody_to_ask_leaves_no_machine(stage, again, tmp_path):
-    """Nor where it is pressed again and again before it has come to anything."""
-    play = Play(tmp_path, [ACTIVE], [[*RUNS, DONE]], presses=[stage, *["state"] * again])
-    code = play.run()
-    assert code == (0 if stage == "delete" else 130)  # the run was done
-    assert play.machines == []
-    assert play.text.splitlines()[-1].startswith("no machine is left; spent: ")
-
-
-@pytest.mark.parametrize("answer", ["keep", "delete", "again"])
-def test_ctrl_c_asks_whether_the_machine_stays(answer, tmp_path):
-    keep = {"keep": True, "delete": False, "again": KeyboardInterrupt()}[answer]
-    play = Play(tmp_path, [ACTIVE], [RUNS], keep=keep)
-    play.time.at = play.time.seconds + 200
-    assert play.run() == 130
-    assert play.asked == ["b2 is ACTIVE, 7.37 USD an hour. Keep it? [y/N] "]
-    assert play.machines == (["b2"] if answer == "keep" else [])
-    if answer == "keep":
-        assert play.said[-1] == "  gcloud compute tpus queued-resources delete b2 --zone=us-central2-b --force --quiet"
-        assert "b2 exists: ACTIVE, 7.37 USD an hour; spent: " in play.said[-2]
-        again = Play(tmp_path, [ACTIVE], [[], [DONE]])  # takes up what is there
-        again._begun, again.looks = {1}, [[{"step": 30}, DONE]]
-        assert again.run() == 0
-        assert "the run goes on already, in step 30" in again.text
-        assert (again.machines, again.calls(CREATE)) == ([], 1)
-    else:
-        assert "the run is asked to save itself" in play.text
-        assert play.calls("on_worker stop") == 1
-
-
-def test_a_terminal_that_is_gone_is_not_asked(tmp_path):
-    play = Play(tmp_path, [ACTIVE], [RUNS], keep=True)
-    play.time.at, play.time.raised = play.time.seconds + 200, Hangup
-    assert play.run() == 130
-    assert (play.machines, play.asked) == ([], [])
 
 
 def test_a_machine_that_will_not_go_is_told_with_the_command_that_deletes_it(tmp_path):

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xlatrain.errors import EXIT_CONFIG, EXIT_FAILED
-from xlatrain.launching.answer import ACTIVE, UNKNOWN
+from xlatrain.launching.answer import ACTIVE, UNKNOWN, Answer
 from xlatrain.launching.machines import EndedError, LostError, Machines
 from xlatrain.launching.script import words_for
 from xlatrain.launching.workers import Progress, failures, first_ended, other_versions, who
 from xlatrain.words import counted, ranges
 
 _UNREACHED = 10  # looks in a row that no machine answers, after which they count as lost
+_ASKS = 3  # of what all workers have to answer
 _STOP_SECONDS = 300.0  # for a run to save itself
 
 
@@ -56,10 +57,8 @@ class Pod(Machines):
             self.say(f"setup failed: {who(answer)}" + ("; once more" if attempt == 1 else ""))
         else:
             raise EndedError(EXIT_FAILED, f"setup failed twice: {who(answer)}")
-        checked = self.script.ask("check", self._words())
-        said = checked.of_workers
-        if checked.code or not said:
-            self._still_there()
+        checked, said = self._ask_all("check")
+        if not said:
             raise EndedError(EXIT_FAILED, f"machines cannot be looked at: {who(checked)}")
         if missing := sorted(set(range(self.wanted.hosts)) - set(said)):
             raise EndedError(EXIT_FAILED, f"no answer of worker {ranges(missing)}")
@@ -73,9 +72,8 @@ class Pod(Machines):
     def start(self) -> None:
         """Start the run, on all machines. Raises LostError, EndedError."""
         self._number = int(self.clock.now())
-        answer = self.script.ask("start", self._words())
-        if answer.code and not answer.of_workers:
-            self._still_there()
+        answer, said = self._ask_all("start")
+        if answer.code and not said:
             raise EndedError(EXIT_FAILED, f"the run is not started: {who(answer)}")
         self.say(f"the run is started on {counted(self.wanted.hosts, 'worker')}")
 
@@ -123,6 +121,21 @@ class Pod(Machines):
                 break
             said = self.look() or said
         return said
+
+    def _ask_all(self, verb: str) -> tuple[Answer, dict[int, dict[str, Any]]]:
+        """check or start, asked again where a connection breaks: a second time they do nothing more. Returns the last
+        answer, and what each worker has said."""
+        said: dict[int, dict[str, Any]] = {}
+        for left in reversed(range(_ASKS)):
+            answer = self.script.ask(verb, self._words())
+            said |= answer.of_workers
+            if len(said) == self.wanted.hosts:
+                break
+            self._still_there()
+            if left:
+                self.say(f"{verb}: {who(answer)}; once more")
+                self.clock.sleep(self.poll)
+        return answer, said
 
     def _ask(self, verb: str) -> dict[int, dict[str, Any]]:
         """look or stop."""
