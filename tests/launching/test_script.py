@@ -128,6 +128,17 @@ def test_ctrl_c_as_a_command_ends_is_ctrl_c_and_no_machine_is_asked_for_unseen(v
     assert seen[0].returncode == 2  # not -9: it came to its end
 
 
+def test_no_command_outlasts_a_limit_but_those_that_end_machines(monkeypatch):
+    monkeypatch.setattr(subprocess.Popen, "communicate", lambda _, timeout: (str(timeout), ""))
+    script = Script(["--zone=z"])
+    verbs = ("setup", "look", "delete", "stop")
+    assert [script.call(verb).out for verb in verbs] == ["1800.0", "300.0", "1800.0", "300.0"]
+    script.left = lambda: 50.0
+    assert [script.call(verb).out for verb in verbs] == ["50.0", "50.0", "1800.0", "300.0"]
+    script.left = lambda: -5.0
+    assert script.call("state").out == "20.0"
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -4,11 +4,13 @@ stand-in are those that are meant to be."""
 import pytest
 
 from tests.launching.played import CREATE, DELETE, DONE, Play
+from xlatrain.launching.answer import Answer
 from xlatrain.launching.until_done import Limits
 
 ACTIVE = {"states": ["ACTIVE"]}
 TAKEN = {"states": ["ACTIVE"] * 4 + ["SUSPENDING", "SUSPENDED"]}
 RUNS = [{"step": 10}, {"step": 20}]
+HUNG = Answer(-9, "", "ERROR: no end after 900 s")
 RATE = 8 * 0.9215  # USD an hour: v4-16, 8 chips, spot
 
 
@@ -200,6 +202,25 @@ def test_the_bill_stays_below_its_limit_and_the_run_is_saved_before(tmp_path):
     more = Play(tmp_path, [ACTIVE], [[DONE]], limits=Limits(3.0, None, 20, 60.0))
     assert more.run() == 0
     assert spent < more.bill["usd"] <= 3.0
+
+
+def test_neither_a_run_that_does_not_end_nor_a_gcloud_that_hangs_passes_the_limit(tmp_path, monkeypatch):
+    play = Play(tmp_path, [ACTIVE], [RUNS], limits=Limits(2.0, None, 20, 60.0))
+    running = {n: {"state": "running", "step": 20} for n in range(2)}
+    monkeypatch.setattr(play.pod, "_ask", lambda verb: running)
+    assert play.run() == 75
+    assert play.machines == []
+    assert 1.8 < play.bill["usd"] <= 2.05  # a minute is kept for it, and a look more
+
+    (tmp_path / "hangs").mkdir()
+    play = Play(tmp_path / "hangs", [ACTIVE], limits=Limits(2.0, None, 20, 60.0))
+    script, sleep = play.pod.script, play.time.sleep
+    monkeypatch.setattr(script, "setup", lambda: (sleep(min(1800.0, script.left())), HUNG)[1])
+    assert play.run() == 75
+    assert play.machines == []
+    assert play.bill["usd"] <= 2.0
+    assert "launch.max_usd=2 is all but reached" in play.text
+    assert "save itself" not in play.text  # there is no run
 
 
 def test_hours_have_a_limit_too(tmp_path):

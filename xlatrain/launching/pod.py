@@ -47,14 +47,16 @@ class Pod(Machines):
             self.finish("stop")
         return False
 
-    def set_up(self) -> None:
-        """Install, compare versions, look at each machine. Raises LostError, EndedError."""
+    def set_up(self, watch: Callable[[], None] = lambda: None) -> None:
+        """Install, compare versions, look at each machine. watch: called before it is tried again, may raise. Raises
+        LostError, EndedError."""
         for attempt in (1, 2):
             answer = self.script.setup()
             if answer.code == 0:
                 break
             self._still_there()
             self.say(f"setup failed: {who(answer)}" + ("; once more" if attempt == 1 else ""))
+            watch()
         else:
             raise EndedError(EXIT_FAILED, f"setup failed twice: {who(answer)}")
         checked, said = self._ask_all("check")
@@ -110,11 +112,11 @@ class Pod(Machines):
         """What each worker says; those that say nothing are not in it."""
         return self._ask("look")
 
-    def finish(self, verb: str = "look") -> dict[int, dict[str, Any]]:
-        """Wait until no worker runs any more, five minutes at most, and return what they say. verb: stop asks the run
+    def finish(self, verb: str = "look", seconds: float = _STOP_SECONDS) -> dict[int, dict[str, Any]]:
+        """Wait until no worker runs any more, some seconds at most, and return what they say. verb: stop asks the run
         to save itself."""
         said = self._ask(verb)
-        until = self.clock.now() + _STOP_SECONDS
+        until = self.clock.now() + seconds
         while any(worker["state"] == "running" for worker in said.values()) and self.clock.now() < until:
             self.clock.sleep(min(self.poll, 5.0))
             if self.state().name not in (ACTIVE, UNKNOWN):

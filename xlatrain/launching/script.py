@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from xlatrain.config.override import given_keys
@@ -20,6 +21,7 @@ STAND_IN = SCRIPT.parent / "stand_in"
 # Seconds after which gcloud is ended: it tries for minutes where a machine does not answer, and may hang.
 _LONGEST = {"setup": 1800.0, "create": 600.0, "delete": 1800.0}
 _PATIENCE = 300.0
+_SHORTEST = 20.0  # however little is left of a limit
 # What is not left half done when Ctrl-C is pressed: whether there is a machine would not be known.
 _WHOLE = ("create", "delete")
 
@@ -27,11 +29,13 @@ _WHOLE = ("create", "delete")
 class Script:
     """flags: of the slice. A command runs in a session of its own, so that Ctrl-C reaches nobody but who waits for it.
 
-    stand_in: launch/stand_in/gcloud takes the place of gcloud.
+    stand_in: launch/stand_in/gcloud takes the place of gcloud. left: seconds till a limit, which no command but those
+    that end machines outlasts.
     """
 
     def __init__(self, flags: Sequence[str], stand_in: bool = False):
         self.flags = list(flags)
+        self.left: Callable[[], float] = lambda: math.inf
         self._environment = with_stand_in(os.environ) if stand_in else dict(os.environ)
 
     def create(self) -> Answer:
@@ -77,6 +81,8 @@ class Script:
             start_new_session=True,
         )
         longest = _LONGEST.get(verb, _PATIENCE)
+        if verb not in (*_WHOLE, "stop"):
+            longest = max(_SHORTEST, min(longest, self.left()))
         try:
             out, err = process.communicate(timeout=longest)
         except subprocess.TimeoutExpired:

@@ -3,6 +3,7 @@ nothing is left running in silence."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +41,7 @@ class UntilDone:
     def __init__(self, pod: Pod, limits: Limits, keep: Callable[[str], bool] | None):
         self._pod, self._limits, self._keep = pod, limits, keep
         self._follows = False  # a run is on the machines
+        pod.script.left = self._left
 
     def run(self) -> int:
         """Returns the exit code: 0 done, 75 stopped at a limit or by `xlatrain launch stop`, 1 and 2 as the run's, 130
@@ -123,7 +125,7 @@ class UntilDone:
                 before = self._pod.obtain()
                 idle = 0
                 if not (before and self._pod.runs()):
-                    self._pod.set_up()
+                    self._pod.set_up(self._watch)
                     self._pod.start()
                 self._follows = True
                 return self._finish(self._pod.follow(self._watch))
@@ -163,10 +165,20 @@ class UntilDone:
             return f"launch.max_hours={limits.hours:g} is all but reached"
         return ""
 
+    def _left(self) -> float:
+        """Seconds till a limit, of which the last are for ending."""
+        ledger, limits, now, rate = self._pod.ledger, self._limits, self._pod.clock.now(), self._pod.wanted.usd_per_hour
+        if not ledger.open:
+            return math.inf
+        hours = math.inf if limits.hours is None else limits.hours - ledger.hours(now)
+        if limits.usd is not None and rate and (spent := ledger.spent(now)) is not None:
+            hours = min(hours, (limits.usd - spent) / rate)
+        return 3600 * hours - _ENDING
+
     def _watch(self) -> None:
         if beyond := self._beyond():
-            self._pod.say(f"{beyond}: the run is asked to save itself")
-            self._pod.finish("stop")
+            self._pod.say(beyond + (": the run is asked to save itself" if self._follows else ""))
+            self._pod.finish("stop", _ENDING)
             raise EndedError(EXIT_STOPPED, "stopped at the limit; a higher one goes on with it")
 
     def _finish(self, worker: dict[str, Any]) -> int:
