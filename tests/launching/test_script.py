@@ -143,6 +143,8 @@ def test_no_command_outlasts_a_limit_but_those_that_end_machines(monkeypatch):
     ("arguments", "said"),
     [
         (["fly", "--zone=z"], "there is no verb 'fly'"),
+        (["--help"], "there is no verb '--help': create state setup"),
+        ([], "there is no verb '': create state setup"),
         (["create", "--name=b2"], "--zone= is missing"),
         (["create", "--zone=z"], "--name= is missing"),
         (["delete", "--zone=z", "--force"], "there is no flag '--force'"),
