@@ -1,10 +1,16 @@
 """What `xlatrain launch` prints of machines that are there."""
 
+import os
+import signal
+
 import pytest
 
 from tests.launching.played import on_stage
+from xlatrain.cli.launch import _ends
 from xlatrain.cli.main import main
 from xlatrain.errors import EXIT_DONE, EXIT_FAILED
+from xlatrain.launching.until_done import Hangup
+from xlatrain.signals import handled
 
 PLACE = ["cluster=tpu_v4_32", "launch.zone=us-central2-b", "launch.name=b2"]
 WELL = {"step": 1204}
@@ -60,3 +66,12 @@ def test_stop_tells_how_each_has_ended(stage, capsys):
     stage([[WELL]])
     assert main(["launch", "stop", *PLACE]) == EXIT_DONE
     assert capsys.readouterr().err.count(": ended, exit code 75") == 4
+
+
+def test_a_launch_under_nohup_outlives_its_terminal():
+    with handled([signal.SIGHUP], signal.SIG_IGN), _ends():
+        os.kill(os.getpid(), signal.SIGHUP)
+        with pytest.raises(Hangup):
+            os.kill(os.getpid(), signal.SIGTERM)
+    with _ends(), pytest.raises(Hangup):
+        os.kill(os.getpid(), signal.SIGHUP)

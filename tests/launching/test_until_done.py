@@ -102,6 +102,7 @@ def test_a_machine_that_starts_anew_without_a_word_is_replaced(tmp_path):
         ([{"states": ["CREATING", "FAILED"], "failed": "Quota 'TPUV4' exceeded"}], [], 1,
          "the quota does not allow it: Quota 'TPUV4' exceeded", 1),
         ([{"refuse": "There is no more capacity in the zone"}, ACTIVE], [], 0, "There is no more capacity", 2),
+        ([{"refuse": "UNAVAILABLE: The service is currently unavailable."}, ACTIVE], [], 0, "UNAVAILABLE: The", 2),
         ([{"states": ["CREATING", "FAILED"], "failed": "no more capacity in the zone"}, ACTIVE], [[DONE], [DONE]], 0,
          "FAILED: no more capacity in the zone", 2),
         ([{"refuse": "PERMISSION_DENIED: tpu.nodes.create"}], [], 1, "PERMISSION_DENIED", 1),
@@ -111,7 +112,8 @@ def test_a_machine_that_starts_anew_without_a_word_is_replaced(tmp_path):
         ([ACTIVE], [[{"state": "ended", "code": 75, "said": "", "asked": True}]], 75, "stopped as asked", 1),
         ([ACTIVE], [[{"state": "ended", "code": 0, "said": ""}]], 1, "no summary says that it is done", 1),
     ],
-    ids=["quota", "quota later", "capacity", "capacity later", "no right", "fails", "wrong", "stopped", "nothing"],
+    ids=["quota", "quota later", "capacity", "unavailable", "capacity later", "no right", "fails", "wrong", "stopped",
+         "nothing"],
 )  # fmt: skip
 def test_how_it_may_end(script, looks, code, said, creates, tmp_path):
     play = Play(tmp_path, script, looks)
@@ -254,43 +256,6 @@ def test_a_machine_that_went_while_nobody_looked_counts_until_it_was_last_seen(t
     assert again.run() == 0
     assert "b2 is gone, since when is not known: counted until it was last seen" in again.text
     assert spent < again.bill["usd"] < spent + 0.5
-
-
-def offline(monkeypatch, play, first, last):
-    """Have gcloud not be reached, from the first to the last of its calls."""
-    call, count = play.cloud.call, iter(range(10**6))
-
-    def or_not(words):
-        return (1, "", "ERROR: no network") if first <= next(count) <= last else call(words)
-
-    monkeypatch.setattr(play.cloud, "call", or_not)
-
-
-def test_a_computer_that_is_offline_waits_and_deletes_nothing_in_haste(tmp_path, monkeypatch):
-    play = Play(tmp_path, [ACTIVE], [[*RUNS, DONE]])
-    offline(monkeypatch, play, 10, 41)
-    assert play.run() == 0
-    assert (play.machines, play.calls(CREATE)) == ([], 1)
-    assert "gcloud does not answer: no network" in play.text
-    assert "gcloud answers again" in play.text
-
-
-@pytest.mark.parametrize("first", [12, 13], ids=["as the run ends", "before"])
-def test_what_cannot_be_deleted_for_want_of_a_network_is_tried_for_hours(first, tmp_path, monkeypatch):
-    play = Play(tmp_path, [ACTIVE], [[DONE]])
-    offline(monkeypatch, play, first, 202)
-    assert play.run() == 0
-    assert play.machines == []
-    said = [line for line in play.text.splitlines() if "is not deleted yet" in line]
-    assert [line.split()[7] for line in said] == ["UNKNOWN:", "ACTIVE:"]  # the network came back in between
-
-
-def test_gcloud_that_does_not_answer_asks_for_nothing(tmp_path, monkeypatch):
-    play = Play(tmp_path, [ACTIVE])
-    offline(monkeypatch, play, 0, 99)
-    assert play.run() == 1
-    assert "gcloud does not say what there is: no network" in play.text
-    assert "whether b2 exists, 7.37 USD an hour, gcloud does not say" in play.said[-2]
 
 
 def test_a_fault_of_ours_leaves_no_machine(tmp_path, monkeypatch):

@@ -213,8 +213,10 @@ def _ask(question: str) -> bool:
 
 
 def _ends() -> contextlib.AbstractContextManager[None]:
-    """Within, SIGTERM and the end of the terminal are as Ctrl-C is, with nobody to ask."""
-    return handled((signal.SIGTERM, signal.SIGHUP), _hang_up)
+    """Within, SIGTERM and the end of the terminal are as Ctrl-C is, with nobody to ask; but for those that this process
+    was started to ignore, as nohup does."""
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+    return handled(numbers, _hang_up)
 
 
 def _hang_up(number: int, frame: FrameType | None) -> None:

@@ -77,6 +77,12 @@ def is_quota(text: str) -> bool:
     return bool(re.search(r"quota", text, re.I))
 
 
+def is_passing(text: str) -> bool:
+    """Whether a refusal is for want of Google's service, or of the way to it, and not of what was asked for."""
+    away = r"UNAVAILABLE|INTERNAL\b|DEADLINE_EXCEEDED|no end after|unreachable|[Cc]onnection (?:refused|reset|aborted)"
+    return bool(re.search(away, text))
+
+
 def is_taken(text: str) -> bool:
     """Whether a refusal is since there are machines of that name."""
     return bool(re.search(r"ALREADY_EXISTS|already exists", text, re.I))

@@ -22,6 +22,7 @@ from xlatrain.launching.answer import (
     Answer,
     State,
     is_capacity,
+    is_passing,
     is_quota,
     is_taken,
 )
@@ -88,7 +89,7 @@ class Machines:
 
     def __post_init__(self) -> None:
         self._began = self._looked = self.clock.now()
-        self._saw = self._foreign = False
+        self._saw = self._asked = self._foreign = False
 
     def say(self, text: str) -> None:
         """A line, with the time since the command was given and what was spent."""
@@ -145,10 +146,13 @@ class Machines:
             self.say(f"{self.wanted.name} is there already: {self.wanted}")
             return True
         if state.name == UNKNOWN:
-            raise EndedError(EXIT_FAILED, f"gcloud does not say what there is: {state.said}", begun=False)
+            said = f"gcloud does not say what there is: {state.said}"
+            if self._asked:
+                raise LostError(said)  # it did before
+            raise EndedError(EXIT_FAILED, said, begun=False)
         if state.name == GONE:
             self.ledger.tries += 1
-            self.ledger.asked = True
+            self._asked = self.ledger.asked = True
             self.say(f"try {self.ledger.tries}: asking for {self.wanted}")
             self._write()  # before: who ends this process now has machines all the same
             self._refused(self.script.create())
@@ -192,7 +196,7 @@ class Machines:
         if (state := self.state()).name in (*WAITING, ACTIVE):
             return  # it was taken all the same: the connection broke
         self.ledger.asked = state.name != GONE
-        if is_capacity(words) and not is_quota(words):
+        if (is_capacity(words) or is_passing(words) or state.name == UNKNOWN) and not is_quota(words):
             raise LostError(words)
         cure = "ask for more, or delete what holds it" if is_quota(words) else "see the message of gcloud"
         raise EndedError(EXIT_FAILED, f"refused: {words} ({cure})")
