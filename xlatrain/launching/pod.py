@@ -131,7 +131,7 @@ class Pod(Machines):
         for left in reversed(range(_ASKS)):
             answer = self.script.ask(verb, self._words())
             said |= answer.of_workers
-            if len(said) == self.wanted.hosts:
+            if set(range(self.wanted.hosts)) <= set(said):
                 break
             self._still_there()
             if left:
