@@ -24,13 +24,14 @@ def stage(tmp_path, monkeypatch):
 
 
 def test_status_has_a_line_for_each_worker_and_names_those_that_are_not_well(stage, capsys):
-    stage([[[WELL, {**WELL, "sick": ["t1v-w-1:311 is silent, in step 1,180"]}, WELL, {"state": "died"}]]])
+    silent, late = {**WELL, "sick": ["t1v-w-1:311 is silent, in step 1,180"]}, {"step": 1202, "idle": 41.0}
+    stage([[[{**WELL, "idle": 40.0}, silent, late, {"state": "died"}]]])
     assert main(["launch", "status", *PLACE]) == EXIT_FAILED
     said = capsys.readouterr()
     assert said.out.splitlines() == [
         "worker 0: running, step 1,204",
         "worker 1: running, step 1,204; t1v-w-1:311 is silent, in step 1,180",
-        "worker 2: running, step 1,204",
+        "worker 2: running, step 1,202; behind: in step 1,202, others in 1,204",
         "worker 3: died",
     ]
     assert "b2 exists: ACTIVE, 51.52 USD an hour; spent: 0.00 USD" in said.err

@@ -52,6 +52,10 @@ def test_progress_is_told_less_and_less_often_and_what_is_sick_when_it_is_seen_t
         (210, {0: {"step": 7}}, []),
         (240, {0: {"step": 8}, 1: {"step": 8}}, []),
         (270, {0: {"step": 9}, 1: {"step": 9}}, ["all workers are well again"]),
+        (300, {0: {"step": 10, "idle": 1.0}, 1: {"step": 9, "idle": 1.0}}, []),  # seen a little earlier
+        (330, {0: {"step": 11, "idle": 29.0}, 1: {"step": 9, "idle": 31.0}}, []),
+        (360, {0: {"step": 11, "idle": 59.0}, 1: {"step": 9, "idle": 61.0}},
+         ["worker 1: behind: in step 9, others in 11"]),
     ]
     assert [list(progress.lines(said, 2, now)) for now, said, _ in looks] == [lines for *_, lines in looks]
 

@@ -28,6 +28,7 @@ from xlatrain.launching.pod import Pod, Run
 from xlatrain.launching.script import Script, train_words, words_for
 from xlatrain.launching.slice import flags_of, slice_of
 from xlatrain.launching.until_done import Hangup, Limits, UntilDone
+from xlatrain.launching.workers import slow
 from xlatrain.signals import handled
 from xlatrain.version import VERSION
 
@@ -120,7 +121,7 @@ class _Command:
 
     def _print_workers(self, said: dict[int, dict]) -> bool:
         """A line for each machine, also for one that says nothing. Returns whether something is wrong."""
-        console, wrong = make_console(), False
+        console, wrong, late = make_console(), False, slow(said)
         for number in range(self._pod.wanted.hosts):
             worker = said.get(number)
             if worker is None:
@@ -128,10 +129,9 @@ class _Command:
             else:
                 code = f" with exit code {worker['code']}" if worker.get("code") is not None else ""
                 text = f"{worker['state']}{code}" + (f", step {worker['step']:,}" if worker.get("step") else "")
-                text += "".join(f"; {sick}" for sick in worker.get("sick", ()))
-                wrong |= (
-                    bool(worker.get("sick")) or worker["state"] == "died" or worker.get("code") not in (None, 0, 75)
-                )
+                sick = [*worker.get("sick", ()), *([late[number]] if number in late else [])]
+                text += "".join(f"; {what}" for what in sick)
+                wrong |= bool(sick) or worker["state"] == "died" or worker.get("code") not in (None, 0, 75)
             console.print(f"worker {number}: {text}", soft_wrap=True)
         return wrong
 

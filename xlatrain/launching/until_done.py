@@ -190,7 +190,7 @@ class UntilDone:
         if code == EXIT_DONE:
             # When worker 0 ends all is written. Others may wait for it in vain, where the run was finished before.
             said = pod.finish("look" if number else "stop")
-            return self._done({number: worker, **said})  # also where nobody can be reached just then
+            return self._done({**said, number: worker})  # whom perhaps nobody can reach just then
         pod.say(f"worker {number} has ended with exit code {code}")
         if code == EXIT_CONFIG:
             raise EndedError(
