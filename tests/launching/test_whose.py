@@ -38,6 +38,15 @@ def test_a_name_that_somebody_takes_at_the_same_time_is_theirs(tmp_path, monkeyp
     assert not play.bill["asked"]
 
 
+def test_a_request_of_a_command_that_was_killed_comes_late_and_is_ours_all_the_same(tmp_path, monkeypatch):
+    play = Play(tmp_path, [ACTIVE])
+    play.pod.ledger.asked = True
+    create = play.pod.script.create
+    monkeypatch.setattr(play.pod.script, "create", lambda: (create(), create())[1])
+    assert play.run() == EXIT_DONE
+    assert play.machines == []
+
+
 def test_other_machines_of_the_same_name_are_not_taken_for_those_that_are_wanted(tmp_path):
     play = Play(tmp_path, [ACTIVE])
     assert play.loop.create() == EXIT_DONE

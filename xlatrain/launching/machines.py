@@ -152,10 +152,10 @@ class Machines:
             raise EndedError(EXIT_FAILED, said, begun=False)
         if state.name == GONE:
             self.ledger.tries += 1
-            self._asked = self.ledger.asked = True
+            before, self._asked, self.ledger.asked = self.ledger.asked, True, True
             self.say(f"try {self.ledger.tries}: asking for {self.wanted}")
             self._write()  # before: who ends this process now has machines all the same
-            self._refused(self.script.create())
+            self._refused(self.script.create(), before)
             state = self.state()
         asked, told = self.clock.now(), ""
         while state.name != ACTIVE:
@@ -184,12 +184,13 @@ class Machines:
             return EndedError(EXIT_STOPPED, why)
         return LostError(f"the machines are {state.name}")
 
-    def _refused(self, answer: Answer) -> None:
-        """Nothing, where a request was taken. Raises LostError where it may be later, EndedError where not."""
+    def _refused(self, answer: Answer, before: bool) -> None:
+        """Nothing, where a request was taken. before: one was made from here that has come to nothing yet, as by a
+        command that was killed. Raises LostError where it may be later, EndedError where not."""
         if answer.code == 0:
             return
         words = answer.last_words
-        if is_taken(words):
+        if is_taken(words) and not before:
             self._foreign, self.ledger.asked = True, False
             why = f"{self.wanted.name} was asked for by somebody else just now: take another launch.name"
             raise EndedError(EXIT_FAILED, why, begun=False)
