@@ -28,6 +28,16 @@ def test_machines_that_were_not_asked_for_from_here_are_left_alone(act, tmp_path
     assert (again.machines, again.bill["machines"]) == (["b2"], [])
 
 
+@pytest.mark.parametrize("presses", [1, 9])
+@pytest.mark.parametrize("act", [UntilDone.run, UntilDone.create])
+def test_ctrl_c_deletes_nothing_of_which_it_is_not_known_yet_whose_it_is(act, presses, tmp_path):
+    play = Play(tmp_path, [ACTIVE], presses=["state"] * presses)
+    play.pod.script.create()
+    assert act(play.loop) == 130
+    assert (play.machines, play.calls(DELETE)) == (["b2"], 0)
+    assert "queued-resources delete b2" in play.said[-1]
+
+
 def test_a_name_that_somebody_takes_at_the_same_time_is_theirs(tmp_path, monkeypatch):
     play = Play(tmp_path, [ACTIVE])
     create = play.pod.script.create

@@ -89,7 +89,8 @@ class Machines:
 
     def __post_init__(self) -> None:
         self._began = self._looked = self.clock.now()
-        self._saw = self._asked = self._foreign = False
+        self._saw = self._asked = False
+        self.foreign = False  # perhaps another's, which nobody here deletes or pays for
 
     def say(self, text: str) -> None:
         """A line, with the time since the command was given and what was spent."""
@@ -102,7 +103,7 @@ class Machines:
         """Of the queued resource, and what that means for the bill."""
         state, before = self.script.state(), self._looked
         now = self._looked = self.clock.now()
-        if state.name == ACTIVE and not self.ledger.open and not self._foreign:
+        if state.name == ACTIVE and not self.ledger.open and not self.foreign:
             w = self.wanted  # it may have come just after the last look: not a cent too little is counted
             self.ledger.begin(Machine(w.name, w.accelerator_type, w.capacity, w.usd_per_hour, before, now))
         elif state.name == GONE and self.ledger.open:
@@ -126,11 +127,11 @@ class Machines:
     def claim(self) -> None:
         """See that the machines of that name, if any, were asked for from here, and are those that are wanted. Raises
         EndedError."""
+        self.foreign = not self.ledger.asked
         state, name, open_ = self.script.state(), self.wanted.name, self.ledger.open
         if state.name in (GONE, UNKNOWN):
             return
-        if not self.ledger.asked:
-            self._foreign = True
+        if self.foreign:
             problem = f"{name} is there already, and {self.ledger.path} does not say that it was asked for from here"
             cure = "it may be another's: take another launch.name, or go on with it where it was asked for"
             raise EndedError(EXIT_FAILED, f"{problem}: {cure}", begun=False)
@@ -152,7 +153,7 @@ class Machines:
             raise EndedError(EXIT_FAILED, said, begun=False)
         if state.name == GONE:
             self.ledger.tries += 1
-            before, self._asked, self.ledger.asked = self.ledger.asked, True, True
+            before, self._asked, self.ledger.asked, self.foreign = self.ledger.asked, True, True, False
             self.say(f"try {self.ledger.tries}: asking for {self.wanted}")
             self._write()  # before: who ends this process now has machines all the same
             self._refused(self.script.create(), before)
@@ -191,7 +192,7 @@ class Machines:
             return
         words = answer.last_words
         if is_taken(words) and not before:
-            self._foreign, self.ledger.asked = True, False
+            self.foreign, self.ledger.asked = True, False
             why = f"{self.wanted.name} was asked for by somebody else just now: take another launch.name"
             raise EndedError(EXIT_FAILED, why, begun=False)
         if (state := self.state()).name in (*WAITING, ACTIVE):

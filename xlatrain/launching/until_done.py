@@ -219,7 +219,7 @@ class UntilDone:
     def _give_back(self) -> bool:
         """Delete the machines, whoever presses Ctrl-C meanwhile, but for the third time. Returns whether they are
         gone."""
-        for _ in range(_PRESSES):
+        for _ in range(0 if self._pod.foreign else _PRESSES):
             try:
                 return self._pod.state().name == GONE or self._pod.delete()
             except KeyboardInterrupt:
@@ -239,7 +239,7 @@ class UntilDone:
     def _interrupted(self, interrupt: KeyboardInterrupt) -> int:
         """Ask whether the machines stay, where there are any and somebody to ask."""
         state = self._pod.state()
-        if state.name == GONE:
+        if state.name == GONE or self._pod.foreign:
             return INTERRUPTED
         if self._keep and not isinstance(interrupt, Hangup):
             rate = money(self._pod.wanted.usd_per_hour)
