@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from tests.launching.played import on_stage
-from xlatrain.cli.launch import _ends
+from xlatrain.cli.launch import _ask, _ends
 from xlatrain.cli.main import main
 from xlatrain.errors import EXIT_DONE, EXIT_FAILED
 from xlatrain.launching.until_done import Hangup
@@ -76,3 +76,19 @@ def test_a_launch_under_nohup_outlives_its_terminal():
             os.kill(os.getpid(), signal.SIGTERM)
     with _ends(), pytest.raises(Hangup):
         os.kill(os.getpid(), signal.SIGHUP)
+
+
+TYPED = [("y\n", True), (" YES \n", True), ("n\n", False), ("\n", False), (None, False)]
+
+
+@pytest.mark.parametrize(("typed", "keeps"), TYPED)
+def test_only_a_yes_keeps_machines_and_nobody_is_waited_for_for_long(typed, keeps, monkeypatch, capsys):
+    reading, writing = os.pipe()
+    with os.fdopen(reading) as stdin, os.fdopen(writing, "w") as terminal:
+        monkeypatch.setattr("sys.stdin", stdin)
+        terminal.write(typed or "")
+        terminal.flush()
+        assert _ask("Keep it? [y/N] ", 0.1) == keeps
+    said = capsys.readouterr()
+    assert said.out == "Keep it? [y/N] "
+    assert ("no answer in 0.1 s" in said.err) == (typed is None)

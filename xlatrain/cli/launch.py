@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import shlex
 import shutil
 import signal
@@ -207,9 +208,15 @@ def _wheel_command(folder: str) -> list[str]:
     ]
 
 
-def _ask(question: str) -> bool:
+def _ask(question: str, seconds: float = 600.0) -> bool:
+    """Whether the answer is yes. Machines cost while it is waited for: none within so many seconds is no."""
     say("")
-    return input(question).strip().lower() in ("y", "yes")
+    sys.stdout.write(question)
+    sys.stdout.flush()
+    if not select.select([sys.stdin], [], [], seconds)[0]:
+        say(f"no answer in {seconds:g} s")
+        return False
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _ends() -> contextlib.AbstractContextManager[None]:

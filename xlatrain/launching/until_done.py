@@ -247,7 +247,7 @@ class UntilDone:
                 if self._keep(f"{self._pod.wanted.name} is {state.name}, {rate} an hour. Keep it? [y/N] "):
                     self._pod.say("kept, as is the run on it; the same command follows it again")
                     return INTERRUPTED
-            except (KeyboardInterrupt, EOFError, OSError):  # the last where the terminal is gone
+            except (KeyboardInterrupt, OSError):  # the last where the terminal is gone
                 self._pod.say("that is no yes")
         else:
             self._pod.say("interrupted, with nobody to ask whether the machines stay: they are deleted")
