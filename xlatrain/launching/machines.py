@@ -84,7 +84,7 @@ class Machines:
     ledger: Ledger
     poll: float
     max_wait: float | None = None
-    clock: Clock = field(default_factory=lambda: Clock())  # looked up late: a test that plays has another
+    clock: Clock = field(default_factory=Clock)
     tell: Callable[[str], None] = _tell
 
     def __post_init__(self) -> None:
