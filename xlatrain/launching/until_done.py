@@ -219,9 +219,9 @@ class UntilDone:
     def _give_back(self) -> bool:
         """Delete the machines, whoever presses Ctrl-C meanwhile, but for the third time. Returns whether they are
         gone."""
-        for _ in range(0 if self._pod.foreign else _PRESSES):
+        for _ in range(_PRESSES):
             try:
-                return self._pod.state().name == GONE or self._pod.delete()
+                return self._pod.foreign or self._pod.state().name == GONE or self._pod.delete()
             except KeyboardInterrupt:
                 self._pod.say("the machines are being deleted: till then they cost")
         return False
