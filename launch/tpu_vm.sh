@@ -15,12 +15,13 @@ python='.venv/bin/python' worker='all' output='' follow='' dry_run='' words=()
 
 main() {
   local verb=${1:-}
-  shift || true
-  read_flags "$@"
   case $verb in
-    create | state | setup | check | start | look | logs | ssh | stop | delete | list) "$verb" ;;
+    create | state | setup | check | start | look | logs | ssh | stop | delete | list) ;;
     *) fail "there is no verb '$verb': create state setup check start look logs ssh stop delete list" ;;
   esac
+  shift
+  read_flags "$@"
+  "$verb"
 }
 
 read_flags() {

@@ -69,6 +69,13 @@ def test_the_pattern_is_the_one_that_is_documented():
         assert f"$ {command}\n" in (ROOT / "docs/ci.md").read_text()
 
 
+def test_what_plans_compile_is_kept_anew_when_the_model_changes():
+    """A cache whose key is there already is not written: the key is the push's own, and begins as that of others."""
+    found, _ = steps(ROOT / ".github/workflows/ci.yaml")
+    (cache,) = (step["with"] for step in found if step.get("uses", "").startswith("actions/cache@"))
+    assert cache["key"] == cache["restore-keys"] + "${{ github.sha }}"
+
+
 def test_tests_are_run_as_anywhere_else():
     found, _ = steps(ROOT / ".github/workflows/tests.yaml")
     assert [step["run"] for step in found if "run" in step] == [".ci/run"]

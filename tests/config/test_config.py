@@ -1,6 +1,8 @@
 """Every choice in conf/ composes and passes the checks, and comes to what Hydra makes of it."""
 
 import math
+import shlex
+import subprocess
 
 import pytest
 from hydra.errors import HydraException
@@ -9,8 +11,9 @@ from omegaconf import OmegaConf
 from xlatrain.config import compose
 from xlatrain.config.choices import groups
 from xlatrain.config.compose import compose_config
-from xlatrain.config.override import option_keys
+from xlatrain.config.override import option_keys, parse_override
 from xlatrain.config.schema import RMSpropTFConfig
+from xlatrain.errors import ConfigError
 from xlatrain.preflight.check import check
 
 ON_SHARDS = ("shards", "imagenet", "cifar10")
@@ -121,3 +124,14 @@ def test_names_that_others_rely_on_are_there():
     assert {"model", "data", "augment", "optimizer", "schedule", "precision", "ema", "cluster", "recipe"} <= set(
         groups()
     )
+
+
+@pytest.mark.parametrize("value", ["$(touch x)", "it's `here`", 'the "best" one: {', "a=1", "x!", "a (b)"])
+def test_what_a_cure_quotes_comes_through_a_shell_as_it_was_meant(value):
+    with pytest.raises(ConfigError) as error:
+        parse_override(f"run.name={value}")
+    (word,) = shlex.split(error.value.faults[0].cure.removeprefix("quote the value: "))
+    assert parse_override(word).value() == value
+    quoted = error.value.faults[0].cure.partition(": ")[2]
+    said = subprocess.run(["bash", "-c", f"printf %s {quoted}"], capture_output=True, text=True)
+    assert said.stdout == word

@@ -42,15 +42,15 @@ class Time:
 class Play:
     """script: of the stand-in. looks: what a run says from look to look, of each request a list, the last entry on and
     on; a dictionary of all workers, or a list with one for each. checks: by worker, what differs from all being well.
-    presses: a verb of the machines at which Ctrl-C is pressed."""
+    presses: verbs of the machines at which Ctrl-C is pressed, in their order."""
 
-    def __init__(self, folder, script=(), looks=(), checks=None, seconds=60.0, limits=None, keep=None, presses=""):
+    def __init__(self, folder, script=(), looks=(), checks=None, seconds=60.0, limits=None, keep=None, presses=()):
         self.cloud = Cloud(folder / "cloud", self._on_machine)
         (folder / "cloud/script.json").write_text(json.dumps(list(script) or [{}]))
         self.looks = [list(of_request) for of_request in looks] or [[DONE]]
         self.wheel = folder / "x.whl"
         self.wheel.write_bytes(b"")
-        self.checks, self.presses, self.time, self.said, self.asked = checks or {}, presses, Time(), [], []
+        self.checks, self.presses, self.time, self.said, self.asked = checks or {}, [*presses], Time(), [], []
         config = composed()
         run = Run("runs/b2", "gs://mine/runs", "auto", ["cluster=tpu_v4_16", "run.name=b2"])
         self.ledger_path = folder / "runs/b2" / FILE
@@ -131,8 +131,8 @@ class PlayedScript(Script):
         self._play = play
 
     def call(self, verb, *more, words=(), apart=False):
-        if verb == self._play.presses:
-            self._play.presses = ""
+        if [verb] == self._play.presses[:1]:
+            self._play.presses.pop(0)
             if verb in ("create", "delete"):  # which are done all the same
                 self.call(verb, *more, words=words, apart=apart)
             raise KeyboardInterrupt

@@ -52,10 +52,16 @@ def test_progress_is_told_less_and_less_often_and_what_is_sick_when_it_is_seen_t
         (210, {0: {"step": 7}}, []),
         (240, {0: {"step": 8}, 1: {"step": 8}}, []),
         (270, {0: {"step": 9}, 1: {"step": 9}}, ["all workers are well again"]),
+        (300, {0: {"step": 10, "idle": 1.0}, 1: {"step": 9, "idle": 1.0}}, []),  # seen a little earlier
+        (330, {0: {"step": 11, "idle": 29.0}, 1: {"step": 9, "idle": 31.0}}, []),
+        (360, {0: {"step": 11, "idle": 59.0}, 1: {"step": 9, "idle": 61.0}},
+         ["worker 1: behind: in step 9, others in 11"]),
     ]
     assert [list(progress.lines(said, 2, now)) for now, said, _ in looks] == [lines for *_, lines in looks]
 
 
 def test_machines_are_heard_through_what_ssh_says():
     text = f"Warning: Permanently added 'x'\n{MARK}{{\"state\": \"running\"}}\n"
-    assert Answer(0, workers={0: text, 1: "Permission denied"}).of_workers == {0: {"state": "running"}}
+    torn = f'{MARK}{{"state": "run'
+    said = Answer(0, workers={0: text, 1: "Permission denied", 2: torn, 3: f"{torn}\n{text}"}).of_workers
+    assert said == {0: {"state": "running"}, 3: {"state": "running"}}

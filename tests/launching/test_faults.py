@@ -42,6 +42,8 @@ def nothing_is_called(monkeypatch, tmp_path):
         (["launch.folder=null", "checkpoint.folder=gs://m/c"], "launch.folder: is open: all that the run writes"),
         (["launch.folder=runs"], "launch.folder: runs is a folder of each machine's own"),
         (["launch.folder=https://mine/runs"], "launch.folder: https://mine/runs cannot be written to"),
+        (["launch.folder=gs://"], "launch.folder: gs:// names no bucket"),
+        (["launch.max_usd=-3"], "one fault in the configuration; nothing was started.\n  launch.max_usd: -3.0 is out"),
         (["run.resume=never"], "run.resume: never: each new machine would begin anew"),
         (["run.root=gs://mine"], "run.root: gs://mine is no folder of this machine"),
         (["model._target_=mine.Net"], "model._target_: is code that the machines do not have"),

@@ -110,10 +110,41 @@ def test_words_come_to_the_machines_as_they_were():
     assert command.startswith("cd xlatrain-b2 && .venv/bin/python -m xlatrain.launching.on_worker start --try=1")
 
 
+@pytest.mark.parametrize(("verb", "presses"), [("nothing", 1), ("create", 1), ("create", 3)])
+def test_ctrl_c_as_a_command_ends_is_ctrl_c_and_no_machine_is_asked_for_unseen(verb, presses, monkeypatch):
+    communicate, seen = subprocess.Popen.communicate, []
+
+    def pressed(process, **how):
+        seen.append(process)
+        if len(seen) <= presses:
+            if verb == "nothing":
+                process.wait()  # as Popen does for a moment
+            raise KeyboardInterrupt
+        return communicate(process, **how)
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", pressed)
+    with pytest.raises(KeyboardInterrupt):
+        Script(["--zone=z"]).call(verb)
+    assert seen[0].returncode == 2  # not -9: it came to its end
+
+
+def test_no_command_outlasts_a_limit_but_those_that_end_machines(monkeypatch):
+    monkeypatch.setattr(subprocess.Popen, "communicate", lambda _, timeout: (str(timeout), ""))
+    script = Script(["--zone=z"])
+    verbs = ("setup", "look", "delete", "stop")
+    assert [script.call(verb).out for verb in verbs] == ["1800.0", "300.0", "1800.0", "300.0"]
+    script.left = lambda: 50.0
+    assert [script.call(verb).out for verb in verbs] == ["50.0", "50.0", "1800.0", "300.0"]
+    script.left = lambda: -5.0
+    assert script.call("state").out == "20.0"
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["fly", "--zone=z"], "there is no verb 'fly'"),
+        (["--help"], "there is no verb '--help': create state setup"),
+        ([], "there is no verb '': create state setup"),
         (["create", "--name=b2"], "--zone= is missing"),
         (["create", "--zone=z"], "--name= is missing"),
         (["delete", "--zone=z", "--force"], "there is no flag '--force'"),

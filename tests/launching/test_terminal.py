@@ -25,8 +25,9 @@ echo "xlatrain-worker: {{$said}}"
 """
 
 
-@pytest.mark.slow
-def test_ctrl_c_in_the_midst_of_a_run_saves_it_and_leaves_no_machine(tmp_path):
+@pytest.fixture
+def launched(tmp_path):
+    """A launch whose run is in step 3, and what it has said."""
     python = tmp_path / "python"
     python.write_text(PYTHON)
     python.chmod(0o755)
@@ -52,12 +53,35 @@ def test_ctrl_c_in_the_midst_of_a_run_saves_it_and_leaves_no_machine(tmp_path):
     while not said or "step 3" not in said[-1]:
         said.append(process.stderr.readline())
         assert said[-1], said
+    yield process, said
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_the_midst_of_a_run_saves_it_and_leaves_no_machine(launched, tmp_path):
+    process, said = launched
     process.send_signal(signal.SIGINT)
     said += process.stderr.read().splitlines()
     assert process.wait(60) == 130
-    assert json.loads((cloud / "cloud.json").read_text())["machines"] == {}
+    assert machines(tmp_path) == {}
     assert any("nobody to ask" in line for line in said)
     assert "no machine is left; spent: " in said[-1]
-    assert (cloud / "machines/b2.1/worker-1/xlatrain-b2/stopped").exists()
+    assert (tmp_path / "cloud/machines/b2.1/worker-1/xlatrain-b2/stopped").exists()
     bill = json.loads((tmp_path / "runs/b2/launch.json").read_text())
     assert (bill["tries"], len(bill["machines"])) == (1, 1)
+
+
+@pytest.mark.slow
+def test_a_terminal_that_is_closed_takes_its_machine_with_it(launched, tmp_path):
+    process, _ = launched
+    process.stderr.close()  # what is said is an error from here on
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(60) == 130
+    assert machines(tmp_path) == {}
+    assert (tmp_path / "cloud/machines/b2.1/worker-1/xlatrain-b2/stopped").exists()
+
+
+def machines(folder):
+    """Those that exist, by the stand-in's ledger."""
+    return json.loads((folder / "cloud/cloud.json").read_text())["machines"]

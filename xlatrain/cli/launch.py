@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import shlex
 import shutil
 import signal
@@ -23,11 +24,12 @@ from xlatrain.console import make_console, say
 from xlatrain.errors import EXIT_DONE, EXIT_FAILED, ConfigError, Fault
 from xlatrain.launching.answer import ACTIVE, ENDED, GONE, UNKNOWN
 from xlatrain.launching.faults import SCRIPT, launch_faults, option_faults, place_faults
-from xlatrain.launching.ledger import FILE, open_ledger, overrides_of
+from xlatrain.launching.ledger import FILE, Ledger, held, open_ledger, overrides_of
 from xlatrain.launching.pod import Pod, Run
 from xlatrain.launching.script import Script, train_words, words_for
 from xlatrain.launching.slice import flags_of, slice_of
 from xlatrain.launching.until_done import Hangup, Limits, UntilDone
+from xlatrain.launching.workers import slow
 from xlatrain.signals import handled
 from xlatrain.version import VERSION
 
@@ -49,14 +51,18 @@ def launch(arguments: Sequence[str]) -> int:
     if verb == "manifest":
         return print_manifest(others)
     config, overrides = _composed(others, verb)
-    command = _Command(config, overrides, flags)
+    path = Path(config.run.root) / config.run.name / FILE
     if "--dry-run" in flags:
-        return command.show(verb)
+        return _Command(config, overrides, flags, Ledger(path)).show(verb)
     if not config.launch.stand_in and not shutil.which("gcloud"):
         raise ConfigError(
             Fault("launch", "there is no gcloud", "install Google Cloud's SDK: https://cloud.google.com/sdk")
         )
-    return getattr(command, verb.strip("-").replace("-", "_"))()
+    begins = verb in _WHOLE
+    with held(path, begins) as free:
+        ledger = open_ledger(path, overrides if begins else None)
+        ledger.kept &= free
+        return getattr(_Command(config, overrides, flags, ledger), verb.strip("-").replace("-", "_"))()
 
 
 def _composed(overrides: list[str], verb: str) -> tuple[Config, list[str]]:
@@ -65,7 +71,8 @@ def _composed(overrides: list[str], verb: str) -> tuple[Config, list[str]]:
     config, _ = compose_config(overrides)
     name, given = config.launch.name or config.run.name, given_keys(overrides)
     if name and "cluster" not in given and "launch.zone" not in given:
-        overrides = [*overrides_of(Path(config.run.root) / (config.run.name or name) / FILE), *overrides]
+        before = overrides_of(Path(config.run.root) / (config.run.name or name) / FILE)
+        overrides = [*(word for word in before if word not in overrides), *overrides]
         config, _ = compose_config(overrides)
     faults = place_faults(config)
     if verb in _WHOLE:
@@ -77,15 +84,13 @@ def _composed(overrides: list[str], verb: str) -> tuple[Config, list[str]]:
 
 
 class _Command:
-    def __init__(self, config: Config, overrides: list[str], flags: dict[str, str]):
+    def __init__(self, config: Config, overrides: list[str], flags: dict[str, str], ledger: Ledger):
         self._config, self._flags = config, flags
-        launch, folder = config.launch, Path(config.run.root) / config.run.name
-        run = Run(str(folder), launch.folder, launch.stage, train_words(config, overrides))
+        launch = config.launch
+        run = Run(str(ledger.path.parent), launch.folder, launch.stage, train_words(config, overrides))
         wheel = f"dist/xlatrain-{VERSION}-py3-none-any.whl" if launch.python is None else None
         script = Script(flags_of(config, wheel), launch.stand_in)
-        self._pod = Pod(
-            slice_of(config), script, open_ledger(folder / FILE, overrides), launch.poll, launch.max_wait, run=run
-        )
+        self._pod = Pod(slice_of(config), script, ledger, launch.poll, launch.max_wait, run=run)
         limits = Limits(launch.max_usd, launch.max_hours, launch.max_tries, launch.retry)
         self._loop = UntilDone(self._pod, limits, _ask if sys.stdin.isatty() else None)
 
@@ -96,7 +101,7 @@ class _Command:
 
     def create(self) -> int:
         with _ends():
-            return self._loop.guarded(self._pod.obtain)
+            return self._loop.create()
 
     def setup(self) -> int:
         with tempfile.TemporaryDirectory(prefix="xlatrain-wheel-") as folder, _ends():
@@ -117,7 +122,7 @@ class _Command:
 
     def _print_workers(self, said: dict[int, dict]) -> bool:
         """A line for each machine, also for one that says nothing. Returns whether something is wrong."""
-        console, wrong = make_console(), False
+        console, wrong, late = make_console(), False, slow(said)
         for number in range(self._pod.wanted.hosts):
             worker = said.get(number)
             if worker is None:
@@ -125,10 +130,9 @@ class _Command:
             else:
                 code = f" with exit code {worker['code']}" if worker.get("code") is not None else ""
                 text = f"{worker['state']}{code}" + (f", step {worker['step']:,}" if worker.get("step") else "")
-                text += "".join(f"; {sick}" for sick in worker.get("sick", ()))
-                wrong |= (
-                    bool(worker.get("sick")) or worker["state"] == "died" or worker.get("code") not in (None, 0, 75)
-                )
+                sick = [*worker.get("sick", ()), *([late[number]] if number in late else [])]
+                text += "".join(f"; {what}" for what in sick)
+                wrong |= bool(sick) or worker["state"] == "died" or worker.get("code") not in (None, 0, 75)
             console.print(f"worker {number}: {text}", soft_wrap=True)
         return wrong
 
@@ -204,14 +208,22 @@ def _wheel_command(folder: str) -> list[str]:
     ]
 
 
-def _ask(question: str) -> bool:
+def _ask(question: str, seconds: float = 600.0) -> bool:
+    """Whether the answer is yes. Machines cost while it is waited for: none within so many seconds is no."""
     say("")
-    return input(question).strip().lower() in ("y", "yes")
+    sys.stdout.write(question)
+    sys.stdout.flush()
+    if not select.select([sys.stdin], [], [], seconds)[0]:
+        say(f"no answer in {seconds:g} s")
+        return False
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _ends() -> contextlib.AbstractContextManager[None]:
-    """Within, SIGTERM and the end of the terminal are as Ctrl-C is, with nobody to ask."""
-    return handled((signal.SIGTERM, signal.SIGHUP), _hang_up)
+    """Within, SIGTERM and the end of the terminal are as Ctrl-C is, with nobody to ask; but for those that this process
+    was started to ignore, as nohup does."""
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+    return handled(numbers, _hang_up)
 
 
 def _hang_up(number: int, frame: FrameType | None) -> None:

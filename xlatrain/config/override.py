@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -32,6 +33,12 @@ _OUR_OWN = {
 }
 
 
+def _quoted(key: str, value: str) -> str:
+    """An override with its value quoted for Hydra, and all of it for a shell."""
+    word = f"{key}='" + value.replace("'", "\\'") + "'"
+    return shlex.quote(word) if set(word) & set("$`\"\\!") else f'"{word}"'
+
+
 def parse_override(text: str) -> Override:
     """An override as Hydra reads it. Raises ConfigError."""
     if text.startswith("-"):
@@ -44,7 +51,7 @@ def parse_override(text: str) -> Override:
         cure = "write key=value, as in train.seed=1"
         with contextlib.suppress(HydraException):
             parser.parse_override(f"{key}=1")  # the key is sound
-            cure = f"quote the value: \"{key}='{value}'\"" if value else cure
+            cure = f"quote the value: {_quoted(key, value)}" if value else cure
         raise ConfigError(Fault(text, reason(error), cure)) from None
     if not override.key_or_group:
         raise ConfigError(Fault(text, "names no option", "write key=value, as in train.seed=1"))

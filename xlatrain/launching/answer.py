@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Mapping
@@ -45,7 +46,8 @@ class Answer:
         for number, text in self.workers.items():
             for line in text.splitlines():
                 if line.startswith(MARK):
-                    found[number] = json.loads(line.removeprefix(MARK))
+                    with contextlib.suppress(ValueError):  # torn, as the connection broke
+                        found[number] = json.loads(line.removeprefix(MARK))
         return found
 
 
@@ -73,6 +75,17 @@ def state_of(answer: Answer) -> State:
 def is_quota(text: str) -> bool:
     """Whether a refusal is for want of quota, which no waiting gives."""
     return bool(re.search(r"quota", text, re.I))
+
+
+def is_passing(text: str) -> bool:
+    """Whether a refusal is for want of Google's service, or of the way to it, and not of what was asked for."""
+    away = r"UNAVAILABLE|INTERNAL\b|DEADLINE_EXCEEDED|no end after|unreachable|[Cc]onnection (?:refused|reset|aborted)"
+    return bool(re.search(away, text))
+
+
+def is_taken(text: str) -> bool:
+    """Whether a refusal is since there are machines of that name."""
+    return bool(re.search(r"ALREADY_EXISTS|already exists", text, re.I))
 
 
 def is_capacity(text: str) -> bool:

@@ -82,7 +82,7 @@ def _of_limits(config: Config) -> Iterator[Fault]:
     if rate is None:
         cure = f"give cluster.chip.price_{which}, or leave the limit out"
         yield Fault("launch.max_usd", f"the {which} price of {chip.name} is not known", cure)
-    elif launch.max_usd < rate * _LEAST_HOURS:
+    elif 0 <= launch.max_usd < rate * _LEAST_HOURS:  # below 0 is said of the option
         problem = f"{launch.max_usd:g} USD buy {60 * launch.max_usd / rate:.1f} minutes of {rate:,.2f} USD an hour"
         yield Fault("launch.max_usd", problem, f"take {rate * _LEAST_HOURS:,.2f} or more")
 
@@ -101,6 +101,8 @@ def _of_run(config: Config, overrides: Sequence[str], until_done: bool) -> Itera
         problem = f"{folder} is a folder of each machine's own"
         cure = "name a bucket, gs://BUCKET/runs, or the whole path of a folder that all machines share"
         yield Fault("launch.folder", problem, cure)
+    elif folder is not None and folder.endswith("://"):
+        yield Fault("launch.folder", f"{folder} names no bucket", "name one: launch.folder=gs://BUCKET/runs")
     if until_done and config.run.resume == "never":
         yield Fault("run.resume", "never: each new machine would begin anew", "leave it out")
     own = [key for key in ("model", "data", "optimizer") if getattr(getattr(config, key), "_target_", None)]

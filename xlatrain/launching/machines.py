@@ -3,6 +3,7 @@ what was spent so far."""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from xlatrain.console import say
-from xlatrain.errors import EXIT_FAILED
+from xlatrain.errors import EXIT_FAILED, EXIT_STOPPED
 from xlatrain.launching.answer import (
     ACTIVE,
     DELETING,
@@ -21,7 +22,9 @@ from xlatrain.launching.answer import (
     Answer,
     State,
     is_capacity,
+    is_passing,
     is_quota,
+    is_taken,
 )
 from xlatrain.launching.ledger import Ledger, Machine
 from xlatrain.launching.slice import Slice
@@ -46,12 +49,20 @@ class EndedError(Exception):
 class Calls(Protocol):
     """Of script.Script, what a pod needs."""
 
+    left: Callable[[], float]
+
     def create(self) -> Answer: ...
     def state(self) -> State: ...
     def delete(self) -> Answer: ...
     def setup(self) -> Answer: ...
     def ask(self, verb: str, words: list[str], worker: str = "all") -> Answer: ...
     def shown(self, verb: str) -> list[str]: ...
+
+
+def _tell(text: str) -> None:
+    """A line on standard error; that its reader is gone is no reason to leave machines alone."""
+    with contextlib.suppress(OSError):
+        say(text)
 
 
 class Clock:
@@ -74,11 +85,12 @@ class Machines:
     poll: float
     max_wait: float | None = None
     clock: Clock = field(default_factory=Clock)
-    tell: Callable[[str], None] = say
+    tell: Callable[[str], None] = _tell
 
     def __post_init__(self) -> None:
         self._began = self._looked = self.clock.now()
-        self._saw = False
+        self._saw = self._asked = False
+        self.foreign = False  # perhaps another's, which nobody here deletes or pays for
 
     def say(self, text: str) -> None:
         """A line, with the time since the command was given and what was spent."""
@@ -91,7 +103,7 @@ class Machines:
         """Of the queued resource, and what that means for the bill."""
         state, before = self.script.state(), self._looked
         now = self._looked = self.clock.now()
-        if state.name == ACTIVE and not self.ledger.open:
+        if state.name == ACTIVE and not self.ledger.open and not self.foreign:
             w = self.wanted  # it may have come just after the last look: not a cent too little is counted
             self.ledger.begin(Machine(w.name, w.accelerator_type, w.capacity, w.usd_per_hour, before, now))
         elif state.name == GONE and self.ledger.open:
@@ -100,13 +112,32 @@ class Machines:
             else:  # of an earlier command
                 self.ledger.end(self.ledger.open.seen)
                 self.say(f"{self.wanted.name} is gone, since when is not known: counted until it was last seen")
+            self.ledger.asked = False
         self._saw = self._saw or state.name == ACTIVE
         self.ledger.see(now)
+        self._write()
+        return state
+
+    def _write(self) -> None:
         try:
-            self.ledger.write(now)
+            self.ledger.write(self.clock.now())
         except OSError as error:  # a full disk is no reason to leave machines alone
             self.tell(f"{self.ledger.path} is not written: {error}")
-        return state
+
+    def claim(self) -> None:
+        """See that the machines of that name, if any, were asked for from here, and are those that are wanted. Raises
+        EndedError."""
+        self.foreign = not self.ledger.asked
+        state, name, open_ = self.script.state(), self.wanted.name, self.ledger.open
+        if state.name in (GONE, UNKNOWN):
+            return
+        if self.foreign:
+            problem = f"{name} is there already, and {self.ledger.path} does not say that it was asked for from here"
+            cure = "it may be another's: take another launch.name, or go on with it where it was asked for"
+            raise EndedError(EXIT_FAILED, f"{problem}: {cure}", begun=False)
+        if open_ and open_.accelerator_type != self.wanted.accelerator_type:
+            problem = f"{name} is there already as {open_.accelerator_type}, and not as {self.wanted.accelerator_type}"
+            raise EndedError(EXIT_FAILED, f"{problem}: delete it first, or take another launch.name", begun=False)
 
     def obtain(self) -> bool:
         """Wait until the machines are there; ask for them where nobody has. Returns whether they had been there
@@ -116,14 +147,21 @@ class Machines:
             self.say(f"{self.wanted.name} is there already: {self.wanted}")
             return True
         if state.name == UNKNOWN:
-            raise EndedError(EXIT_FAILED, f"gcloud does not say what there is: {state.said}", begun=False)
+            said = f"gcloud does not say what there is: {state.said}"
+            if self._asked:
+                raise LostError(said)  # it did before
+            raise EndedError(EXIT_FAILED, said, begun=False)
         if state.name == GONE:
             self.ledger.tries += 1
+            before, self._asked, self.ledger.asked, self.foreign = self.ledger.asked, True, True, False
             self.say(f"try {self.ledger.tries}: asking for {self.wanted}")
-            self._refused(self.script.create())
+            self._write()  # before: who ends this process now has machines all the same
+            self._refused(self.script.create(), before)
             state = self.state()
         asked, told = self.clock.now(), ""
         while state.name != ACTIVE:
+            if state.name == GONE and told:
+                raise self.lost(state)
             if state.name in ENDED or state.name == GONE:
                 if is_quota(state.said):
                     raise EndedError(EXIT_FAILED, f"the quota does not allow it: {state.said}")
@@ -139,14 +177,28 @@ class Machines:
         self.say(f"ACTIVE after {waited}: {money(self.wanted.usd_per_hour)} an hour from here on")
         return False
 
-    def _refused(self, answer: Answer) -> None:
-        """Nothing, where a request was taken. Raises LostError where it may be later, EndedError where not."""
+    def lost(self, state: State) -> LostError | EndedError:
+        """What it means that machines which were there are in another state than ACTIVE. Google takes machines away and
+        leaves the request; deleted it is by somebody who wants no others."""
+        if state.name in (GONE, DELETING):
+            why = f"somebody has deleted {self.wanted.name}: no other is asked for, but by the same command"
+            return EndedError(EXIT_STOPPED, why)
+        return LostError(f"the machines are {state.name}")
+
+    def _refused(self, answer: Answer, before: bool) -> None:
+        """Nothing, where a request was taken. before: one was made from here that has come to nothing yet, as by a
+        command that was killed. Raises LostError where it may be later, EndedError where not."""
         if answer.code == 0:
             return
         words = answer.last_words
-        if self.state().name in (*WAITING, ACTIVE):
+        if is_taken(words) and not before:
+            self.foreign, self.ledger.asked = True, False
+            why = f"{self.wanted.name} was asked for by somebody else just now: take another launch.name"
+            raise EndedError(EXIT_FAILED, why, begun=False)
+        if (state := self.state()).name in (*WAITING, ACTIVE):
             return  # it was taken all the same: the connection broke
-        if is_capacity(words) and not is_quota(words):
+        self.ledger.asked = state.name != GONE
+        if (is_capacity(words) or is_passing(words) or state.name == UNKNOWN) and not is_quota(words):
             raise LostError(words)
         cure = "ask for more, or delete what holds it" if is_quota(words) else "see the message of gcloud"
         raise EndedError(EXIT_FAILED, f"refused: {words} ({cure})")
@@ -160,6 +212,7 @@ class Machines:
             while (state := self.state()).name == DELETING:
                 self.clock.sleep(min(self.poll, 10.0))
             if state.name == GONE:
+                self.ledger.asked = False
                 self.say(f"{self.wanted.name} is deleted")
                 return True
             lost = state.name == UNKNOWN and patient
@@ -183,6 +236,9 @@ class Machines:
             self.say(f"whether {self.wanted.name} exists{costs}, gcloud does not say; spent: {bill}. This deletes it:")
         else:
             self.say(f"{self.wanted.name} exists: {state.name}{costs}; spent: {bill}. This deletes it:")
+        self.say_how_to_delete()
+
+    def say_how_to_delete(self) -> None:
         for command in self.script.shown("delete"):
             self.tell(f"  {command}")
 

@@ -79,6 +79,7 @@ def _look(given: argparse.Namespace, words: list[str]) -> dict[str, Any]:
         "code": session.code,
         "asked": _ASKED.exists() and _ASKED.read_text() == str(session.number),
         "step": max(last_step(folder / FOLDER), last_step(Path(FOLDER))),
+        "idle": min((p.idle for p in processes), default=0.0),  # seconds that nobody here has come further
         "sick": sick if session.state == "running" else [],
         "summary": _summary(folder) if session.state == "ended" else {},
         "said": _last_words() if session.state != "running" and session.code != EXIT_DONE else "",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from xlatrain.config.override import given_keys
@@ -19,6 +21,7 @@ STAND_IN = SCRIPT.parent / "stand_in"
 # Seconds after which gcloud is ended: it tries for minutes where a machine does not answer, and may hang.
 _LONGEST = {"setup": 1800.0, "create": 600.0, "delete": 1800.0}
 _PATIENCE = 300.0
+_SHORTEST = 20.0  # however little is left of a limit
 # What is not left half done when Ctrl-C is pressed: whether there is a machine would not be known.
 _WHOLE = ("create", "delete")
 
@@ -26,11 +29,13 @@ _WHOLE = ("create", "delete")
 class Script:
     """flags: of the slice. A command runs in a session of its own, so that Ctrl-C reaches nobody but who waits for it.
 
-    stand_in: launch/stand_in/gcloud takes the place of gcloud.
+    stand_in: launch/stand_in/gcloud takes the place of gcloud. left: seconds till a limit, which no command but those
+    that end machines outlasts.
     """
 
     def __init__(self, flags: Sequence[str], stand_in: bool = False):
         self.flags = list(flags)
+        self.left: Callable[[], float] = lambda: math.inf
         self._environment = with_stand_in(os.environ) if stand_in else dict(os.environ)
 
     def create(self) -> Answer:
@@ -52,7 +57,8 @@ class Script:
     def shown(self, verb: str, *more: str, words: Sequence[str] = ()) -> list[str]:
         """The commands of a verb, as they can be copied into a shell."""
         command = self._command(verb, [*more, "--dry-run"], words)
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        done = subprocess.run(command, capture_output=True, text=True, check=True, start_new_session=True)
+        return done.stdout.splitlines()
 
     def call(self, verb: str, *more: str, words: Sequence[str] = (), apart: bool = False) -> Answer:
         """Run a verb. apart: keep what each machine writes apart."""
@@ -74,24 +80,45 @@ class Script:
             env=self._environment,
             start_new_session=True,
         )
+        longest = _LONGEST.get(verb, _PATIENCE)
+        if verb not in (*_WHOLE, "stop"):
+            longest = max(_SHORTEST, min(longest, self.left()))
         try:
-            out, err = process.communicate(timeout=_LONGEST.get(verb, _PATIENCE))
+            out, err = process.communicate(timeout=longest)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            _kill(process)
             out, err = process.communicate()
-            err += f"\nERROR: no end after {_LONGEST.get(verb, _PATIENCE):g} s"
+            err += f"\nERROR: no end after {longest:g} s"
         except BaseException:
             if verb in _WHOLE:
-                process.communicate()
+                _see_out(process, longest)
             else:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+                _kill(process)
             raise
         return Answer(process.returncode, out, err, _workers(folder) if folder else {})
 
     def run_here(self, verb: str, *more: str) -> int:
         """Run a verb on this terminal, as ssh and logs are; returns its exit code."""
         return subprocess.run(self._command(verb, more, ()), env=self._environment).returncode
+
+
+def _see_out(process: subprocess.Popen[str], longest: float) -> None:
+    """Wait for its end, whoever presses Ctrl-C again meanwhile."""
+    while True:
+        try:
+            process.communicate(timeout=longest)
+            return
+        except KeyboardInterrupt:
+            continue
+        except subprocess.TimeoutExpired:
+            return _kill(process)
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    """With all that it has started, as far as it has not ended just now."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _workers(folder: str) -> dict[int, str]:

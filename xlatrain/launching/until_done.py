@@ -3,6 +3,7 @@ nothing is left running in silence."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from xlatrain.words import counted
 
 _LONGEST = 1800.0  # seconds between two requests
 _ENDING = 60.0  # seconds that stopping and deleting may take, paid for too
+_PRESSES = 3  # of Ctrl-C, one after the other, that do not keep from what is done
 INTERRUPTED = 130
 _STATUS = {EXIT_DONE: "done", EXIT_STOPPED: "stopped", INTERRUPTED: "interrupted"}  # in launch.json; else failed
 
@@ -39,18 +41,15 @@ class UntilDone:
     def __init__(self, pod: Pod, limits: Limits, keep: Callable[[str], bool] | None):
         self._pod, self._limits, self._keep = pod, limits, keep
         self._follows = False  # a run is on the machines
+        pod.script.left = self._left
 
     def run(self) -> int:
         """Returns the exit code: 0 done, 75 stopped at a limit or by `xlatrain launch stop`, 1 and 2 as the run's, 130
         interrupted."""
         try:
-            code = self._try_on()
-            code = code if self._give_back() else EXIT_FAILED
-        except EndedError as ended:
-            self._pod.say(ended.why)
-            code = ended.code if not ended.begun or self._give_back() else EXIT_FAILED
+            code = self._to_its_end()
         except KeyboardInterrupt as interrupt:
-            code = self._interrupted(interrupt)
+            code = self._heard(interrupt)
         except Exception as error:
             self._pod.say(f"this was not foreseen: {type(error).__name__}: {error}")
             self._give_back()
@@ -59,6 +58,25 @@ class UntilDone:
             self._last_words()
         self._pod.ledger.close(_STATUS.get(code, "failed"), self._pod.clock.now())
         return code
+
+    def _to_its_end(self) -> int:
+        try:
+            code = self._try_on()
+        except EndedError as ended:
+            self._pod.say(ended.why)
+            code = ended.code
+            if not ended.begun:
+                return code
+        return code if self._give_back() else EXIT_FAILED
+
+    def create(self) -> int:
+        """Machines, which stay: `xlatrain launch create`."""
+
+        def obtain() -> None:
+            self._pod.claim()
+            self._pod.obtain()
+
+        return self.guarded(obtain)
 
     def run_once(self) -> int:
         """The run on machines that are there, which stay: `xlatrain launch run`."""
@@ -82,20 +100,24 @@ class UntilDone:
             if code == EXIT_STOPPED and self._beyond():
                 self._give_back()
         except KeyboardInterrupt as interrupt:
-            code = self._interrupted(interrupt)
+            code = self._heard(interrupt)
         finally:
             self._last_words()
         return code
 
     def _last_words(self) -> None:
-        """Which machines there are, also for one who has pressed Ctrl-C too soon to be told."""
-        try:
-            self._pod.say_what_exists()
-        except KeyboardInterrupt:
-            self._pod.say_what_exists()
+        """Which machines there are, also for one who presses Ctrl-C too soon to be told."""
+        for _ in range(_PRESSES):
+            try:
+                return self._pod.say_what_exists()
+            except KeyboardInterrupt:
+                continue
+        self._pod.say("whether there is a machine was not waited for. This deletes it:")
+        self._pod.say_how_to_delete()
 
     def _try_on(self) -> int:
         idle = 0
+        self._pod.claim()
         self._pod.state()  # what there is no more costs no more
         while True:
             try:
@@ -103,7 +125,7 @@ class UntilDone:
                 before = self._pod.obtain()
                 idle = 0
                 if not (before and self._pod.runs()):
-                    self._pod.set_up()
+                    self._pod.set_up(self._watch)
                     self._pod.start()
                 self._follows = True
                 return self._finish(self._pod.follow(self._watch))
@@ -143,10 +165,20 @@ class UntilDone:
             return f"launch.max_hours={limits.hours:g} is all but reached"
         return ""
 
+    def _left(self) -> float:
+        """Seconds till a limit, of which the last are for ending."""
+        ledger, limits, now, rate = self._pod.ledger, self._limits, self._pod.clock.now(), self._pod.wanted.usd_per_hour
+        if not ledger.open:
+            return math.inf
+        hours = math.inf if limits.hours is None else limits.hours - ledger.hours(now)
+        if limits.usd is not None and rate and (spent := ledger.spent(now)) is not None:
+            hours = min(hours, (limits.usd - spent) / rate)
+        return 3600 * hours - _ENDING
+
     def _watch(self) -> None:
         if beyond := self._beyond():
-            self._pod.say(f"{beyond}: the run is asked to save itself")
-            self._pod.finish("stop")
+            self._pod.say(beyond + (": the run is asked to save itself" if self._follows else ""))
+            self._pod.finish("stop", _ENDING)
             raise EndedError(EXIT_STOPPED, "stopped at the limit; a higher one goes on with it")
 
     def _finish(self, worker: dict[str, Any]) -> int:
@@ -157,7 +189,8 @@ class UntilDone:
             raise LostError(f"the run on worker {number} is gone without a word")
         if code == EXIT_DONE:
             # When worker 0 ends all is written. Others may wait for it in vain, where the run was finished before.
-            return self._done(pod.finish("look" if number else "stop"))
+            said = pod.finish("look" if number else "stop")
+            return self._done({**said, number: worker})  # whom perhaps nobody can reach just then
         pod.say(f"worker {number} has ended with exit code {code}")
         if code == EXIT_CONFIG:
             raise EndedError(
@@ -166,7 +199,7 @@ class UntilDone:
         pod.finish("stop")
         pod.clock.sleep(pod.poll)  # a slice that is taken away says so after its runs have ended
         if (state := pod.state()).name not in (ACTIVE, UNKNOWN):
-            raise LostError(f"the machines are {state.name}")
+            raise pod.lost(state)
         if code != EXIT_STOPPED:
             raise EndedError(EXIT_FAILED, f"the run failed on worker {number}:\n{worker['said']}")
         if worker.get("asked"):
@@ -186,17 +219,27 @@ class UntilDone:
     def _give_back(self) -> bool:
         """Delete the machines, whoever presses Ctrl-C meanwhile, but for the third time. Returns whether they are
         gone."""
-        for _ in range(3):
+        for _ in range(_PRESSES):
             try:
-                return self._pod.state().name == GONE or self._pod.delete()
+                return self._pod.foreign or self._pod.state().name == GONE or self._pod.delete()
             except KeyboardInterrupt:
                 self._pod.say("the machines are being deleted: till then they cost")
         return False
 
+    def _heard(self, interrupt: KeyboardInterrupt) -> int:
+        """What Ctrl-C comes to. One that is pressed again before it has come to anything is the same one."""
+        for _ in range(_PRESSES):
+            try:
+                return self._interrupted(interrupt)
+            except KeyboardInterrupt as again:
+                interrupt = interrupt if isinstance(interrupt, Hangup) else again
+        self._give_back()
+        return INTERRUPTED
+
     def _interrupted(self, interrupt: KeyboardInterrupt) -> int:
         """Ask whether the machines stay, where there are any and somebody to ask."""
         state = self._pod.state()
-        if state.name == GONE:
+        if state.name == GONE or self._pod.foreign:
             return INTERRUPTED
         if self._keep and not isinstance(interrupt, Hangup):
             rate = money(self._pod.wanted.usd_per_hour)
@@ -204,7 +247,7 @@ class UntilDone:
                 if self._keep(f"{self._pod.wanted.name} is {state.name}, {rate} an hour. Keep it? [y/N] "):
                     self._pod.say("kept, as is the run on it; the same command follows it again")
                     return INTERRUPTED
-            except (KeyboardInterrupt, EOFError):
+            except (KeyboardInterrupt, OSError):  # the last where the terminal is gone
                 self._pod.say("that is no yes")
         else:
             self._pod.say("interrupted, with nobody to ask whether the machines stay: they are deleted")

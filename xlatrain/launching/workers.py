@@ -10,6 +10,7 @@ from xlatrain.launching.answer import Answer
 from xlatrain.version import VERSION
 from xlatrain.words import ranges
 
+_LONG = 30.0  # seconds in a step, more than looks at two machines are apart
 _CALM = 600.0  # seconds between two lines about a run that goes on
 
 
@@ -24,6 +25,13 @@ def first_ended(said: dict[int, dict[str, Any]]) -> dict[str, Any] | None:
         return {**ended[0], "worker": 0}
     first = min(ended, key=lambda n: (ended[n]["state"] != "ended", ended[n].get("code") == EXIT_DONE, n))
     return {**ended[first], "worker": first}
+
+
+def slow(said: dict[int, dict[str, Any]]) -> dict[int, str]:
+    """What to say of workers that have long been in an earlier step than others, by their numbers."""
+    far = max((worker.get("step", 0) for worker in said.values()), default=0)
+    late = {n: w for n, w in sorted(said.items()) if w.get("step", 0) < far and w.get("idle", 0.0) >= _LONG}
+    return {n: f"behind: in step {w['step']:,}, others in {far:,}" for n, w in late.items()}
 
 
 class Progress:
@@ -41,6 +49,7 @@ class Progress:
             self._step, self._at = step, now
             yield f"step {step:,}"
         sick = [f"worker {n}: {text}" for n, worker in sorted(said.items()) for text in worker.get("sick", ())]
+        sick += [f"worker {n}: {text}" for n, text in slow(said).items()]
         if silent := sorted(set(range(hosts)) - set(said)):
             sick.append(f"worker {ranges(silent)}: no answer")
         seen, self._seen = self._seen, "; ".join(sick)
