@@ -16,11 +16,12 @@ python='.venv/bin/python' worker='all' output='' follow='' dry_run='' words=()
 main() {
   local verb=${1:-}
   case $verb in
-    create | state | setup | check | start | look | logs | ssh | stop | delete | list) ;;
-    *) fail "there is no verb '$verb': create state setup check start look logs ssh stop delete list" ;;
+    create | state | setup | check | start | run | look | status | logs | ssh | stop | delete | list) ;;
+    *) fail "there is no verb '$verb': create state setup check run look status logs ssh stop delete list" ;;
   esac
   shift
   read_flags "$@"
+  if [[ $verb == run ]]; then verb=start; fi
   "$verb"
 }
 
@@ -96,12 +97,18 @@ setup() {
 # Versions, what the doctor finds, and access to folders, as each machine sees it.
 check() { on_worker check; }
 
-# The run, in a session of its own, which outlives the connection. gcloud tries again where a connection breaks, so a
+# run: the run, in a session of its own, which outlives the connection. gcloud tries again where a connection breaks, so a
 # second start of the same try does nothing.
 start() { on_worker start; }
 
 # How it is: running or ended, its exit code, its step.
 look() { on_worker look; }
+
+# Of the slice, and of the run on it.
+status() {
+  state
+  look
+}
 
 # Asks it to save itself and to end with 75.
 stop() { on_worker stop; }

@@ -53,11 +53,11 @@ def test_status_of_what_is_not_there(stage, capsys):
 
 
 def test_run_returns_the_exit_code_of_the_first_worker_that_ends_and_the_machine_stays(stage, capsys):
-    failed = {"state": "ended", "code": 1, "said": "ValueError: x"}
+    failed = {"state": "ended", "code": 137, "said": "ValueError: x"}
     play = stage([[[WELL] * 4, [WELL, failed, WELL, WELL]]])
-    assert main(["launch", "run", *PLACE]) == EXIT_FAILED
+    assert main(["launch", "run", *PLACE]) == 137
     said = capsys.readouterr().err
-    assert "worker 1 has ended with exit code 1" in said
+    assert "worker 1 has ended with exit code 137" in said
     assert "the run failed on worker 1:\nValueError: x" in said
     assert play.machines == ["b2"]
     assert said.splitlines()[-1] == DELETE

@@ -166,3 +166,12 @@ def test_the_scripts_pass_shellcheck():
     assert len(scripts) >= 2
     done = subprocess.run([str(shellcheck), *map(str, scripts)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(("verb", "others"), [("run", ["start"]), ("status", ["state", "look"])])
+def test_a_verb_is_the_commands_of_others(verb, others):
+    def said(verb):
+        command = ["bash", str(SCRIPT), verb, "--dry-run", "--name=b2", "--zone=z", "--", "--run=runs/b2"]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    assert said(verb) == "".join(map(said, others))

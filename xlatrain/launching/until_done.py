@@ -201,7 +201,7 @@ class UntilDone:
         if (state := pod.state()).name not in (ACTIVE, UNKNOWN):
             raise pod.lost(state)
         if code != EXIT_STOPPED:
-            raise EndedError(EXIT_FAILED, f"the run failed on worker {number}:\n{worker['said']}")
+            raise EndedError(code, f"the run failed on worker {number}:\n{worker['said']}")
         if worker.get("asked"):
             raise EndedError(EXIT_STOPPED, "stopped as asked, with all of it saved; the same command goes on with it")
         raise LostError("the run was told that its machine goes")
@@ -211,7 +211,8 @@ class UntilDone:
         self._follows = False
         if summary is None:
             raise EndedError(EXIT_FAILED, "the run has ended with exit code 0, and no summary says that it is done")
-        result = f"top-1 {summary['top1']:.4f}, " if summary.get("top1") is not None else ""
+        top1 = summary.get("top1")
+        result = f"top-1 {top1:.4f}, " if isinstance(top1, (int, float)) else ""
         where = f"; all of it is in {self._pod.run.kept}" if self._pod.run.kept else ""
         self._pod.say(f"done: {result}{counted(summary.get('steps', 0), 'step')}{where}")
         return EXIT_DONE
