@@ -9,7 +9,7 @@ the other threads.
 Evidence: the command with --rounds 2 cluster.replicas=8, 2 CPU cores that had other work too, torch-xla 2.9.0, jax
 0.7.1, 24 Nov 2026: torch_xla 1060 images/s, jax 1366 (1.29), host 3.0 and 14.3 ms a step. On one replica, one run each,
 batch 16: 493 and 846 images/s, host 1.8 and 1.2 ms. --rows b0 --rounds 1, 28 Nov 2026, cores that had much other work
-(a load of 10 to 20): torch_xla 19.2 images/s, jax 18.3 (0.95), host 0.4 and 28 ms, the latter with the wait for the other
+(a load of 10 to 20): torch_xla 19.2 images/s, jax 18.3 (0.95), host 0.4 and 28 ms, the latter with the wait for other
 threads; compiled in 198 and 114 s. Not run: several rounds of it on idle cores; several processes.
 """
 
