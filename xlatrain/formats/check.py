@@ -38,7 +38,7 @@ def _check(kind: Kind, config: Config, overrides: Sequence[str]) -> CheckedEvalu
         faults.append(Fault("cluster", "an export is made and compared on the CPU", "leave it out"))
     if isinstance(config.weights, list):
         faults.append(Fault("weights", "several weights are no one model", "export each"))
-    if kind is TIMM and config.model._target_:
+    if kind == TIMM and config.model._target_:
         cure = "take onnx, torch or stablehlo"
         faults.append(Fault("model._target_", f"{config.model._target_} is no model of timm's", cure))
     if faults:

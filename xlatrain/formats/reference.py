@@ -23,7 +23,7 @@ MOST = 64  # images
 def make_reference(replica: Replica, export: CheckedExport, draft: Path) -> Reference:
     """Evaluate images; export what only a replica can. Runs on the replica."""
     found = _evaluate(replica, export)
-    if export.kind is not STABLEHLO:
+    if export.kind != STABLEHLO:  # it came from another process
         return found
     stablehlo_folder.write(replica, export, draft)
     again = stablehlo_folder.run(draft, prepared(export.evaluation, found.images))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,8 @@ def write(evaluation: CheckedEvaluation, path: Path) -> None:
 
 def run(path: Path, images: np.ndarray) -> np.ndarray:
     """The logits of the file's program: of one image, and of the others together."""
-    with path.open("rb") as file:
+    with path.open("rb") as file, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*buffer is not writable")  # torch's own reading of it
         model = torch.export.load(file).module()
     with torch.inference_mode():
         parts = [model(torch.from_numpy(part)).numpy() for part in (images[:1], images[1:]) if len(part)]

@@ -34,6 +34,7 @@ from xlatrain.preflight.resolve import (
     resolve_scaling,
     resolve_schedule,
 )
+from xlatrain.preflight.run_data import with_data_of_run
 from xlatrain.preflight.runtime import runtime_faults
 from xlatrain.preflight.space import checkpoint_space_faults
 from xlatrain.preflight.stride import describe_small_images
@@ -172,10 +173,13 @@ def _check_weights(config: Config, overrides: Sequence[str], open_data: OpenData
     given, file = given_keys(overrides), Path(config.weights or "").name
     facts, notes, faults = None, [], _weights(config)
     try:
+        if not faults:
+            config, notes = with_data_of_run(config, given)
         if not faults and (facts := read_facts(Path(config.weights))):
-            config, notes = take_facts(config, facts, given, file)
+            config, taken = take_facts(config, facts, given, file)
+            notes += taken
         elif not faults:
-            notes = [f"warning: {file} says nothing of itself: model, size, mean, std and crop are the command's"]
+            notes += [f"warning: {file} says nothing of itself: model, size, mean, std and crop are the command's"]
     except ConfigError as error:
         faults += error.faults
     found = value_faults(config)

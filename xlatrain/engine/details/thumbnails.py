@@ -48,7 +48,7 @@ def _read(split: OrderedSplit, number: int, size: int) -> Thumbnail:
     (sample,) = split.read(plain_line(split.sizes), number, number + 1)
     row = np.empty((size, size, 3), np.uint8)
     split.preparer().eval(sample, row)
-    name = f"{sample.shard.rpartition('/')[2]}/{sample.key}" if "/" in sample.shard else sample.key
+    name = sample.key if "/" in sample.key else f"{sample.shard.rpartition('/')[2]}/{sample.key}"
     return Thumbnail(as_address(row), name)
 
 
