@@ -71,14 +71,17 @@ class TopClasses:
 
 
 def predict_replica(replica: Replica, prediction: CheckedPrediction) -> dict[str, Any]:
-    """Predict, and write the file on the first replica; returns the summary. Runs on every replica."""
+    """Predict, and write the file on the first replica, which returns the summary. Runs on every replica."""
     evaluation = prediction.evaluation
-    config, split, classes = evaluation.config, evaluation.dataset.val, evaluation.dataset.num_classes
-    found = TopClasses(split.samples, min(config.predict.top_k, classes))
+    split = evaluation.dataset.val
     with ProgressLine(split.samples, silent=not replica.is_first, unit="image") as progress:
         progress.say(f"predicting {counted(split.samples, 'image')} by {describe_weights_used(evaluation, replica)}")
         pulse.mark(replica.ordinal, BUILDING, 0)
         members = open_members(evaluation, replica, progress.say)
+        if not replica.is_first:
+            judge(members, replica)
+            return {}
+        found = TopClasses(split.samples, min(evaluation.config.predict.top_k, evaluation.dataset.num_classes))
         pace = Pace(progress, split.samples)
 
         def take(judged: Judged) -> None:
@@ -86,23 +89,31 @@ def predict_replica(replica: Replica, prediction: CheckedPrediction) -> dict[str
             pace.show(found.done)
 
         judge(members, replica, take)
-        damaged = np.flatnonzero(found.skipped).tolist()
-        if replica.is_first:
-            found.check_whole()
-            preparer = split.preparer()
-            why = {number: split.problem(number, preparer) for number in damaged}
-            names = class_names(evaluation.dataset.class_names, classes)
-            rows = (
-                Prediction.of(name, names, found.classes[i], found.probabilities[i], why.get(i))
-                for i, name in enumerate(split.names())
-            )
-            write_predictions(prediction.out, found.classes.shape[1], rows)
-            progress.say(f"wrote {prediction.out}")
+        found.check_whole()
+        _write(prediction, found)
+        progress.say(f"wrote {prediction.out}")
     return {
         "status": "done",
         "images": split.samples,
-        "damaged": len(damaged),
+        "damaged": int(found.skipped.sum()),
         "images_per_second": round(pace.images_per_second, 1),
         "replicas": replica.world_size,
         "compiles": {"eval": replica.counts("eval step").compiles["eval step"]},
     }
+
+
+def _write(prediction: CheckedPrediction, found: TopClasses) -> None:
+    """Write the file. Images that could not be decoded are read once more, to say why."""
+    data = prediction.evaluation.dataset
+    names, preparer = class_names(data.class_names, data.num_classes), data.val.preparer()
+    rows = (
+        Prediction.of(
+            name,
+            names,
+            found.classes[i],
+            found.probabilities[i],
+            data.val.problem(i, preparer) if found.skipped[i] else None,
+        )
+        for i, name in enumerate(data.val.names())
+    )
+    write_predictions(prediction.out, found.classes.shape[1], rows)
