@@ -26,8 +26,8 @@ def test_a_folder_as_it_comes(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "data.image_size=16" in done.stderr
     assert "images/s" in done.stderr
-    said = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
-    assert (said["images"], said["damaged"], said["written"].strip()) == ("18", "1", "found.csv")
+    said = dict(line.strip().split(maxsplit=1) for line in done.stdout.splitlines())
+    assert (said["images"], said["damaged"], said["written"]) == ("18", "1", "found.csv")
     with (tmp_path / "found.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     wanted = [f"{shard}/{i:04d}" for i in range(12)] + [f"photos/{i}.png" for i in range(5)] + ["photos/4.png"]

@@ -55,6 +55,8 @@ class ImageFiles:
         """Why an image cannot be read; None where it can."""
         try:
             self._content(i, options)
+        except FileNotFoundError:
+            return "there is no such file"
         except OSError as error:
             return error.strerror or in_a_line(error)
         except DataError as error:

@@ -48,7 +48,8 @@ def export_weights(
             try:
                 writer.write(evaluation, draft)
             except Exception as error:  # of torch's and timm's exporters, for a model that they do not take
-                raise DataError(f"{evaluation.config.model.name} cannot be exported: {_cause(error)}") from error
+                model = evaluation.config.model._target_ or evaluation.config.model.name
+                raise DataError(f"{model} cannot be exported: {_cause(error)}") from error
             say("loading it again")
             again = writer.run(draft, prepared(evaluation, found.images))
         comparison = compare(found.logits, again, evaluation.config.precision.name)

@@ -76,8 +76,8 @@ def _card(mistake: Mistake, thumbnail: Thumbnail, names: Sequence[str], size: in
     kind = " class=small" if size <= 64 else ""
     return (
         f"<li><img{kind} src='{thumbnail.address}' alt='{_text(thumbnail.name)}'>"
-        f"<div class=wrong>{predicted} {_percent(mistake.confidence)}</div>"
-        f"<div class=right>is {label} {_percent(mistake.of_label)}</div><div class=soft>{_text(thumbnail.name)}</div>\n"
+        f"<div class=wrong>{predicted} {_text(_percent(mistake.confidence))}</div>"
+        f"<div class=right>is {label} {_text(_percent(mistake.of_label))}</div><div class=soft>{_text(thumbnail.name)}</div>\n"
     )
 
 
