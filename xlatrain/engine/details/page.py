@@ -76,17 +76,17 @@ def _card(mistake: Mistake, thumbnail: Thumbnail, names: Sequence[str], size: in
     kind = " class=small" if size <= 64 else ""
     return (
         f"<li><img{kind} src='{thumbnail.address}' alt='{_text(thumbnail.name)}'>"
-        f"<div class=wrong>{predicted} {_text(_percent(mistake.confidence))}</div>"
-        f"<div class=right>is {label} {_text(_percent(mistake.of_label))}</div><div class=soft>{_text(thumbnail.name)}</div>\n"
+        f"<div class=wrong>{predicted} {_percent(mistake.confidence)}</div>"
+        f"<div class=right>is {label} {_percent(mistake.of_label)}</div><div class=soft>{_text(thumbnail.name)}</div>\n"
     )
 
 
 def _percent(probability: float) -> str:
-    """A probability that is neither certain nor impossible is never shown as if it were."""
+    """As HTML. A probability that is neither certain nor impossible is never shown as if it were."""
     percent = 100 * probability
     if 99.95 <= percent < 100:
-        return "> 99.9 %"
-    return "< 0.1 %" if 0 < percent < 0.05 else f"{percent:.1f} %"
+        return "&gt; 99.9 %"
+    return "&lt; 0.1 %" if 0 < percent < 0.05 else f"{percent:.1f} %"
 
 
 def _text(text: str) -> str:
