@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from xlatrain.engine.predict import predict
     from xlatrain.engine.run import evaluate, train
     from xlatrain.errors import CaptureError, ConfigError, DataError, ReplicaError
-    from xlatrain.formats.export import export_weights
+    from xlatrain.formats.export_weights import export_weights
     from xlatrain.planning.plan import plan
     from xlatrain.preflight.check import check, check_evaluation
     from xlatrain.xla.capture import CapturedStep
@@ -44,7 +44,7 @@ _FACE = {
     "plan": "xlatrain.planning.plan",
     "predict": "xlatrain.engine.predict",
     "export": "xlatrain.bundle.export",
-    "export_weights": "xlatrain.formats.export",
+    "export_weights": "xlatrain.formats.export_weights",
     "read_bundle": "xlatrain.bundle.read",
     "CapturedStep": "xlatrain.xla.capture",
     "launch": "xlatrain.xla.launch",

@@ -11,12 +11,12 @@ from tests.nets import SMALL
 from tests.weights import write_weights
 from xlatrain.cli.main import main
 from xlatrain.errors import DataError
-from xlatrain.formats import export as exports
+from xlatrain.formats import export_weights as exports
 from xlatrain.formats import onnx_file, torch_file
 from xlatrain.formats.about import describe
-from xlatrain.formats.check import check_export_of_weights
+from xlatrain.formats.check_export import check_export_of_weights
 from xlatrain.formats.checked import Reference
-from xlatrain.formats.export import compare, export_weights
+from xlatrain.formats.export_weights import compare, export_weights
 from xlatrain.formats.plain import plain_model, prepared
 from xlatrain.xla import launch as launcher
 

@@ -42,8 +42,8 @@ def _export_step(arguments: Sequence[str]) -> int:
 
 
 def _export_weights(kind: str, arguments: Sequence[str]) -> int:
-    from xlatrain.formats.check import check_export_of_weights
-    from xlatrain.formats.export import export_weights, in_words
+    from xlatrain.formats.check_export import check_export_of_weights
+    from xlatrain.formats.export_weights import export_weights, in_words
 
     flags, overrides = take_flags("export", arguments)
     checked = check_export_of_weights(kind, overrides, flags.get("out"), flags.get("batch", "1"))

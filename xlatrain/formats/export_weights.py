@@ -11,7 +11,7 @@ import numpy as np
 from xlatrain.engine.run import placement
 from xlatrain.errors import DataError
 from xlatrain.files import drafted
-from xlatrain.formats.check import check_export_of_weights
+from xlatrain.formats.check_export import check_export_of_weights
 from xlatrain.formats.checked import CheckedExport, Comparison
 from xlatrain.formats.plain import prepared
 
