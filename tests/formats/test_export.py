@@ -84,7 +84,7 @@ def test_a_folder_for_timm(tmp_path, monkeypatch, capsys):
     assert model.bn1.eps == 0.01
     assert model.pretrained_cfg["label_names"] == list(map(str, range(10)))
     data = timm.data.resolve_model_data_config(model)
-    assert data["input_size"] == (3, 32, 32)
+    assert tuple(data["input_size"]) == (3, 32, 32)
     assert data["crop_pct"] == pytest.approx(0.875, abs=0.02)
     assert (tuple(data["mean"]), tuple(data["std"]), data["interpolation"]) == ((0.5,) * 3, (0.5,) * 3, "bicubic")
 

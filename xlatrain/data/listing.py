@@ -53,7 +53,8 @@ def _names(path: str, options: ReadOptions) -> Iterator[str]:
         return
     here = path.removeprefix("file://")
     if os.path.isdir(here):
-        yield from _walk(here, set())
+        above = {_identity(folder) for folder in Path(here).resolve().parents}
+        yield from _walk(here, above)
     elif os.path.exists(here):
         yield from _of_index(here, options) if here.endswith(_INDEX) else [here]
     elif "{" in here:
@@ -66,8 +67,7 @@ def _names(path: str, options: ReadOptions) -> Iterator[str]:
 def _walk(folder: str, above: set[tuple[int, int]]) -> Iterator[str]:
     """Images and shards of a folder and those in it, by name. Hidden ones are left out, and links to a folder that they
     lie in are not followed."""
-    status = os.stat(folder)
-    if (identity := (status.st_dev, status.st_ino)) in above:
+    if (identity := _identity(folder)) in above:
         return
     try:
         names = sorted(os.listdir(folder))
@@ -81,6 +81,12 @@ def _walk(folder: str, above: set[tuple[int, int]]) -> Iterator[str]:
                 yield from _walk(path, above | {identity})
         elif is_image_name(name) or (name.endswith(_SHARD) and not name.startswith(".")):
             yield path
+
+
+def _identity(folder: str | Path) -> tuple[int, int]:
+    """One folder, whatever the way to it."""
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
 
 
 def _remote(url: str, options: ReadOptions) -> Iterator[str]:
