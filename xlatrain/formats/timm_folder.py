@@ -14,7 +14,7 @@ from xlatrain.formats.about import KEY, as_text, describe, facts_of, in_words
 from xlatrain.formats.plain import plain_model
 from xlatrain.preflight.checked import CheckedEvaluation
 
-_KEPT = ("first_conv", "classifier", "pool_size", "fixed_input_size")  # what timm knows of the architecture
+_KEPT = ("first_conv", "classifier", "fixed_input_size")  # what timm knows of the architecture
 _OF_CONFIG = ("model_name", "num_classes", "drop_rate", "drop_path_rate")  # said elsewhere, or of training alone
 
 _README = """---
