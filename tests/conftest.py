@@ -11,7 +11,7 @@ from xlatrain.xla import launch
 # XLA then takes a third of the time to compile a step for this CPU, of which tests have few steps to run.
 QUICK_COMPILE = "--xla_backend_optimization_level=0"
 os.environ.setdefault("XLA_FLAGS", QUICK_COMPILE)
-STARTS = {"train", "eval", "plan", "bench", "export"}  # verbs that start replicas
+STARTS = {"train", "eval", "predict", "plan", "bench", "export"}  # verbs that start replicas
 
 
 def pytest_configure(config):

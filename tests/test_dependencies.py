@@ -28,6 +28,7 @@ ALONE = ROOT / "xlatrain" / "bundle" / "run.py"  # a program that is copied into
 UNSEEN = {
     "tensorboard": "torch.utils.tensorboard",
     "libtpu": "jax, which loads it as a plugin",
+    "onnxscript": "torch.onnx",
     "gcsfs": "fsspec, for gs://",
     "s3fs": "fsspec, for s3://",
     "hydra-optuna-sweeper": "Hydra, as a plugin",

@@ -23,8 +23,10 @@ from xlatrain.version import VERSION
 if TYPE_CHECKING:
     from xlatrain.bundle.export import export
     from xlatrain.bundle.read import read_bundle
+    from xlatrain.engine.predict import predict
     from xlatrain.engine.run import evaluate, train
     from xlatrain.errors import CaptureError, ConfigError, DataError, ReplicaError
+    from xlatrain.formats.export_weights import export_weights
     from xlatrain.planning.plan import plan
     from xlatrain.preflight.check import check, check_evaluation
     from xlatrain.xla.capture import CapturedStep
@@ -40,7 +42,9 @@ _FACE = {
     "train": "xlatrain.engine.run",
     "evaluate": "xlatrain.engine.run",
     "plan": "xlatrain.planning.plan",
+    "predict": "xlatrain.engine.predict",
     "export": "xlatrain.bundle.export",
+    "export_weights": "xlatrain.formats.export_weights",
     "read_bundle": "xlatrain.bundle.read",
     "CapturedStep": "xlatrain.xla.capture",
     "launch": "xlatrain.xla.launch",
@@ -65,9 +69,11 @@ __all__ = [
     "check_evaluation",
     "evaluate",
     "export",
+    "export_weights",
     "launch",
     "mean_over_replicas",
     "plan",
+    "predict",
     "read_bundle",
     "to_device",
     "train",

@@ -8,6 +8,7 @@ import fcntl
 import json
 import math
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -17,14 +18,33 @@ from typing import IO, Any
 
 def write_json(path: Path, content: dict[str, Any] | list[Any]) -> None:
     """Write a JSON file whole or not at all. NaN and infinities, which JSON has not, become null."""
+    with drafted(path) as draft:
+        draft.write_text(json.dumps(finite(content), indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def drafted(path: Path, folder: bool = False) -> Iterator[Path]:
+    """A file, or an empty folder, beside this one to write to, which takes its place at the end; nothing stays of it
+    after an error."""
     draft = path.with_name(path.name + ".part")
     try:
-        draft.write_text(json.dumps(finite(content), indent=2) + "\n")
+        if folder:
+            _remove(draft)
+            draft.mkdir()
+        yield draft
         draft.replace(path)
-    except OSError:
+    except BaseException:
         with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
+            _remove(draft)
         raise
+
+
+def _remove(path: Path) -> None:
+    """A file, or a folder with what is in it."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_once(path: Path, content: bytes) -> bool:

@@ -99,7 +99,7 @@ def test_a_missing_value_does_not_hide_other_faults():
 
 
 def test_evaluation_needs_weights_that_are_there():
-    assert "nothing to evaluate" in str(faults_of(check_evaluation, [])[0])
+    assert "no weights are named" in str(faults_of(check_evaluation, [])[0])
     assert "there is no file" in str(faults_of(check_evaluation, ["weights=/no/such/file"])[0])
 
 

@@ -16,8 +16,9 @@ from xlatrain.xla.temporary import temporary_files
 FUNCTIONS = {
     "train": "xlatrain.cli.jobs:train",
     "eval": "xlatrain.cli.jobs:evaluate",
+    "predict": "xlatrain.cli.predict:predict",
     "plan": "xlatrain.cli.plan:plan",
-    "export": "xlatrain.cli.export:export_step",
+    "export": "xlatrain.cli.export:export",
     "shards": "xlatrain.cli.shards:shards",
     "data": "xlatrain.cli.data_bench:data",
     "show": "xlatrain.cli.show:show",
@@ -73,7 +74,7 @@ def _run(verb: str, rest: list[str]) -> int:
 def _words(verb: str, arguments: Sequence[str]) -> list[str]:
     """What `--help` is asked about: the arguments that are no flags and no options."""
     _, others = take_flags(verb, arguments)
-    return [a for a in others if a not in (*HELP.names, VERBS[verb].subject) and "=" not in a]
+    return [a for a in others if a not in (*HELP.names, *VERBS[verb].subject.split()) and "=" not in a]
 
 
 def _overview() -> int:

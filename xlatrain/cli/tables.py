@@ -8,6 +8,8 @@ from rich.table import Table
 
 from xlatrain.console import make_console
 
+_FRACTIONS = ("top1", "top5", "loss", "calibration_error")
+
 
 def print_summary(summary: dict[str, Any]) -> None:
     """What a run came to, as a small table."""
@@ -16,7 +18,10 @@ def print_summary(summary: dict[str, Any]) -> None:
         "top-1": "top1",
         "top-5": "top5",
         "loss": "loss",
+        "calibration error": "calibration_error",
         "images evaluated": "eval_examples",
+        "images": "images",
+        "damaged": "damaged",
         "steps": "steps",
         "replicas": "replicas",
         "images/s": "images_per_second",
@@ -25,11 +30,12 @@ def print_summary(summary: dict[str, Any]) -> None:
         "compiles": "compiles",
         "seconds": "wall_seconds",
         "run": "run",
+        "written": "out",
     }
     for label, key in rows.items():
         if key in summary:
             value = summary[key]
-            table.add_row(label, fraction(value) if key in ("top1", "top5", "loss") else _text(value))
+            table.add_row(label, fraction(value) if key in _FRACTIONS else _text(value))
     make_console().print(table)
 
 

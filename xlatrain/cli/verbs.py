@@ -37,7 +37,8 @@ _JSON = Flag(("--json",), "figures to standard output as JSON, no table")
 
 @dataclass(frozen=True)
 class Verb:
-    """what: a line on it, with an example; flags: its own; subject: the word that follows it; defaults: the options
+    """what: a line on it, with an example; flags: its own; subject: the word that follows it, or
+    several to choose from; defaults: the options
     that it sets where a command leaves them open; options: whether it takes any."""
 
     what: str
@@ -56,6 +57,11 @@ VERBS = {
         "evaluate saved weights: xlatrain eval weights=runs/NAME/weights.safetensors",
         (_SWEEP, *_COMPOSED),
     ),
+    "predict": Verb(
+        "classes of images: xlatrain predict weights=runs/NAME/weights.safetensors out=found.csv PATH ...; a PATH is "
+        "an image, a folder, a shard (.tar) or an address",
+        (Flag(("out=",), "the new file that is written: .csv, .jsonl or .parquet", "FILE"),),
+    ),
     "plan": Verb(
         "compile a run for a TPU pod, without one: xlatrain plan model=efficientnet_b2 cluster=tpu_v3_1024 ...",
         (
@@ -67,9 +73,13 @@ VERBS = {
         defaults=DEFAULTS,
     ),
     "export": Verb(
-        "write a run's steps as programs for JAX: xlatrain export step out=bundle [overrides]",
-        (Flag(("out=",), "the folder that is written, new or empty", "FOLDER"),),
-        subject="step",
+        "a run's steps as programs for JAX: xlatrain export step out=bundle [overrides]; its weights for others: "
+        "xlatrain export timm, onnx, torch or stablehlo weights=runs/NAME/weights.safetensors out=PATH",
+        (
+            Flag(("out=",), "the file or folder that is written, new; of steps a folder, new or empty", "PATH"),
+            Flag(("batch=",), "stablehlo: images that the program takes at once; default: 1", "N"),
+        ),
+        subject="step timm onnx torch stablehlo",
     ),
     "shards": Verb("write, index and check shards: xlatrain shards from-folder SRC DST"),
     "data": Verb(

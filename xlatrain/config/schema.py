@@ -240,6 +240,17 @@ class TrainConfig:
 @dataclass
 class EvalConfig:
     global_batch: int | None = option(None, "images per evaluation step; null = train.global_batch", "images", low=1)
+    details: bool = option(
+        False,
+        "xlatrain eval: also accuracy by class, confusion matrix, calibration, and a page of the surest mistakes",
+        may_change=True,
+    )
+    mistakes: int = option(60, "pictures on that page, at most", low=1, high=500, may_change=True)
+
+
+@dataclass
+class PredictConfig:
+    top_k: int = option(5, "classes named for each image, the likeliest first; all where there are fewer", low=1)
 
 
 @dataclass
@@ -257,15 +268,17 @@ class Config:
     engine: EngineConfig = field(default_factory=EngineConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+    predict: PredictConfig = group(PredictConfig, may_change=True)
     checkpoint: CheckpointConfig = group(CheckpointConfig, may_change=True)
     run: RunConfig = group(RunConfig, may_change=True)
     logger: LoggerConfig = group(LoggerConfig, may_change=True)
     sweep: SweepConfig = group(SweepConfig, may_change=True)
     launch: LaunchConfig = group(LaunchConfig, may_change=True)
-    weights: str | None = option(
+    weights: Any = option(
         None,
-        "xlatrain eval: the weights.safetensors to evaluate, or the weights_raw.safetensors beside it; model, size, "
-        "mean, std, crop and precision are the file's unless given",
+        "xlatrain eval, predict, export: a run's weights.safetensors, or the weights_raw.safetensors beside it; model, "
+        "size, mean, std, crop and precision are the file's unless given; for eval and predict also several, as in "
+        "[a,b], whose probabilities are averaged",
     )
 
 

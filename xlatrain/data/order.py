@@ -191,6 +191,17 @@ def handed_out(run: Run, seed: int, epoch: int, number: int, window: int) -> Ite
             yield start, end, window_order(end - start, seed, epoch, number, start)[mine]
 
 
+def eval_numbers(samples: int, process_batch: int, process: int, processes: int, workers: int) -> Iterator[np.ndarray]:
+    """Batch after batch of a process's evaluation the sample that lies in each row, -1 for padding: int64
+    [process_batch]. workers: that fill them, as of worker_run; 1 where all lie in their order."""
+    begin, end, batches = eval_range(samples, process_batch, process, processes)
+    runs = np.array([worker_run(end - begin, workers, worker) for worker in range(workers)])
+    for number in range(batches):
+        place = number * process_batch + np.arange(process_batch)
+        found = runs[place % workers, 0] + place // workers
+        yield np.where(found < runs[place % workers, 1], begin + found, -1)
+
+
 def eval_range(samples: int, process_batch: int, process: int, processes: int) -> tuple[int, int, int]:
     """(first, last, batches): the samples that a process evaluates, and how many batches every process runs.
 

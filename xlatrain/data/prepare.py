@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 
 from xlatrain.config.data import AugmentConfig, ImagesConfig
-from xlatrain.data.pixels.crop import CentreCrop, RandomCrop
+from xlatrain.data.pixels.crop import CentreCrop, RandomCrop, eval_crop
 from xlatrain.data.pixels.decode import Decoder, shift_image
 from xlatrain.data.pixels.policy import build_policy
 from xlatrain.data.shard_format import Sample, label_outside
@@ -48,9 +48,16 @@ class Preparer:
         """As train, for the view that is evaluated."""
         return self._label(sample) if self._pixels(sample, self._centre(row.shape[0]), row) else None
 
+    def problem(self, sample: Sample, size: int) -> str | None:
+        """Why the view that is evaluated cannot be had, in a line; None where it can."""
+        try:
+            self._decoder.crop(sample.image, self._centre(size))
+        except Exception as error:
+            return in_a_line(error)
+        return None
+
     def _centre(self, size: int) -> CentreCrop:
-        ratio = self._config.eval_ratio
-        return CentreCrop(size, self._config.eval_padding if ratio is None else round(size * (1 / ratio - 1)))
+        return eval_crop(size, self._config.eval_padding, self._config.eval_ratio)
 
     def _pixels(self, sample: Sample, choose: object, row: np.ndarray) -> bool:
         started = time.thread_time()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,10 @@ class Sample:
     number: int
     image: bytes | np.ndarray
     label: int
+
+
+Members = list[tuple[str, Member]]  # the files of a sample by their types
+ToSample = Callable[[str, str, int, Members], Sample]
 
 
 @dataclass(frozen=True)
@@ -187,8 +191,10 @@ def read_shard(
     first: int = 0,
     last: int | None = None,
     options: ReadOptions = DEFAULTS,
+    to_sample: ToSample | None = None,
 ) -> Iterator[Sample]:
-    """Samples first <= i < last of a shard, in file order. first_number: the number of its sample 0.
+    """Samples first <= i < last of a shard, in file order. first_number: the number of its sample 0. to_sample: makes
+    one of url, key, number and members, where it need not have a label.
 
     Raises DataError for a tar that is damaged or cut short, a sample without image or label, and, when reading reaches
     its end, for a shard that does not hold as many samples as its index says: an epoch is never silently shorter.
@@ -203,7 +209,7 @@ def read_shard(
                 if count == shard.samples:
                     raise bad_sample(url, key, f"the shard goes on after the {counted(count, 'sample')} of its index")
                 if count >= first:
-                    yield _sample(url, key, first_number + count, members)
+                    yield (to_sample or _sample)(url, key, first_number + count, members)
                 count += 1
                 if count == last < shard.samples:
                     return
@@ -216,7 +222,7 @@ def read_shard(
         raise DataError(f"shard {url}: the shard ends after {counted(count, 'sample')}; its index says {shard.samples}")
 
 
-def group_members(members: Iterable[Member]) -> Iterator[tuple[str, list[tuple[str, Member]]]]:
+def group_members(members: Iterable[Member]) -> Iterator[tuple[str, Members]]:
     """Members that share a key, with their types: dir/name.jpg is `jpg` of the key dir/name. Hidden files are left.
     Raises TarError for more of one key than a sample can be."""
     key, group, size = None, [], 0
@@ -238,7 +244,7 @@ def group_members(members: Iterable[Member]) -> Iterator[tuple[str, list[tuple[s
         yield key, group
 
 
-def _sample(url: str, key: str, number: int, members: list[tuple[str, Member]]) -> Sample:
+def _sample(url: str, key: str, number: int, members: Members) -> Sample:
     if faults := sample_faults(members):
         raise bad_sample(url, key, "; ".join(faults))
     kinds = dict(members)
@@ -248,14 +254,20 @@ def _sample(url: str, key: str, number: int, members: list[tuple[str, Member]]) 
 
 def sample_faults(members: Iterable[tuple[str, Member]]) -> list[str]:
     """What is wrong with a sample, before its image is decoded: in the same words wherever it is read."""
-    kinds, found = [kind for kind, _ in members], []
-    if (images := sum(kind in IMAGE_TYPES for kind in kinds)) != 1:
-        found.append(f"has {images or 'no'} image{'s' * (images > 1)} ({', '.join(IMAGE_TYPES)})")
+    kinds = [kind for kind, _ in members]
+    found = image_faults(kinds)
     if (labels := kinds.count("cls")) != 1:
         found.append(f"has {labels or 'no'} label{'s' * (labels > 1)} (cls)")
     elif parse_label(text := dict(members)["cls"].data) is None:
         found.append(f"its label (cls) is no class number: {text[:20]!r}")
     return found
+
+
+def image_faults(kinds: Sequence[str]) -> list[str]:
+    """That a sample, which has files of these types, has no image, or several."""
+    if (images := sum(kind in IMAGE_TYPES for kind in kinds)) == 1:
+        return []
+    return [f"has {images or 'no'} image{'s' * (images > 1)} ({', '.join(IMAGE_TYPES)})"]
 
 
 def parse_label(text: bytes) -> int | None:

@@ -57,8 +57,7 @@ class ShardedSplit(OrderedSplit):
 
     def preparer(self) -> Preparer:
         config = self.config
-        decoder = Decoder(config.interpolation, _DECODERS[config.decoder], config.max_pixels)
-        return Preparer(config, self.augment, self.classes, decoder, skip=config.on_error == "skip")
+        return Preparer(config, self.augment, self.classes, open_decoder(config), skip=config.on_error == "skip")
 
     def read(self, line: Line, first: int, last: int) -> Iterator[Sample]:
         starts = [0, *itertools.accumulate(self.sizes)]
@@ -73,6 +72,11 @@ class ShardedSplit(OrderedSplit):
         with WindowReader(windows, partial(self.read, line), seconds) as reader:
             while True:
                 yield [s for number, run in enumerate(runs) for s in reader.take(number, run.high - run.low)]
+
+
+def open_decoder(config: ShardsConfig) -> Decoder:
+    """The decoder that the options ask for."""
+    return Decoder(config.interpolation, _DECODERS[config.decoder], config.max_pixels)
 
 
 def read_options(config: ShardsConfig) -> ReadOptions:

@@ -13,7 +13,7 @@ from xlatrain.data.phase import Phase, Place
 from xlatrain.engine.augment import Mix, beta_quantiles
 from xlatrain.engine.contract import EvalSums, EvalTables, Tensors, TrainTables
 from xlatrain.engine.state import ModelLayout, first_seed, initial_state, model_layout
-from xlatrain.engine.step import Clip, EvalStep, Loss, Network, TrainStep
+from xlatrain.engine.step import AnswerStep, Clip, EvalStep, Loss, Network, TrainStep
 from xlatrain.models.batch_norm import convert_batch_norm
 from xlatrain.models.bn_groups import replica_groups
 from xlatrain.models.classifier import convert_classifier, last_layer
@@ -129,14 +129,16 @@ class TrainProgram:
 
 @dataclass(frozen=True)
 class EvalProgram:
-    """An evaluation step, its carry and its tables. On the host. Flat parameters and buffers come in beside them."""
+    """An evaluation step, its carry and its tables. On the host. Flat parameters and buffers come in beside them.
+    answers: the step tells what the model answers to each image, too."""
 
     evaluation: CheckedEvaluation
     model: HostModel
+    answers: bool = False
 
     @property
     def step(self) -> EvalStep:
-        return EvalStep(_network(self.evaluation.config, self.model))
+        return (AnswerStep if self.answers else EvalStep)(_network(self.evaluation.config, self.model))
 
     def carry(self) -> Tensors:
         return EvalSums.zero()

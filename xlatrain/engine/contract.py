@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 
 Tensors = dict[str, torch.Tensor]
@@ -166,3 +167,29 @@ class EvalSums:
     def read(cls, carry: Tensors) -> dict[str, float]:
         """The values of a carry on the host, by name."""
         return {f.name: value for f, value in zip(fields(cls), carry["sums"].tolist(), strict=True)}
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model answers to the images of a batch, on the host, rows without an image left out. numbers: of the
+    images in their split, int64 [n]; logits: float32 [n, classes]; labels: int64 [n]; skipped: bool [n], of images that
+    could not be decoded, whose logits say nothing."""
+
+    numbers: np.ndarray
+    logits: np.ndarray
+    labels: np.ndarray
+    skipped: np.ndarray
+
+    @staticmethod
+    def numbered(numbers: np.ndarray) -> torch.Tensor:
+        """Numbers of images as a step takes them, exact in float32 up to 2^36: float32 [n, 2] of int64 [n]."""
+        return torch.from_numpy(np.stack([numbers >> 12, numbers & 4095], 1)).float()
+
+    @classmethod
+    def read(cls, outputs: Tensors) -> Answers:
+        """Of a step's outputs on the host."""
+        told = outputs["answers"].numpy()
+        high, low, labels, skipped = told[:, -4:].astype(np.int64).T
+        numbers = (high << 12) + low
+        there = numbers >= 0
+        return cls(numbers[there], told[there, :-4], labels[there], skipped[there] == 1)

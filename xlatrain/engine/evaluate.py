@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from xlatrain.engine.build import EvalProgram, HostModel, build_host_model, place
+from xlatrain.engine.answers import build_eval_model, describe_weights_used, judge, open_members
+from xlatrain.engine.build import EvalProgram, HostModel, place
 from xlatrain.engine.contract import EvalSums, Tensors, Weights
+from xlatrain.engine.details.tally import Tally
+from xlatrain.engine.details.write import write_details
 from xlatrain.engine.progress import ProgressLine
 from xlatrain.engine.run_folder import log_to
 from xlatrain.engine.stopping import Stop
 from xlatrain.engine.weights import load_weights, sha256
 from xlatrain.preflight.checked import CheckedEvaluation
-from xlatrain.words import counted
 from xlatrain.xla import pulse
 from xlatrain.xla.capture import CapturedStep
 from xlatrain.xla.feed import DeviceFeed, HostFan
@@ -33,6 +35,13 @@ class EvalResult:
     top5: float
     eval_examples: int
     eval_skipped_samples: int
+
+    @classmethod
+    def of(cls, sums: Mapping[str, float]) -> EvalResult:
+        """Of the sums over all images, by the names of EvalSums."""
+        seen = max(sums["examples"], 1.0)
+        means = {name: sums[name] / seen for name in ("loss", "top1", "top5")}
+        return cls(**means, eval_examples=round(sums["examples"]), eval_skipped_samples=round(sums["skipped"]))
 
     def as_dict(self) -> dict[str, float | int]:
         return asdict(self)
@@ -71,9 +80,7 @@ class Evaluator:
         finally:
             feed.close()
             self.replica.unshare(name)
-        seen = max(sums["examples"], 1.0)
-        means = {name: sums[name] / seen for name in ("loss", "top1", "top5")}
-        return EvalResult(**means, eval_examples=round(sums["examples"]), eval_skipped_samples=round(sums["skipped"]))
+        return EvalResult.of(sums)
 
     def _open_loader(self) -> HostFan:
         batch = self.evaluation.batch // self.replica.processes
@@ -84,28 +91,43 @@ class Evaluator:
 def evaluate_replica(replica: Replica, evaluation: CheckedEvaluation, folder: Path) -> dict[str, Any]:
     """Evaluate saved weights; returns the summary. Runs on every replica."""
     config = evaluation.config
+    files = [Path(each.config.weights) for each in evaluation.each]
     started = time.perf_counter()
     if replica.is_first:
         log_to(folder, evaluation.notes)
     with ProgressLine(0, silent=not replica.is_first) as progress:
-        progress.say(f"evaluating {config.weights} on {counted(replica.world_size, 'replica')}")
+        progress.say(f"evaluating {describe_weights_used(evaluation, replica)}")
         pulse.mark(replica.ordinal, BUILDING, 0)
-        model = replica.shared("model", lambda: build_eval_model(evaluation, replica))
-        weights = Weights.of(replica.to_device(load_weights(Path(config.weights), model.layout).tensors()))
-        result = Evaluator(evaluation, model, replica, progress.say)(weights)
+        if evaluation.members or config.eval.details:
+            result = evaluate_by_image(replica, evaluation, folder, progress)
+        else:
+            model = replica.shared("model", lambda: build_eval_model(evaluation, replica))
+            weights = Weights.of(replica.to_device(load_weights(files[0], model.layout).tensors()))
+            result = Evaluator(evaluation, model, replica, progress.say)(weights).as_dict()
     return {
         "status": "done",
-        **result.as_dict(),
+        **result,
         "replicas": replica.world_size,
         "weights": config.weights,
-        "sha256": {Path(config.weights).name: sha256(Path(config.weights))},
+        "sha256": {str(file) if evaluation.members else file.name: sha256(file) for file in files},
         "compiles": {"train": 0, "eval": replica.counts("eval step").compiles["eval step"]},
         "wall_seconds": round(time.perf_counter() - started, 3),
     }
 
 
-def build_eval_model(evaluation: CheckedEvaluation, replica: Replica) -> HostModel:
-    """The model as it is evaluated; its batch norm takes running statistics, so no replicas share any."""
-    config = evaluation.config
-    size = config.data.image_size
-    return build_host_model(config, evaluation.dataset.num_classes, replica, size, tiles=evaluation.tiles)
+def evaluate_by_image(
+    replica: Replica, evaluation: CheckedEvaluation, folder: Path, progress: ProgressLine
+) -> dict[str, Any]:
+    """What the summary says of an evaluation that looks at each image: of several weights together, or with details,
+    which the first replica writes to the folder."""
+    members = open_members(evaluation, replica, progress.say)
+    tally = Tally(evaluation.dataset.num_classes, evaluation.config.eval.mistakes)
+    sums = judge(members, replica, tally.add)
+    result = EvalResult.of(sums).as_dict()
+    if replica.is_first:
+        if evaluation.members:  # the device knows of single weights alone
+            result = EvalResult.of(tally.sums()).as_dict()
+        if evaluation.config.eval.details:
+            progress.say("writing details")
+            result |= write_details(folder, evaluation, tally, result)
+    return result

@@ -14,10 +14,10 @@ logger = logging.getLogger("xlatrain")
 
 
 def _describe(task: Task) -> tuple[str, str, str]:
-    """Step and time that remains (at the end, that it took); what is happening; while it is something that takes long,
-    for how many seconds already."""
+    """Step, or image, and time that remains (at the end, that it took); what is happening; while it is something that
+    takes long, for how many seconds already."""
     since = task.fields["since"]
-    step = f"step {task.completed:.0f}/{task.total:.0f}  " if task.total else ""
+    step = f"{task.fields['unit']} {task.completed:.0f}/{task.total:.0f}  " if task.total else ""
     return step + remaining(task), task.fields["status"], f" {time.perf_counter() - since:.0f} s" if since else ""
 
 
@@ -28,9 +28,10 @@ class ProgressLine(LiveLine):
     file reads well. Every message also goes to train.log. A silent one (not the first replica) shows nothing.
     """
 
-    def __init__(self, total_steps: int, silent: bool = False):
-        super().__init__(_describe, total_steps, silent=silent, status="starting", since=time.perf_counter())
-        self._silent, self._total = silent, total_steps
+    def __init__(self, total: int, silent: bool = False, unit: str = "step"):
+        fields = {"status": "starting", "since": time.perf_counter(), "unit": unit}
+        super().__init__(_describe, total, silent=silent, **fields)
+        self._silent, self._total, self._unit = silent, total, unit
         self._print = self.print_above if self.live else stamped_lines()
 
     def say(self, text: str) -> None:
@@ -51,13 +52,14 @@ class ProgressLine(LiveLine):
         self._print(text)
 
     def step(self, done: int, status: str, print_line: bool) -> None:
-        """A step is done; print_line: also as a plain line where there is no terminal, and to the log."""
+        """So many steps, or images, are done; print_line: also as a plain line where there is no terminal, and to the
+        log."""
         if self._silent:
             return
         if self.live:
             self.update(completed=done, status=status, since=None)
         if print_line:
-            line = f"step {done}/{self._total}  {status}"
+            line = f"{self._unit} {done}/{self._total}  {status}"
             logger.info(line)
             if not self.live:
                 self._print(line)

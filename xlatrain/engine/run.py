@@ -110,27 +110,36 @@ def _default_name(config: Config, prefix: str) -> str:
 
 def _launch(verb: str, checked: CheckedRun | CheckedEvaluation, folder: Path, *more: Any) -> dict[str, Any]:
     """Run a verb on its replicas; more: what it takes beside what was checked and the folder."""
-    from xlatrain.xla.jax_start import Hosts
     from xlatrain.xla.launch import launch
     from xlatrain.xla.replica_main import Watch
 
     config, cluster = checked.config, checked.config.cluster
-    where = {"platform": cluster.platform, "replicas": cluster.replicas, "runtime": config.engine.runtime}
-    where |= {"processes": (cluster.processes_per_host or 1) if cluster.platform == "cpu" else 1}
-    kept = config.engine.compile_cache_gb
-    where |= {"cache_bytes": None if kept is None else round(kept * 1e9)}
-    where |= {"hosts": Hosts(cluster.hosts or 1, cluster.host or 0, cluster.coordinator)}
     with contextlib.ExitStack() as stack:
         heartbeats = folder / FOLDER
         if cluster.host:  # which has no folder of the run
             named = os.environ.get(ELSEWHERE)
             heartbeats = Path(named or stack.enter_context(tempfile.TemporaryDirectory(prefix="xlatrain-heartbeats-")))
         watch = Watch(heartbeats, config.engine.stall_after, stoppable=verb == "train")
-        summary = launch(_TARGETS[verb], checked, folder, *more, watch=watch, **where)
+        summary = launch(_TARGETS[verb], checked, folder, *more, watch=watch, **placement(config))
     if summary["status"] == "stopped":
         report = summary.pop("report")
         raise StoppedError(report, summary["stopped_by"], summary) if summary["saved"] else ReplicaError(report)
     return summary
+
+
+def placement(config: Config) -> dict[str, Any]:
+    """Where the replicas of a checked configuration are launched, as arguments of xla.launch."""
+    from xlatrain.xla.jax_start import Hosts
+
+    cluster, kept = config.cluster, config.engine.compile_cache_gb
+    return {
+        "platform": cluster.platform,
+        "replicas": cluster.replicas,
+        "runtime": config.engine.runtime,
+        "processes": (cluster.processes_per_host or 1) if cluster.platform == "cpu" else 1,
+        "cache_bytes": None if kept is None else round(kept * 1e9),
+        "hosts": Hosts(cluster.hosts or 1, cluster.host or 0, cluster.coordinator),
+    }
 
 
 def _run_in(verb: str, checked: CheckedRun | CheckedEvaluation, folder: Path, *more: Any) -> dict[str, Any]:

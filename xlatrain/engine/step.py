@@ -22,7 +22,7 @@ from xlatrain.optim.flat import ROW, Layout, Segments
 from xlatrain.optim.hyper import Hyper
 from xlatrain.optim.optimizer import Optimizer
 from xlatrain.optim.reduce import GradientMean
-from xlatrain.xla.collectives import all_reduce, in_order, mean_over_replicas
+from xlatrain.xla.collectives import all_gather, all_reduce, in_order, mean_over_replicas
 from xlatrain.xla.scopes import named, named_call
 
 
@@ -192,25 +192,50 @@ class EvalStep:
     network: Network
 
     def __call__(self, carry: Tensors, inputs: Tensors) -> tuple[Tensors, Tensors]:
+        with torch.no_grad():
+            return self._count(carry, inputs, self._logits(inputs))
+
+    def _logits(self, inputs: Tensors) -> torch.Tensor:
+        """What the model says to the images: float32 [local batch, classes]."""
         self.network.module.eval()
         layout, tables, weights = self.network.layout, EvalTables.of(inputs), Weights.of(inputs)
+        with named("images"):
+            images = normalise(inputs["images"], tables.mean, tables.std)
+        with named("parameters"):
+            params, buffers = layout.parameters.unpack(weights.params), layout.buffers.unpack(weights.buffers)
+        return self.network.logits(images, params, buffers, tables.frozen)
+
+    @staticmethod
+    def _count(carry: Tensors, inputs: Tensors, logits: torch.Tensor) -> tuple[Tensors, Tensors]:
+        """Carry and outputs with this batch in them."""
+        with named("metrics"):
+            labels, mask = inputs["labels"], inputs["mask"]
+            loss = F.cross_entropy(logits, labels, reduction="none")
+            # Rank by counting logits that are not smaller: exact for any number of classes. Ties and nan count against.
+            mine = logits.gather(1, labels[:, None])
+            others = torch.arange(logits.shape[1], device=logits.device)[None, :] != labels[:, None]
+            rank = (torch.logical_not(logits < mine) & others).sum(1)
+            hits = [loss * mask, (rank < 1).float() * mask, (rank < 5).float() * mask, mask, inputs["skipped"]]
+            sums = all_reduce(torch.cat([EvalSums(*(h.sum() for h in hits)).stacked(), EvalTables.of(inputs).stop]))
+            return {"sums": carry["sums"] + sums[:-1]}, {"stop": sums[-1:]}
+
+
+@dataclass(frozen=True)
+class AnswerStep(EvalStep):
+    """An evaluation step that also tells what the model answers to each image.
+
+    Further inputs: numbers float32 [local batch, 2] (Answers.numbers). Further outputs: `answers` float32 [batch of all
+    replicas, classes + 4] (Answers), the same on all of them.
+    """
+
+    def __call__(self, carry: Tensors, inputs: Tensors) -> tuple[Tensors, Tensors]:
         with torch.no_grad():
-            with named("images"):
-                images = normalise(inputs["images"], tables.mean, tables.std)
-            with named("parameters"):
-                params, buffers = layout.parameters.unpack(weights.params), layout.buffers.unpack(weights.buffers)
-            logits = self.network.logits(images, params, buffers, tables.frozen)
-            with named("metrics"):
-                labels, mask = inputs["labels"], inputs["mask"]
-                loss = F.cross_entropy(logits, labels, reduction="none")
-                # Rank by counting logits that are not smaller: exact for any number of classes. Ties and nan count
-                # against.
-                mine = logits.gather(1, labels[:, None])
-                others = torch.arange(logits.shape[1], device=logits.device)[None, :] != labels[:, None]
-                rank = (torch.logical_not(logits < mine) & others).sum(1)
-                hits = [loss * mask, (rank < 1).float() * mask, (rank < 5).float() * mask, mask, inputs["skipped"]]
-                sums = all_reduce(torch.cat([EvalSums(*(h.sum() for h in hits)).stacked(), tables.stop]))
-                return {"sums": carry["sums"] + sums[:-1]}, {"stop": sums[-1:]}
+            logits = self._logits(inputs)
+            carry, outputs = self._count(carry, inputs, logits)
+            with named("answers"):
+                more = inputs["numbers"], inputs["labels"].float()[:, None], inputs["skipped"][:, None]
+                told = torch.cat([logits, *more], 1)
+                return carry, {**outputs, "answers": all_gather(told).reshape(-1, told.shape[1])}
 
 
 def average_buffers(carry: Tensors, inputs: Tensors) -> tuple[Tensors, Tensors]:

@@ -12,13 +12,14 @@ from xlatrain.config.compose import compose_config, register_schemas
 from xlatrain.config.override import given_keys
 from xlatrain.config.schema import Config
 from xlatrain.data.clustering import advise
-from xlatrain.data.dataset import Dataset, open_dataset
+from xlatrain.data.dataset import Dataset
 from xlatrain.data.phase import Phase
 from xlatrain.data.sharded import ShardedSplit
 from xlatrain.errors import ConfigError, Fault
 from xlatrain.preflight.checked import CheckedEvaluation, CheckedRun
 from xlatrain.preflight.contradictions import find_contradictions
 from xlatrain.preflight.decide import decide, decide_phase
+from xlatrain.preflight.ensemble import OpenData, as_ensemble, ensemble_faults, open_of_run, weight_files
 from xlatrain.preflight.environment import environment_faults
 from xlatrain.preflight.facts import compare_classes, take_facts
 from xlatrain.preflight.gpus import describe_replicas
@@ -33,6 +34,7 @@ from xlatrain.preflight.resolve import (
     resolve_scaling,
     resolve_schedule,
 )
+from xlatrain.preflight.run_data import with_data_of_run
 from xlatrain.preflight.runtime import runtime_faults
 from xlatrain.preflight.space import checkpoint_space_faults
 from xlatrain.preflight.stride import describe_small_images
@@ -49,16 +51,17 @@ Checked = TypeVar("Checked", CheckedRun, CheckedEvaluation)
 def check(overrides: Sequence[str] = (), starts: bool = True) -> CheckedRun:
     """Compose and check a training run. starts: whether it is to start on this machine, which has to have what it
     takes then; one to be planned, exported or shown need not. Raises ConfigError with every fault found."""
-    return _check(overrides, lambda config: check_config(config, overrides, starts))
+    return check_composed(overrides, lambda config: check_config(config, overrides, starts))
 
 
 def check_evaluation(overrides: Sequence[str]) -> CheckedEvaluation:
     """Compose and check an evaluation of saved weights. Raises ConfigError with every fault found."""
-    return _check(overrides, lambda config: check_evaluation_config(config, overrides))
+    return check_composed(overrides, lambda config: check_evaluation_config(config, overrides))
 
 
-def _check(overrides: Sequence[str], check: Callable[[Config], Checked]) -> Checked:
-    """What is wrong with the overrides, and with what the sound ones of them come to."""
+def check_composed(overrides: Sequence[str], check: Callable[[Config], Checked]) -> Checked:
+    """What a check makes of the overrides as they compose. Raises ConfigError with what is wrong with the overrides,
+    and with what the sound ones of them come to."""
     register_schemas()
     faults: list[Fault] = []
     try:
@@ -86,6 +89,8 @@ def check_config(config: Config, overrides: Sequence[str] = (), starts: bool = T
     if config.weights is not None:
         problem = "is what `xlatrain eval` evaluates; training starts from a seed"
         faults.append(Fault("weights", problem, "leave it out"))
+    if config.eval.details:
+        faults.append(Fault("eval.details", "is of `xlatrain eval`", "leave it out, and evaluate the run's weights"))
     faults += optimizer_faults(config.optimizer)
     if starts:
         faults += logger_faults(config.logger, os.environ)
@@ -144,20 +149,41 @@ def _uneven_batches(config: Config, dataset: Dataset, lengths: Lengths) -> str |
     return f"warning: {text}" if text else None
 
 
-def check_evaluation_config(config: Config, overrides: Sequence[str] = ()) -> CheckedEvaluation:
+def check_evaluation_config(
+    config: Config, overrides: Sequence[str] = (), open_data: OpenData = open_of_run
+) -> CheckedEvaluation:
     """Check an evaluation that is composed already. For options that the overrides do not name stands what the weights
-    know of themselves. Raises ConfigError with every fault found."""
+    know of themselves. open_data: gives its data. Raises ConfigError with every fault found."""
+    files = weight_files(config.weights)
+    found, faults = [], []
+    for file in files or [None]:
+        try:
+            found.append(_check_weights(replace(config, weights=file), overrides, open_data))
+        except ConfigError as error:
+            faults += [fault for fault in error.faults if fault not in faults]
+    if not faults:
+        faults = ensemble_faults(found)
+    if faults:
+        raise ConfigError(*faults)
+    return found[0] if len(found) == 1 else as_ensemble(found)
+
+
+def _check_weights(config: Config, overrides: Sequence[str], open_data: OpenData) -> CheckedEvaluation:
+    """The same for one file of weights."""
     given, file = given_keys(overrides), Path(config.weights or "").name
     facts, notes, faults = None, [], _weights(config)
     try:
+        if not faults:
+            config, notes = with_data_of_run(config, given)
         if not faults and (facts := read_facts(Path(config.weights))):
-            config, notes = take_facts(config, facts, given, file)
+            config, taken = take_facts(config, facts, given, file)
+            notes += taken
         elif not faults:
-            notes = [f"warning: {file} says nothing of itself: model, size, mean, std and crop are the command's"]
+            notes += [f"warning: {file} says nothing of itself: model, size, mean, std and crop are the command's"]
     except ConfigError as error:
         faults += error.faults
     found = value_faults(config)
-    basis = _basis(config, starts=True)
+    basis = _basis(config, starts=True, open_data=lambda config: open_data(config, facts))
     found += basis.faults
     taken = set(facts.options) - given if facts else ()
     cure = f"that is what {file} says: take data that fit it, or give the option"
@@ -185,7 +211,9 @@ class _Basis:
     faults: list[Fault]
 
 
-def _basis(config: Config, starts: bool) -> _Basis:
+def _basis(
+    config: Config, starts: bool, open_data: Callable[[Config], Dataset] = lambda config: open_of_run(config, None)
+) -> _Basis:
     """Data and model, opened and built as far as that needs no device, and what is wrong with them."""
     faults = (
         version_faults(jax_too=False)
@@ -197,7 +225,7 @@ def _basis(config: Config, starts: bool) -> _Basis:
     config, dataset, more = decide(config, starts), None, []
     faults += runtime_faults(config, starts)
     try:
-        dataset = open_dataset(config.data, config.augment)
+        dataset = open_data(config)
         if dataset.val.samples == 0:
             more = [Fault("data.val_examples", "0 leaves the validation set empty", "take 1 or more")]
     except ConfigError as error:
@@ -226,5 +254,5 @@ def whole_batch(wanted: int, replicas: int) -> int:
 def _weights(config: Config) -> list[Fault]:
     cure = "give weights=runs/NAME/weights.safetensors"
     if config.weights is None:
-        return [Fault("weights", "nothing to evaluate", cure)]
+        return [Fault("weights", "no weights are named", cure)]
     return [] if Path(config.weights).is_file() else [Fault("weights", f"there is no file {config.weights}", cure)]

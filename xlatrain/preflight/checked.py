@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from xlatrain.config.schema import Config
 from xlatrain.data.dataset import Dataset
@@ -17,7 +18,8 @@ class CheckedEvaluation:
 
     overrides: what was asked for. config: what it came to, with what was left open decided. batch: images per step over
     all replicas. tiles: (rows, columns) into which the first layers cut an image. notes: what is said before it
-    starts, as what it took from elsewhere than the command; a warning begins with "warning:".
+    starts, as what it took from elsewhere than the command; a warning begins with "warning:". members: of an ensemble,
+    each with weights of its own and all with these images.
     """
 
     overrides: tuple[str, ...]
@@ -26,6 +28,21 @@ class CheckedEvaluation:
     batch: int
     tiles: tuple[int, int] = (1, 1)
     notes: tuple[str, ...] = ()
+    members: tuple[CheckedEvaluation, ...] = ()
+
+    @property
+    def each(self) -> tuple[CheckedEvaluation, ...]:
+        """The evaluations of single weights that it is made of."""
+        return self.members or (self,)
+
+
+@dataclass(frozen=True)
+class CheckedPrediction:
+    """A prediction that can be started. Picklable. evaluation: of images without labels, a data.listed.ListedImages as
+    its validation set. out: the file that is written."""
+
+    evaluation: CheckedEvaluation
+    out: Path
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from xlatrain.console import say
-from xlatrain.data.make_shards.pictures import Picture, is_image_name
+from xlatrain.data.image_names import is_image_name
+from xlatrain.data.make_shards.pictures import Picture
 from xlatrain.data.make_shards.tally import Tally
 from xlatrain.data.storage.retry import DEFAULTS
 from xlatrain.data.storage.streams import Stream, open_stream

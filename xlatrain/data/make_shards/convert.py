@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from xlatrain.data.make_shards.pictures import SUFFIX_TYPES, Picture, WriteOptions, suffix_of
+from xlatrain.data.image_names import SUFFIX_TYPES, suffix_of
+from xlatrain.data.make_shards.pictures import Picture, WriteOptions
 from xlatrain.data.pixels import decode
 from xlatrain.data.pixels.crop import Box
 from xlatrain.data.storage.streams import check_regular

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from xlatrain.data.make_shards.pictures import TRAIN, VAL_FOLDERS, Picture, is_image_name
+from xlatrain.data.image_names import is_image_name
+from xlatrain.data.make_shards.pictures import TRAIN, VAL_FOLDERS, Picture
 from xlatrain.errors import ConfigError, Fault
 
 Identity = tuple[int, int]  # device and inode: one folder, whatever the way to it

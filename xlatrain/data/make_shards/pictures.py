@@ -14,9 +14,6 @@ import numpy as np
 from xlatrain.errors import ConfigError, Fault
 from xlatrain.words import listed
 
-SUFFIX_TYPES = {
-    "jpg": "jpg", "jpeg": "jpg", "png": "png", "webp": "webp", "bmp": "bmp", "gif": "gif", "tif": "tif", "tiff": "tif"
-}  # fmt: skip
 TRAIN, VAL = "train", "val"
 VAL_FOLDERS = ("val", "valid", "validation", "test")
 _MOST_NAME, _MOST_FOLDER = 90, 150  # bytes that a ustar header holds, less a suffix
@@ -63,16 +60,6 @@ class Item:
     key: str
     label: int
     picture: Picture
-
-
-def is_image_name(name: str) -> bool:
-    """Whether a name has an image's suffix; hidden files (macOS's ._IMG.jpg) are none."""
-    last = name.rpartition("/")[2]
-    return not last.startswith(".") and suffix_of(last) in SUFFIX_TYPES
-
-
-def suffix_of(name: str) -> str:
-    return name.rpartition(".")[2].lower()
 
 
 def make_splits(

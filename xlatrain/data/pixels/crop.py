@@ -30,9 +30,19 @@ class CentreCrop:
     size: int
     padding: int
 
+    @property
+    def share(self) -> float:
+        """Of the shorter side."""
+        return self.size / (self.size + self.padding)
+
     def __call__(self, height: int, width: int, random: np.random.Generator | None = None) -> Box:
         side = max(1, self.size * min(height, width) // (self.size + self.padding))
         return Box((height - side + 1) // 2, (width - side + 1) // 2, side, side)
+
+
+def eval_crop(size: int, padding: int, ratio: float | None) -> CentreCrop:
+    """The crop of an evaluation: by data.eval_padding, or where it is given by data.eval_ratio."""
+    return CentreCrop(size, padding if ratio is None else round(size * (1 / ratio - 1)))
 
 
 @dataclass(frozen=True)

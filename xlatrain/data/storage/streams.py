@@ -200,16 +200,16 @@ def check_regular(path: str) -> None:
         raise OSError(f"{path} is {kinds.get(stat.S_IFMT(mode), 'a device')}, no file")
 
 
-def read_all(url: str, options: ReadOptions, most: int = MOST) -> bytes:
-    """The whole of a small object, never from the cache. Raises FileNotFoundError, DataError, and OSError for more than
-    `most` bytes, of which no more are read."""
+def read_all(url: str, options: ReadOptions, most: int = MOST, what: str = "index") -> bytes:
+    """The whole of a small object, never from the cache. what: it is. Raises FileNotFoundError, DataError, and OSError
+    for more than `most` bytes, of which no more are read."""
     parts, size = [], 0
     with open_stream(url, replace(options, cache=None)) as stream:
         while piece := stream.read(MIB):
             parts.append(piece)
             size += len(piece)
             if size > most:
-                raise OSError(f"{url} is larger than {most:,} bytes, which no index is")
+                raise OSError(f"{url} is larger than {most:,} bytes, which no {what} is")
     return b"".join(parts)
 
 
@@ -240,8 +240,8 @@ def expand_braces(pattern: str) -> list[str]:
     return list(braceexpand(pattern, escape=False))
 
 
-def list_files(pattern: str, suffix: str, options: ReadOptions = DEFAULTS) -> list[str]:
-    """What a brace pattern expands to, or the files of a folder that end in suffix, sorted.
+def list_files(pattern: str, suffix: str | tuple[str, ...], options: ReadOptions = DEFAULTS) -> list[str]:
+    """What a brace pattern expands to, or the files of a folder that end in suffix, or in one of several, sorted.
 
     Raises FileNotFoundError for a folder that is not there, ValueError, DataError, ConfigError.
     """
