@@ -21,7 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("data", "models", "optim"),
     ("preflight",),
     ("engine",),
-    ("planning", "bundle", "doctor", "launching"),
+    ("planning", "bundle", "doctor", "launching", "reporting"),
     ("cli",),
     ("__init__", "__main__"),
 )

@@ -25,6 +25,7 @@ from xlatrain.engine.metrics import CUT, cut_metrics, wait_for_writer
 from xlatrain.engine.provenance import provenance, used_by
 from xlatrain.engine.resume import NEVER, Start, find_start, with_notes
 from xlatrain.engine.run_folder import claimed_folder, held_folder, written_to
+from xlatrain.engine.spent import STARTING
 from xlatrain.errors import ReplicaError, StoppedError
 from xlatrain.files import write_json
 from xlatrain.preflight.check import check, check_evaluation
@@ -153,7 +154,10 @@ def _run_in(verb: str, checked: CheckedRun | CheckedEvaluation, folder: Path, *m
         except OSError as problem:  # the disk is full: why the run ended matters more
             say(f"warning: how the run ended could not be written to {folder}: {problem.strerror or problem}")
         raise
-    summary |= {"wall_seconds": round(time.perf_counter() - started, 3), **about}
+    wall = time.perf_counter() - started
+    if "spent" in summary:  # to which this process adds what it took to start the replicas, and to see them end
+        summary["spent"][STARTING] = round(summary["spent"][STARTING] + wall - summary["wall_seconds"], 4)
+    summary |= {"wall_seconds": round(wall, 3), **about}
     try:
         write_json(folder / "summary.json", masked(summary))
     except OSError as problem:

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+import yaml
+
 from xlatrain.credentials import masked
 from xlatrain.errors import ConfigError, Fault
 
@@ -33,6 +35,25 @@ def read_summary(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return summary if isinstance(summary, dict) else {}
+
+
+def read_options(path: Path) -> dict[str, Any]:
+    """The options that a config.yaml has, by their dotted keys, groups of them among them; none where it cannot be
+    read."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return dict(_flat(content)) if isinstance(content, dict) else {}
+
+
+def _flat(node: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    rows = []
+    for key, value in node.items():
+        rows.append((f"{prefix}{key}", value))
+        if isinstance(value, dict):
+            rows += _flat(value, f"{prefix}{key}.")
+    return rows
 
 
 @contextlib.contextmanager
