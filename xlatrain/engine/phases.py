@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 from xlatrain.engine.build import HostModel, TrainProgram, build_phase_model
 from xlatrain.engine.contract import Tensors
 from xlatrain.engine.describe import describe_phase
 from xlatrain.engine.evaluate import build_eval_model
+from xlatrain.models.batch_norm import GroupedBatchNorm
 from xlatrain.preflight.checked import CheckedRun
 from xlatrain.xla.capture import CapturedStep
 from xlatrain.xla.replica import Replica
+from xlatrain.xla.scopes import named_modules
 
 
 def build_models(run: CheckedRun, replica: Replica) -> list[HostModel]:
@@ -24,6 +27,17 @@ def build_models(run: CheckedRun, replica: Replica) -> list[HostModel]:
     if len(models) == 1:
         return models
     return [*models, replica.shared("model", lambda: build_eval_model(run.evaluation, replica))]
+
+
+@dataclass(frozen=True)
+class NamedStep:
+    """A step whose ops know the modules of its model that they come from, for a profile."""
+
+    program: TrainProgram
+
+    def __call__(self, carry: Tensors, inputs: Tensors) -> tuple[Tensors, Tensors]:
+        with named_modules(self.program.model.module, whole=GroupedBatchNorm):
+            return self.program.step(carry, inputs)
 
 
 class PhaseSteps:
@@ -40,9 +54,10 @@ class PhaseSteps:
         self._run, self._replica, self._say = run, replica, say
         engine = run.config.engine
         self.programs = [TrainProgram(run, model) for model in models[: len(run.phases)]]
+        steps = [p.step if engine.profile is None else NamedStep(p) for p in self.programs]
         self.steps = [
-            CapturedStep(p.step, replica, "train step", engine.replay, say, engine.save_hlo, engine.strict, compiling)
-            for p in self.programs
+            CapturedStep(step, replica, "train step", engine.replay, say, engine.save_hlo, engine.strict, compiling)
+            for step in steps
         ]
 
     def compile_ahead(self, state: Tensors, tables: Tensors, first: int) -> None:

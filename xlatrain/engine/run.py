@@ -121,6 +121,8 @@ def _launch(verb: str, checked: CheckedRun | CheckedEvaluation, folder: Path, *m
     kept = config.engine.compile_cache_gb
     where |= {"cache_bytes": None if kept is None else round(kept * 1e9)}
     where |= {"hosts": Hosts(cluster.hosts or 1, cluster.host or 0, cluster.coordinator)}
+    if verb == "train" and config.engine.profile is not None:
+        where |= {"environment": {"XLA_HLO_DEBUG": "1"}}  # ops know the modules that they come from
     with contextlib.ExitStack() as stack:
         heartbeats = folder / FOLDER
         if cluster.host:  # which has no folder of the run

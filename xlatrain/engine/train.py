@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from xlatrain.engine.loggers.open import open_loggers
 from xlatrain.engine.meter import Meter
 from xlatrain.engine.metrics import METRICS, MetricsWriter
 from xlatrain.engine.phases import PhaseSteps, build_models
+from xlatrain.engine.profile import Profiler
 from xlatrain.engine.progress import ProgressLine
 from xlatrain.engine.rehearsal import rehearse
 from xlatrain.engine.results import describe_machinery, write_programs, write_weights
@@ -32,6 +33,7 @@ from xlatrain.engine.stopping import Stop, begin, stopped
 from xlatrain.engine.unplanned import Unplanned
 from xlatrain.errors import DivergenceError
 from xlatrain.preflight.checked import CheckedRun
+from xlatrain.preflight.profile import profiled_steps
 from xlatrain.words import counted
 from xlatrain.xla import pulse
 from xlatrain.xla.capture import CapturedStep
@@ -72,6 +74,7 @@ class Trainer:
         self.checkpoints = Checkpoints(replica, run, folder, checkpoint, say, progress.keep)
         self.writer = self._open_writer(checkpoint) if replica.is_first else None
         self.stop = Stop(replica)
+        self.profiler = Profiler(replica, profiled_steps(engine), folder, progress.keep)
         self.anomalies = Anomalies(config.train.loss_spike)
         self.unplanned: Unplanned | None = None  # from the first step on
         self.last_eval: dict[str, Any] = {}
@@ -97,20 +100,32 @@ class Trainer:
             for number, batch in enumerate(self._batches(feed, start.step), start.step + 1):
                 if self.stop.seen:
                     break
+                if self.profiler.begins(number):
+                    self._profile(self.profiler.begin, number)
                 state, done, evaluated = self._step(state, {**batch, **tables}, number, feed.waited), number, False
                 self._drain(but=in_flight - 1)
+                if self.profiler.ends(done):
+                    self._profile(self.profiler.end, done)
                 if self._evaluation_due(done):
                     state, evaluated = self._evaluate(state, done)
                 if self.checkpoints.due(done, evaluated) and not self.stop.seen:
                     self.save(state, done, evaluated)
             self._drain()
             feed.close()
+            if self.profiler.is_open:  # it was asked to stop meanwhile
+                self._profile(self.profiler.end, done)
             if self.stop.seen:
                 return self._stopped(state, done, evaluated)
             return self._finish(state)
 
     def _evaluation_due(self, done: int) -> bool:
         return done > 0 and self.run.lengths.due(self.run.lengths.eval_every, done)
+
+    def _profile(self, act: Callable[[int], None], step: int) -> None:
+        """Begin or end a profile, at which no step is under way; it takes no time of training."""
+        self._drain()
+        with pulse.saving(self.replica.ordinal, step), self.meter.pause(SAVING):
+            act(step)
 
     def save(self, state: Tensors, done: int, evaluated: bool = False, wait: bool = False) -> bool:
         """Save all that the run is after so many steps; every replica has to come. Returns when the tensors are copied,

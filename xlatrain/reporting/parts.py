@@ -11,12 +11,12 @@ from xlatrain.reporting.accuracy import dollars_per_hour, levels, seconds_to
 from xlatrain.reporting.chart import legend, line_chart, named, stacked_bar
 from xlatrain.reporting.curves import Curve, points
 from xlatrain.reporting.limit import sentences
-from xlatrain.reporting.record import Record
+from xlatrain.reporting.record import Record, number
 from xlatrain.reporting.words import NOT_KNOWN, dollars, duration, fraction, option, rate, state
 from xlatrain.words import counted
 
 _ALL_POINTS, _MOST_POINTS, _LEAST_POINTS = 12_000, 400, 24  # of one chart, and of one curve
-_MOST_EVENTS = 40
+_MOST_EVENTS, _MOST_OPS = 40, 10
 _ROUTINE = ("checkpoint", "done")  # events of a run in which all is well
 
 
@@ -124,25 +124,29 @@ def _code(text: str) -> Markup:
 
 def to_accuracy(records: Sequence[Record]) -> str:
     """Time and cost up to accuracies that were reached."""
-    found = levels(records)
-    rows = []
-    for level in found:
-        for i, r in enumerate(records):
-            seconds = seconds_to(r, level)
-            reached = any((line.get("top1") or 0) >= level for line in r.eval)
-            words = duration(seconds) if seconds is not None or reached else "not reached"
-            name = (named(i, r.name),) if len(records) > 1 else ()
-            rows.append((f"{level:.4g}", *name, words, dollars(r, seconds)))
+    rows = [(f"{level:.4g}", *(_reached(r, level) for r in records)) for level in levels(records)]
     if not rows:
         return ""
-    headings = ("top-1", *(("run",) if len(records) > 1 else ()), "time", "cost")
-    unpriced = all(dollars_per_hour(r.options) is None for r in records)
-    note = "<p class=made>No cost: the cluster has no price (cluster.chip.price_on_demand).</p>" if unpriced else ""
-    dates = {str(d) for r in records if (d := r.options.get("cluster.chip.price_date"))}
-    note = note or f"<p class=made>Prices: {html.escape(', '.join(sorted(dates)) or 'of an unknown date')}.</p>"
-    what = "<p class=made>From the start of the replicas to the end of the first evaluation that reached it; steps that "
-    what += "were lost with a killed process are not counted.</p>"
-    return f"<h2>Time and cost to accuracy</h2>{table(headings, rows)}{what}{note}"
+    heads = ("time",) if len(records) == 1 else [named(i, r.name) for i, r in enumerate(records)]
+    dates = sorted({str(d) for r in records if (d := r.options.get("cluster.chip.price_date"))})
+    notes = [
+        "From the start of the replicas to the end of the first evaluation that reached it; steps lost with a process "
+        "that was killed are not counted.",
+        "No cost: the cluster has no price (cluster.chip.price_on_demand)."
+        if all(dollars_per_hour(r.options) is None for r in records)
+        else f"Prices: {', '.join(dates) or 'of an unknown date'}.",
+    ]
+    said = f"<p class=made>{html.escape(' '.join(notes))}</p>"
+    return f"<h2>Time and cost to accuracy</h2>{table(('top-1', *heads), rows)}{said}"
+
+
+def _reached(record: Record, level: float) -> str:
+    """When a run had reached a top-1, and what it had cost by then."""
+    if not any((number(line.get("top1")) or 0.0) >= level for line in record.eval):
+        return "not reached"
+    seconds = seconds_to(record, level)
+    cost = dollars(record, seconds)
+    return duration(seconds) + ("" if cost == NOT_KNOWN else f", {cost}")
 
 
 def _is_notable(line: dict) -> bool:
@@ -184,6 +188,21 @@ def differing_options(records: Sequence[Record]) -> str:
             rows.append((Markup(f"<code>{html.escape(key)}</code>"), *values))
     body = table(("option", *(named(i, r.name) for i, r in enumerate(records))), rows) if rows else "<p>None.</p>"
     return f"<h2>Options in which they differ</h2>{body}"
+
+
+def dearest_ops(record: Record) -> str:
+    """The table of a profile."""
+    found, total = record.profile, number(record.profile.get("ms_per_step"))
+    if not found or not total:
+        return ""
+    rows = [
+        (op["scope"] or "(compiler)", op["operation"], Markup(f"<code>{html.escape(op['name'])}</code>"),
+         f"{op['ms']:.3f}", f"{op['ms'] / total:.1%}")
+        for op in found["ops"][:_MOST_OPS]
+    ]  # fmt: skip
+    note = f"Of steps {found['first_step']:,} to {found['last_step']:,}, a step of a replica; sums over its threads."
+    shown = table(("module", "op", "in the program", "ms", "share"), rows, numbers=(3, 4))
+    return f"<h2>Dearest ops</h2><p class=made>{note}</p>{shown}"
 
 
 def all_options(record: Record) -> str:

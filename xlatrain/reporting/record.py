@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from xlatrain.engine import profile
 from xlatrain.engine.health import RUNNING, look_at
 from xlatrain.engine.metrics import METRICS
 from xlatrain.engine.run_folder import read_options, read_summary
@@ -30,7 +31,8 @@ Line = dict[str, Any]
 class Record:
     """A run, or an evaluation. status, said: as of engine.health. step: how far it is. options: by their dotted keys,
     as its last start had them. origin: as of engine.provenance; empty where it is not known. train, eval, events: the
-    lines of metrics.jsonl of each kind, in order; damaged: how many others it has."""
+    lines of metrics.jsonl of each kind, in order; damaged: how many others it has. profile: as engine.profile writes it;
+    empty where it has none."""
 
     name: str
     folder: Path
@@ -44,6 +46,7 @@ class Record:
     eval: list[Line]
     events: list[Line]
     damaged: int
+    profile: dict[str, Any]
 
     @property
     def goes_on(self) -> bool:
@@ -110,7 +113,16 @@ def read_record(folder: Path, name: str) -> Record:
         eval=[line for line in lines if line["kind"] == "eval"],
         events=[line for line in lines if line["kind"] == "event"],
         damaged=damaged,
+        profile=_profile(folder / profile.FOLDER / profile.OPS),
     )
+
+
+def _profile(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+        return found if isinstance(found["ops"], list) else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _read_lines(path: Path) -> tuple[list[Line], int]:

@@ -21,6 +21,7 @@ def run_page(records: Sequence[Record]) -> str:
         parts.differing_options(records) if len(records) > 1 else "",
         parts.curves(records),
         parts.time_spent(records),
+        parts.dearest_ops(records[0]) if len(records) == 1 else "",
         parts.to_accuracy(records),
         parts.events(records),
         parts.all_options(records[0]) if len(records) == 1 else "",
