@@ -25,7 +25,7 @@ class Profiler:
     def __init__(self, replica: Replica, steps: range, folder: Path, keep: Callable[[str], None]):
         self._replica, self._steps, self._folder, self._keep = replica, steps, folder / FOLDER, keep
         self._open: contextlib.ExitStack | None = None
-        self._first = 0
+        self._first, self._failed = 0, False
 
     def begins(self, number: int) -> bool:
         """Whether a step is the first to be captured."""
@@ -54,7 +54,8 @@ class Profiler:
         if self._replica.is_first:
             with self._told():
                 captured.close()
-                self._write(range(self._first, done + 1))
+                if not self._failed:
+                    self._write(range(self._first, done + 1))
         self._replica.barrier()
 
     def _write(self, steps: range) -> None:
@@ -81,6 +82,7 @@ class Profiler:
         try:
             yield
         except Exception as error:  # of whatever library
+            self._failed = True
             self._keep(f"warning: no profile: {in_a_line(error)}")
 
 

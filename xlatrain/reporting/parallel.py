@@ -16,7 +16,8 @@ _APART, _HEIGHT, _TOP, _BOTTOM, _SIDE = 150, 260, 34, 14, 70
 STYLE = """
 svg.lines{width:auto;max-width:none}svg.lines path{fill:none;stroke:var(--s0);stroke-width:1.6;opacity:.5}
 svg.lines path.axis{stroke:var(--line);opacity:1}svg.lines path.best{stroke:var(--s1);stroke-width:3;opacity:1}
-svg.lines text.name{fill:var(--text);font-weight:600}
+svg.lines text{fill:var(--text);paint-order:stroke;stroke:var(--back);stroke-width:4px}
+svg.lines text.name{font-weight:600}
 """
 
 
@@ -36,21 +37,23 @@ def parallel_coordinates(axes: Sequence[str], trials: Sequence[Trial]) -> Markup
     if len(whole) < 2 or len(axes) < 2:
         return Markup("")
     width = 2 * _SIDE + _APART * (len(axes) - 1)
-    places, parts = [], []
+    places, axis_lines, words_beside = [], [], []
     for i, axis in enumerate(axes):
         x = _SIDE + _APART * i
         at, ticks = _axis([trial.values[i] for trial in whole])
         places.append((x, at))
-        parts.append(f"<path class=axis d='M{x} {_TOP}V{_HEIGHT - _BOTTOM}'/>")
-        parts.append(f"<text class=name x={x} y=14 text-anchor=middle>{html.escape(axis)}</text>")
-        parts += [f"<text x={x + 5} y={y + 4:.1f}>{html.escape(words)}</text>" for words, y in ticks]
+        axis_lines.append(f"<path class=axis d='M{x} {_TOP}V{_HEIGHT - _BOTTOM}'/>")
+        words_beside.append(f"<text class=name x={x} y=14 text-anchor=middle>{html.escape(axis)}</text>")
+        words_beside += [f"<text x={x + 5} y={y + 4:.1f}>{html.escape(words)}</text>" for words, y in ticks]
+    lines = []
     for trial in whole:
         steps = zip(places, trial.values, strict=True)
         path = "M" + "L".join(f"{x} {at[value]:.1f}" for (x, at), value in steps)
         words = html.escape(trial.name + (" (best)" if trial.best else ""))
-        parts.append(f"<path {'class=best ' if trial.best else ''}d='{path}'><title>{words}</title></path>")
+        lines.append(f"<path {'class=best ' if trial.best else ''}d='{path}'><title>{words}</title></path>")
     size = f"width={width} height={_HEIGHT} viewBox='0 0 {width} {_HEIGHT}'"
-    return Markup(f"<div class=wide><svg class=lines {size} role=img>{''.join(parts)}</svg></div>")
+    drawn = "".join([*axis_lines, *lines, *words_beside])
+    return Markup(f"<div class=wide><svg class=lines {size} role=img>{drawn}</svg></div>")
 
 
 def _axis(values: Sequence[str]) -> tuple[dict[str, float], list[tuple[str, float]]]:

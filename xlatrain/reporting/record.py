@@ -14,9 +14,10 @@ from typing import Any
 
 import yaml
 
-from xlatrain.engine import profile
 from xlatrain.engine.health import RUNNING, look_at
 from xlatrain.engine.metrics import METRICS
+from xlatrain.engine.profile import FOLDER as PROFILE
+from xlatrain.engine.profile import OPS
 from xlatrain.engine.run_folder import read_options, read_summary
 from xlatrain.engine.spent import PLACES
 from xlatrain.errors import ConfigError, Fault
@@ -31,8 +32,8 @@ Line = dict[str, Any]
 class Record:
     """A run, or an evaluation. status, said: as of engine.health. step: how far it is. options: by their dotted keys,
     as its last start had them. origin: as of engine.provenance; empty where it is not known. train, eval, events: the
-    lines of metrics.jsonl of each kind, in order; damaged: how many others it has. profile: as engine.profile writes it;
-    empty where it has none."""
+    lines of metrics.jsonl of each kind, in order; damaged: how many others it has. profile: as engine.profile writes
+    it; empty where it has none."""
 
     name: str
     folder: Path
@@ -113,7 +114,7 @@ def read_record(folder: Path, name: str) -> Record:
         eval=[line for line in lines if line["kind"] == "eval"],
         events=[line for line in lines if line["kind"] == "event"],
         damaged=damaged,
-        profile=_profile(folder / profile.FOLDER / profile.OPS),
+        profile=_profile(folder / PROFILE / OPS),
     )
 
 

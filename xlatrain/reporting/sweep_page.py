@@ -38,8 +38,8 @@ def sweep_page(name: str, common: Sequence[str], jobs: Sequence[Job], objective:
         f"<h1>{html.escape(name)}</h1>",
         f"<p>{done:,} of {len(jobs):,} jobs are done.{_best(winners, objective)}</p>",
         f"<p class=command><code>{html.escape(' '.join(common))}</code></p>" if common else "",
-        _table(jobs, objective, best),
         _parallel(jobs, objective, winners),
+        _table(jobs, best),
         _curves(shown, len(jobs)),
         parts.machines(begun[:1]) if begun else "",
     ]
@@ -61,7 +61,7 @@ def _value(value: float | None, objective: str) -> str:
     return f"{value:,.1f}" if objective in ("images_per_second", "wall_seconds") else fraction(value)
 
 
-def _table(jobs: Sequence[Job], objective: str, best: float | None) -> str:
+def _table(jobs: Sequence[Job], best: float | None) -> str:
     rows = []
     for job in jobs:
         summary = job.record.summary if job.record and job.status == "done" else {}
@@ -73,7 +73,7 @@ def _table(jobs: Sequence[Job], objective: str, best: float | None) -> str:
             (job.number, Markup(f"<code>{html.escape(' '.join(job.overrides))}</code>"), job.status, *cells,
              NOT_KNOWN if seconds is None else f"{seconds:,.1f}", mark)
         )  # fmt: skip
-    headings = ("job", "overrides", "status", "top-1", "loss", "images/s", "seconds", f"by {objective}")
+    headings = ("job", "overrides", "status", "top-1", "loss", "images/s", "seconds", "")
     return f"<h2>Jobs</h2>{table(headings, rows, numbers=(3, 4, 5, 6))}"
 
 
