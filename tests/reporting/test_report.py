@@ -65,6 +65,17 @@ def test_a_run_that_is_slow_on_purpose_is_told_what_limits_it_and_what_to_turn(s
     assert all(tuple(line["spent"]) == PLACES for line in record.train + record.eval)
 
 
+def test_a_table_of_ops_that_is_damaged_is_left_out(slow_runs, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(slow_runs["device"], run)
+    whole = json.loads((run / "profile/ops.json").read_text())
+    for spoilt in ({}, {**whole, "ops": [{}]}, {**whole, "ms_per_step": None}, [], {**whole, "ops": 3}):
+        (run / "profile/ops.json").write_text(json.dumps(spoilt))
+        assert read_record(run, "run").profile == {}
+    (run / "profile/ops.json").write_text(json.dumps(whole))
+    assert read_record(run, "run").profile == whole
+
+
 def test_a_page_on_a_run_has_all_its_parts(slow_runs, tmp_path):
     page = page_of(tmp_path, slow_runs["device"])
     parts = ["Curves", "Where the time went", "Dearest ops", "Time and cost to accuracy", "Events", "Options"]
@@ -191,14 +202,16 @@ def test_a_sweep_has_a_table_its_best_and_parallel_coordinates(slow_runs, tmp_pa
         (["empty", "out=no/such/page.html"], ["cannot be written"]),
         (["empty", "outt=page.html"], ["outt=page.html: no option of report"]),
         (["sweep"], ["has no job yet"]),
+        (["damaged"], ["jobs.jsonl cannot be read", "name single jobs"]),
         (["sweep", "begun"], ["sweep is a sweep, which has a page of its own"]),
     ],
 )
 def test_what_is_wrong_with_a_command_ends_it_and_writes_nothing(tmp_path, monkeypatch, capsys, arguments, words):
     monkeypatch.chdir(tmp_path)
-    for name in ("empty", "sweep", "begun"):
+    for name in ("empty", "sweep", "begun", "damaged"):
         (tmp_path / name).mkdir()
     (tmp_path / "sweep/jobs.jsonl").touch()
+    (tmp_path / "damaged/jobs.jsonl").write_text("{}\nno line\n")
     (tmp_path / "begun/config.yaml").touch()
     assert main(["report", *arguments]) == EXIT_CONFIG
     said = capsys.readouterr().err

@@ -71,7 +71,11 @@ def _named(folders: Sequence[Path]) -> list[tuple[Path, str]]:
 
 def _of_sweep(folder: Path) -> str:
     """The page of a sweep."""
-    jobs = recorded_jobs(folder)
+    try:
+        jobs = recorded_jobs(folder)
+    except (OSError, ValueError, KeyError, TypeError):
+        problem = f"{folder / JOBS} cannot be read: its lines are not those of a sweep"
+        raise ConfigError(Fault("report", problem, "put back a copy of it, or name single jobs")) from None
     if not jobs:
         raise ConfigError(Fault("report", f"the sweep {folder} has no job yet", "wait until it has begun one"))
     places = [folder / str(job.number) for job in jobs]

@@ -192,12 +192,12 @@ def differing_options(records: Sequence[Record]) -> str:
 
 def dearest_ops(record: Record) -> str:
     """The table of a profile."""
-    found, total = record.profile, number(record.profile.get("ms_per_step"))
-    if not found or not total:
+    found = record.profile
+    if not found:
         return ""
     rows = [
         (op["scope"] or "(compiler)", op["operation"], Markup(f"<code>{html.escape(op['name'])}</code>"),
-         f"{op['ms']:.3f}", f"{op['ms'] / total:.1%}")
+         f"{op['ms']:.3f}", f"{op['ms'] / found['ms_per_step']:.1%}")
         for op in found["ops"][:_MOST_OPS]
     ]  # fmt: skip
     note = f"Of steps {found['first_step']:,} to {found['last_step']:,}, a step of a replica; sums over its threads."

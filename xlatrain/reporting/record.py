@@ -121,7 +121,9 @@ def read_record(folder: Path, name: str) -> Record:
 def _profile(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text())
-        return found if isinstance(found["ops"], list) else {}
+        sound = {found["first_step"] + found["last_step"] > 0, found["ms_per_step"] > 0}
+        sound |= {op["scope"] + op["operation"] + op["name"] is not None and op["ms"] >= 0 for op in found["ops"]}
+        return found if sound == {True} else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 

@@ -46,7 +46,7 @@ def state(record: Record) -> str:
     """How a run is, in a sentence."""
     at = f"step {record.step:,}"
     return {
-        "done": f"Done, {at}.",
+        "done": f"Done, {at}." if record.step else "Done.",  # of an evaluation
         "running": f"Still going on, at {at}: this page shows it as it is now.",
         "stopped": f"Stopped by {record.said or 'a request'} at {at}; the same command goes on with it.",
         "failed": f"Failed at {at}: {record.said or 'it left no last words'}",
