@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from xlatrain.engine.run_folder import OPS, PROFILE
 from xlatrain.errors import in_a_line
 from xlatrain.files import write_json
 from xlatrain.words import counted
 from xlatrain.xla.replica import Replica
 from xlatrain.xla.xspace import Op, read_ops
 
-FOLDER, OPS = "profile", "ops.json"  # in a run's folder, and in that
 _SHOWN, _KEPT = 10, 100
 
 
@@ -23,7 +23,7 @@ class Profiler:
     """
 
     def __init__(self, replica: Replica, steps: range, folder: Path, keep: Callable[[str], None]):
-        self._replica, self._steps, self._folder, self._keep = replica, steps, folder / FOLDER, keep
+        self._replica, self._steps, self._folder, self._keep = replica, steps, folder / PROFILE, keep
         self._open: contextlib.ExitStack | None = None
         self._first, self._failed = 0, False
 

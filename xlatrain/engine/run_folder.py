@@ -20,6 +20,7 @@ from xlatrain.errors import ConfigError, Fault
 logger = logging.getLogger("xlatrain")
 
 LOCK = ".lock"  # held by the process of a run that is going on
+PROFILE, OPS = "profile", "ops.json"  # a folder of it, and the table of dearest ops in that
 _SWEEP = "multirun.yaml"  # where Hydra writes a sweep's overrides down, as they are
 
 

@@ -16,9 +16,7 @@ import yaml
 
 from xlatrain.engine.health import RUNNING, look_at
 from xlatrain.engine.metrics import METRICS
-from xlatrain.engine.profile import FOLDER as PROFILE
-from xlatrain.engine.profile import OPS
-from xlatrain.engine.run_folder import read_options, read_summary
+from xlatrain.engine.run_folder import OPS, PROFILE, read_options, read_summary
 from xlatrain.engine.spent import PLACES
 from xlatrain.errors import ConfigError, Fault
 
