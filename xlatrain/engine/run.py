@@ -121,15 +121,15 @@ def _launch(verb: str, checked: CheckedRun | CheckedEvaluation, folder: Path, *m
     kept = config.engine.compile_cache_gb
     where |= {"cache_bytes": None if kept is None else round(kept * 1e9)}
     where |= {"hosts": Hosts(cluster.hosts or 1, cluster.host or 0, cluster.coordinator)}
-    if verb == "train" and config.engine.profile is not None:
-        where |= {"environment": {"XLA_HLO_DEBUG": "1"}}  # ops know the modules that they come from
     with contextlib.ExitStack() as stack:
         heartbeats = folder / FOLDER
         if cluster.host:  # which has no folder of the run
             named = os.environ.get(ELSEWHERE)
             heartbeats = Path(named or stack.enter_context(tempfile.TemporaryDirectory(prefix="xlatrain-heartbeats-")))
         watch = Watch(heartbeats, config.engine.stall_after, stoppable=verb == "train")
-        summary = launch(_TARGETS[verb], checked, folder, *more, watch=watch, **where)
+        # Ops then know the modules that they come from.
+        names = {"XLA_HLO_DEBUG": "1"} if verb == "train" and config.engine.profile is not None else {}
+        summary = launch(_TARGETS[verb], checked, folder, *more, environment=names, watch=watch, **where)
     if summary["status"] == "stopped":
         report = summary.pop("report")
         raise StoppedError(report, summary["stopped_by"], summary) if summary["saved"] else ReplicaError(report)
