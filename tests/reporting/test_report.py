@@ -134,6 +134,7 @@ def test_a_run_that_still_goes_on_is_shown_as_it_is_now(a_run, tmp_path):
 
 def test_a_run_that_failed_at_once_has_a_page_that_says_so(a_run, tmp_path):
     (a_run / "metrics.jsonl").unlink()
+    shutil.rmtree(a_run / "heartbeats")
     about = {"status": "failed", "steps": 0, "error": "RuntimeError: <no> room"}
     (a_run / "summary.json").write_text(json.dumps(about))
     page = page_of(tmp_path, a_run)
@@ -142,7 +143,7 @@ def test_a_run_that_failed_at_once_has_a_page_that_says_so(a_run, tmp_path):
     assert "Curves" not in page.headings
     (a_run / "summary.json").unlink()
     (a_run / "config.yaml").write_text(": no yaml [")
-    assert "Died without a word" in page_of(tmp_path, a_run).text
+    assert "Never begun" in page_of(tmp_path, a_run).text
 
 
 def test_a_run_without_an_evaluation_and_of_an_earlier_version_says_both(a_run, tmp_path):
