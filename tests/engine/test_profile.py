@@ -41,6 +41,7 @@ def test_the_last_step_can_be_captured_and_none_is_where_none_was_asked_for():
 
 
 @pytest.mark.replicas
+@pytest.mark.usefixtures("cold")  # torch_xla looks when it is imported whether ops are to know their modules
 @pytest.mark.parametrize("runtime", ["torch_xla", "jax"])
 def test_a_run_leaves_a_profile_and_its_dearest_ops_by_module(tmp_path, runtime):
     if runtime == "jax":

@@ -11,7 +11,7 @@ from tests.nets import Plain
 
 
 class SlowDisk(Dataset):
-    """Noise of two classes, from a disk that takes 20 ms to find an image."""
+    """Noise of two classes, from a disk that takes 50 ms to find an image."""
 
     num_classes = 2
 
@@ -22,12 +22,12 @@ class SlowDisk(Dataset):
         return 32 if self.split == "train" else 8
 
     def __getitem__(self, number: int) -> tuple[np.ndarray, int]:
-        time.sleep(0.02)
+        time.sleep(0.05)
         return np.random.default_rng(number).integers(0, 256, (32, 32, 3), dtype=np.uint8), number % 2
 
 
 class Heavy(nn.Module):
-    """Convolutions that keep a CPU busy, the second one twice as long as the first."""
+    """Convolutions that keep a CPU busy."""
 
     def __init__(self, num_classes: int):
         super().__init__()
