@@ -71,6 +71,7 @@ def read_ops(path: Path) -> list[Op]:
     """The ops of a profile, the dearest first. path: an .xplane.pb. Raises OSError, and ValueError where it is none."""
     space = _parse("XSpace", path.read_bytes())
     names = {module: origins for plane in space.planes for module, origins in _programs(plane)}
+    names[""] = {op: origin for origins in names.values() for op, origin in origins.items()}  # of an unnamed program
     picoseconds: dict[tuple[str, str], list[int]] = {}
     for plane in space.planes:
         for line in plane.lines:
