@@ -108,7 +108,7 @@ _MEANING = {
     "device": "waiting for it to run steps, other replicas with them",
     "host": "the rest of the loop: Python, dispatch, logging",
     "evaluation": "its steps and its data",
-    "saving": "checkpoints as far as they are waited for, weights in the end",
+    "saving": "checkpoints as far as they are waited for, weights, profiles",
 }
 
 

@@ -49,7 +49,11 @@ def state(record: Record) -> str:
         "done": f"Done, {at}." if record.step else "Done.",  # of an evaluation
         "running": f"Still going on, at {at}: this page shows it as it is now.",
         "stopped": f"Stopped by {record.said or 'a request'} at {at}; the same command goes on with it.",
-        "failed": f"Failed at {at}: {record.said or 'it left no last words'}",
+        "failed": f"Failed at {at}: {_sentence(record.said or 'it left no last words')}",
         "died": f"Died without a word at {at}: its process was killed, or the machine went away.",
         "never begun": "Never begun: no process of it has said anything.",
     }.get(record.status, f"{record.status}, {at}.")
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."
