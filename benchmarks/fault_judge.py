@@ -11,7 +11,7 @@ from random import Random
 
 from fault_run import EVALUATE, STEPS, Place
 
-TIMES = {"images_per_second", "host_ms_per_step", "data_wait_fraction"}
+TIMES = {"images_per_second", "host_ms_per_step", "data_wait_fraction", "spent"}
 
 
 @dataclass(frozen=True)

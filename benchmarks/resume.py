@@ -62,7 +62,7 @@ EVERYTHING = [
     "train.log_every=4step",
     "train.eval_every=50%",
 ]
-TIMES = ("images_per_second", "host_ms_per_step", "data_wait_fraction")
+TIMES = ("images_per_second", "host_ms_per_step", "data_wait_fraction", "spent")
 SMALL = {"sgd": 0.01, "lars": 1.0, "lamb": 0.003, "adamw": 0.001, "rmsprop_tf": 0.001}  # learning rates that train
 
 

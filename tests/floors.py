@@ -21,7 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("data", "models", "optim"),
     ("preflight",),
     ("engine",),
-    ("planning", "bundle", "formats", "doctor", "launching"),
+    ("planning", "bundle", "formats", "doctor", "launching", "reporting"),
     ("cli",),
     ("__init__", "__main__"),
 )

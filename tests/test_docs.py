@@ -41,6 +41,7 @@ PROGRAMS = ("xlatrain", "python", ".venv/bin/python", "make", "pip", "source")
 # What stands for something of the reader's own, and what it is here.
 OWN = {
     "NAME": "mine",
+    "OTHER": "other",
     "FILE": "weights.safetensors",
     "FOLDER": ".",
     "BUCKET": "mine",
@@ -144,6 +145,10 @@ def test_command(command, things, started, tmp_path, monkeypatch, capsys):
     run = tmp_path / "runs" / OWN["NAME"]
     run.mkdir(parents=True)
     (run / "weights.safetensors").symlink_to(things / "weights.safetensors")
+    for word in command.words[2:] if command.words[:2] == ("xlatrain", "report") else ():
+        if "=" not in word:  # a run that has begun
+            (tmp_path / fill(word)).mkdir(parents=True, exist_ok=True)
+            (tmp_path / fill(word) / "config.yaml").touch()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
     if "--clear-cache" in command.words:
@@ -219,7 +224,7 @@ def follow_xlatrain(arguments: list[str], output: str, started: list[str], capsy
     elif arguments[0] == "doctor" and "--help" not in arguments:
         assert code in (EXIT_DONE, EXIT_FAILED), said.err  # as this machine is
         assert (started, said.err) == ([], "")
-    elif arguments[0] in ("shards", "show", "status") or "--help" in arguments or "--version" in arguments:
+    elif arguments[0] in ("shards", "show", "status", "report") or "--help" in arguments or "--version" in arguments:
         assert (code, started) == (EXIT_DONE, []), said.err
     else:
         several = "-m" in arguments or "--check" in arguments

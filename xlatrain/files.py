@@ -18,8 +18,13 @@ from typing import IO, Any
 
 def write_json(path: Path, content: dict[str, Any] | list[Any]) -> None:
     """Write a JSON file whole or not at all. NaN and infinities, which JSON has not, become null."""
+    write_text(path, json.dumps(finite(content), indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
     with drafted(path) as draft:
-        draft.write_text(json.dumps(finite(content), indent=2) + "\n")
+        draft.write_text(text)
 
 
 @contextlib.contextmanager

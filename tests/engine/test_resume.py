@@ -48,7 +48,7 @@ EVERYTHING = [
     "train.eval_every=8step",
     "eval.global_batch=40",
 ]
-TIMES = {"images_per_second", "host_ms_per_step", "data_wait_fraction"}
+TIMES = {"images_per_second", "host_ms_per_step", "data_wait_fraction", "spent"}
 
 
 def numbers(summary):

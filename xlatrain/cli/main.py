@@ -23,10 +23,13 @@ FUNCTIONS = {
     "data": "xlatrain.cli.data_bench:data",
     "show": "xlatrain.cli.show:show",
     "status": "xlatrain.cli.status:status",
+    "report": "xlatrain.cli.report:report",
     "supervise": "xlatrain.cli.supervise:supervise",
     "launch": "xlatrain.cli.launch:launch",
     "doctor": "xlatrain.cli.doctor:doctor",
 }
+
+_WITHOUT_OPTIONS = ("shards", "status", "report", "supervise")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with temporary_files():
             return _run(verb, joined(rest))
     except ConfigError as error:
-        what = "arguments" if verb in ("shards", "status", "supervise") else "configuration; nothing was started"
+        what = "configuration; nothing was started" if verb not in _WITHOUT_OPTIONS else "arguments"
         _say(f"xlatrain {verb}: {_count(len(error.faults))} in the {what}.")
         for fault in error.faults:
             _say(f"  {fault}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,32 @@ from xlatrain.console import make_console, print_whole
 CHART = "sweep.png"
 
 
-def show_results(folder: Path, jobs: Sequence[Job], objective: str) -> bool:
-    """Print the table that ends a sweep, and draw its chart. Returns whether all jobs are done."""
+@dataclass(frozen=True)
+class Comparison:
+    """What the jobs of a sweep came to, in their order. common: the overrides that all have. best: of the values of the
+    objective, None where no job has one."""
+
+    common: set[str]
+    summaries: list[dict[str, Any]]
+    results: list[Result]
+    best: float | None
+
+
+def compare_jobs(folder: Path, jobs: Sequence[Job], objective: str) -> Comparison:
+    """Compare the jobs of a sweep by an objective."""
     summaries = [summary_of(folder, job) for job in jobs]
     common = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
     own = [tuple(text for text in job.overrides if text not in common) for job in jobs]
     results = [Result(texts, _value(s, objective)) for texts, s in zip(own, summaries, strict=True)]
     values = [result.value for result in results if result.value is not None]
     best = (min if objective in LESS_IS_BETTER else max)(values, default=None)
+    return Comparison(common, summaries, results, best)
+
+
+def show_results(folder: Path, jobs: Sequence[Job], objective: str) -> bool:
+    """Print the table that ends a sweep, and draw its chart. Returns whether all jobs are done."""
+    found = compare_jobs(folder, jobs, objective)
+    common, summaries, results, best = found.common, found.summaries, found.results, found.best
     table = Table(box=None, pad_edge=False)
     for heading in ("job", "overrides", "status", "top-1", "top-5", "loss", "images/s", "seconds"):
         table.add_column(heading, overflow="fold" if heading == "overrides" else "ellipsis")
@@ -39,7 +58,7 @@ def show_results(folder: Path, jobs: Sequence[Job], objective: str) -> bool:
     for job, summary in zip(jobs, summaries, strict=True):
         if summary["status"] == "failed":
             console.print(f"job {job.number}: {summary['error']}", soft_wrap=True)
-    if len(values) > 1:
+    if sum(result.value is not None for result in results) > 1:
         draw_results(results, objective, best, folder / CHART)
         console.print(f"drawn to {folder / CHART}", soft_wrap=True)
     return all(summary["status"] == "done" for summary in summaries)
@@ -47,7 +66,7 @@ def show_results(folder: Path, jobs: Sequence[Job], objective: str) -> bool:
 
 def _value(summary: dict[str, Any], objective: str) -> float | None:
     """What a job came to; None of one that is not done, or whose value was not finite."""
-    return summary[objective] if summary["status"] == "done" else None
+    return summary.get(objective) if summary["status"] == "done" else None
 
 
 def _shown(summary: dict[str, Any]) -> dict[str, str]:

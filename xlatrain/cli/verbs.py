@@ -101,6 +101,14 @@ VERBS = {
         (Flag(("--json",), "the same as JSON"),),
         options=False,
     ),
+    "report": Verb(
+        "what runs came to, as a page: xlatrain report runs/NAME [more runs, or a sweep] [out=report.html]",
+        (
+            Flag(("out=",), "the page, .html; default: report.html", "FILE"),
+            Flag(("run.root=",), "where runs are looked for that are given by name; default: runs", "FOLDER"),
+        ),
+        options=False,
+    ),
     "supervise": Verb(
         "start a run again when it was stopped or crashed: xlatrain supervise -- train run.name=NAME ...",
         (

@@ -29,6 +29,13 @@ class EngineConfig:
     save_hlo: bool = option(
         False, "write the train step's program to the run folder, as train_step.hlo.pb", may_change=True
     )
+    profile: str | None = option(
+        None,
+        "STEP:COUNT, as in 20:3: what devices do in so many steps from that one on, counted from 1 as in the log, goes "
+        "to profile/ of the run's folder, for TensorBoard's profiler or Perfetto, with the dearest ops by module; "
+        "null = nothing does",
+        may_change=True,
+    )
     stall_after: float | None = option(
         300.0,
         "a run that for so long comes to no further step, or batch of an evaluation, hangs: it is ended, with the "

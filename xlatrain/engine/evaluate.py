@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -48,15 +49,23 @@ class EvalResult:
 
 
 class Evaluator:
-    """Evaluates flat weights on the validation set; captures its step at the first use."""
+    """Evaluates flat weights on the validation set; captures its step at the first use. compiling: as of
+    CapturedStep."""
 
     def __init__(
-        self, evaluation: CheckedEvaluation, model: HostModel, replica: Replica, report: Callable[[str], None]
+        self,
+        evaluation: CheckedEvaluation,
+        model: HostModel,
+        replica: Replica,
+        report: Callable[[str], None],
+        compiling: Callable[[], AbstractContextManager[None]] = nullcontext,
     ):
         self.evaluation, self.replica = evaluation, replica
         self.program = EvalProgram(evaluation, model)
         engine = evaluation.config.engine
-        self.step = CapturedStep(self.program.step, replica, "eval step", engine.replay, report, strict=engine.strict)
+        self.step = CapturedStep(
+            self.program.step, replica, "eval step", engine.replay, report, strict=engine.strict, compiling=compiling
+        )
         self._tables = replica.to_device(self.program.tables())
         self._count = 0
 

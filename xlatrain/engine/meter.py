@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from xlatrain.checkpoint.manifest import number
+from xlatrain.engine.spent import Spent
 
 _WARM_UP = 3  # steps before times are counted, after each start: the first compiles
 
@@ -28,6 +29,7 @@ class Meter:
         self._waited = self._waited_at_start = 0.0
         self._mark = (0, 0, 0.0)  # steps, images, seconds
         self.images_per_second = 0.0
+        self.spent = Spent()
 
     @contextlib.contextmanager
     def host(self) -> Iterator[None]:
@@ -37,10 +39,11 @@ class Meter:
         self._host.append(time.perf_counter() - started)
 
     @contextlib.contextmanager
-    def pause(self) -> Iterator[None]:
-        """Time that does not count as training: evaluation, saving."""
+    def pause(self, place: str) -> Iterator[None]:
+        """Time that does not count as training. place: what it is spent on, evaluation or saving."""
         started = time.perf_counter()
-        yield
+        with self.spent.on(place):
+            yield
         self._paused += time.perf_counter() - started
 
     def waited(self, seconds: float) -> None:
@@ -65,8 +68,9 @@ class Meter:
             if since > 2.0:
                 self._mark = (self._steps, self._images, elapsed)
 
-    def interval(self) -> dict[str, float]:
-        """Means of loss and accuracy since the last call, the last learning rate, norms, speed, skips."""
+    def interval(self) -> dict[str, Any]:
+        """Means of loss and accuracy since the last call, the last learning rate, norms, speed, skips, and on what all
+        seconds of the run were spent."""
         rows, self._interval = self._interval, []
         last = rows[-1]
         mean = {
@@ -82,6 +86,7 @@ class Meter:
             "data_wait_fraction": round(self._data_wait(), 4),
             "skipped_steps": self._skipped_steps,
             "skipped_samples": self._skipped_samples,
+            "spent": self.spent.seconds(),
         }
 
     def totals(self) -> dict[str, float]:
@@ -106,6 +111,7 @@ class Meter:
             "skipped_samples": self._skipped_samples,
             "skipped_steps": self._skipped_steps,
             "interval": [dict(row) for row in self._interval],
+            "spent": self.spent.seconds(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -114,6 +120,7 @@ class Meter:
         self._before = (state["counted_images"], state["counted_seconds"], state["waited_seconds"])
         self._skipped_samples, self._skipped_steps = state["skipped_samples"], state["skipped_steps"]
         self._interval = [{name: number(value) for name, value in row.items()} for row in state["interval"]]
+        self.spent.add(state.get("spent", {}))  # which checkpoints of before have not
 
     def _counted(self) -> tuple[int, float, float]:
         """Images, seconds and seconds waited for data after warm-ups, over all starts."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shlex
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 
 from xlatrain.config.schema import Config
 from xlatrain.version import VERSION
+from xlatrain.words import counted
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _DISTRIBUTIONS = ("torch", "torch_xla", "timm")
@@ -20,11 +22,18 @@ PLANNING = (*JAX, "libtpu")
 
 
 def provenance(command: Sequence[str], more: Sequence[str] = ()) -> dict[str, Any]:
-    """What is written beside the results of a command: command, host, versions; from a git checkout also commit, and
-    modified: whether package or conf/ differ from it. more: as of versions."""
+    """What is written beside the results of a command: command, host, machine, versions; from a git checkout also
+    commit, and modified: whether package or conf/ differ from it. more: as of versions."""
     commit = _commit()
-    found = {"command": shlex.join(command), "host": platform.node(), "versions": versions(more)}
+    found = {"command": shlex.join(command), "host": platform.node(), "machine": _machine()}
+    found["versions"] = versions(more)
     return found | ({} if commit is None else {"commit": commit, "modified": _modified()})
+
+
+def _machine() -> str:
+    """The machine that a command is given on: 8 cores, 62 GiB, Linux x86_64."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{counted(os.cpu_count() or 1, 'core')}, {memory:.0f} GiB, {platform.system()} {platform.machine()}"
 
 
 def versions(more: Sequence[str] = ()) -> dict[str, str]:

@@ -4,12 +4,10 @@ since it is finished, or at step 0 since nothing was saved."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from xlatrain.checkpoint.manifest import Manifest
 from xlatrain.checkpoint.read import find_newest
@@ -18,7 +16,7 @@ from xlatrain.config.override import given_keys
 from xlatrain.config.schema import Config
 from xlatrain.credentials import masked
 from xlatrain.engine.checkpoint_store import checkpoint_store
-from xlatrain.engine.run_folder import name_in, read_summary
+from xlatrain.engine.run_folder import name_in, read_options, read_summary
 from xlatrain.errors import ConfigError, Fault
 from xlatrain.preflight.checked import CheckedRun
 
@@ -45,7 +43,7 @@ def find_start(run: CheckedRun, folder: Path, report: Callable[[str], None]) -> 
     matter have changed, and when there are checkpoints and none is sound."""
     summary = _summary(folder)
     if summary and run.lengths.total_steps == summary["steps"]:
-        run = _as_before(run, before := _written_config(folder))
+        run = _as_before(run, before := read_options(folder / "config.yaml"))
         _compare(run, before, str(folder))
         return Start(run, finished=summary)
     store = checkpoint_store(run.config, folder)
@@ -125,21 +123,3 @@ def _summary(folder: Path) -> dict[str, Any] | None:
     summary = read_summary(folder)
     done = summary.get("status") == "done" and isinstance(summary.get("steps"), int)
     return summary if done else None
-
-
-def _written_config(folder: Path) -> dict[str, Any]:
-    """The options that config.yaml has, by their dotted keys; none where it cannot be read."""
-    try:
-        content = yaml.safe_load((folder / "config.yaml").read_text())
-    except (OSError, yaml.YAMLError):
-        return {}
-    return dict(_flat(content)) if isinstance(content, dict) else {}
-
-
-def _flat(node: dict[str, Any], prefix: str = "") -> Sequence[tuple[str, Any]]:
-    rows = []
-    for key, value in node.items():
-        rows.append((f"{prefix}{key}", value))
-        if isinstance(value, dict):
-            rows += _flat(value, f"{prefix}{key}.")
-    return rows

@@ -25,6 +25,7 @@ from xlatrain.engine.metrics import CUT, cut_metrics, wait_for_writer
 from xlatrain.engine.provenance import provenance, used_by
 from xlatrain.engine.resume import NEVER, Start, find_start, with_notes
 from xlatrain.engine.run_folder import claimed_folder, held_folder, written_to
+from xlatrain.engine.spent import STARTING
 from xlatrain.errors import ReplicaError, StoppedError
 from xlatrain.files import write_json
 from xlatrain.preflight.check import check, check_evaluation
@@ -120,7 +121,9 @@ def _launch(verb: str, checked: CheckedRun | CheckedEvaluation, folder: Path, *m
             named = os.environ.get(ELSEWHERE)
             heartbeats = Path(named or stack.enter_context(tempfile.TemporaryDirectory(prefix="xlatrain-heartbeats-")))
         watch = Watch(heartbeats, config.engine.stall_after, stoppable=verb == "train")
-        summary = launch(_TARGETS[verb], checked, folder, *more, watch=watch, **placement(config))
+        # Ops then know the modules that they come from.
+        names = {"XLA_HLO_DEBUG": "1"} if verb == "train" and config.engine.profile is not None else {}
+        summary = launch(_TARGETS[verb], checked, folder, *more, environment=names, watch=watch, **placement(config))
     if summary["status"] == "stopped":
         report = summary.pop("report")
         raise StoppedError(report, summary["stopped_by"], summary) if summary["saved"] else ReplicaError(report)
@@ -162,7 +165,10 @@ def _run_in(verb: str, checked: CheckedRun | CheckedEvaluation, folder: Path, *m
         except OSError as problem:  # the disk is full: why the run ended matters more
             say(f"warning: how the run ended could not be written to {folder}: {problem.strerror or problem}")
         raise
-    summary |= {"wall_seconds": round(time.perf_counter() - started, 3), **about}
+    wall = time.perf_counter() - started
+    if "spent" in summary:  # to which this process adds what it took to start the replicas, and to see them end
+        summary["spent"][STARTING] = round(summary["spent"][STARTING] + wall - summary["wall_seconds"], 4)
+    summary |= {"wall_seconds": round(wall, 3), **about}
     try:
         write_json(folder / "summary.json", masked(summary))
     except OSError as problem:

@@ -12,12 +12,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+import yaml
+
 from xlatrain.credentials import masked
 from xlatrain.errors import ConfigError, Fault
 
 logger = logging.getLogger("xlatrain")
 
 LOCK = ".lock"  # held by the process of a run that is going on
+PROFILE, OPS = "profile", "ops.json"  # a folder of it, and the table of dearest ops in that
 _SWEEP = "multirun.yaml"  # where Hydra writes a sweep's overrides down, as they are
 
 
@@ -33,6 +36,25 @@ def read_summary(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return summary if isinstance(summary, dict) else {}
+
+
+def read_options(path: Path) -> dict[str, Any]:
+    """The options that a config.yaml has, by their dotted keys, groups of them among them; none where it cannot be
+    read."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return dict(_flat(content)) if isinstance(content, dict) else {}
+
+
+def _flat(node: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    rows = []
+    for key, value in node.items():
+        rows.append((f"{prefix}{key}", value))
+        if isinstance(value, dict):
+            rows += _flat(value, f"{prefix}{key}.")
+    return rows
 
 
 @contextlib.contextmanager

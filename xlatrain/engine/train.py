@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +12,28 @@ from xlatrain.checkpoint.manifest import step_of
 from xlatrain.data.order import Position
 from xlatrain.data.storage.retry import retries_so_far
 from xlatrain.engine.anomalies import Anomalies
-from xlatrain.engine.build import HostModel, TrainProgram, build_phase_model, place
+from xlatrain.engine.build import HostModel, place
 from xlatrain.engine.checkpoints import Checkpoints, Progress
 from xlatrain.engine.contract import Tensors, TrainMetrics, TrainState
-from xlatrain.engine.describe import describe_cache, describe_phase, describe_run
+from xlatrain.engine.describe import describe_cache, describe_run
 from xlatrain.engine.equality import check_replicas_equal
-from xlatrain.engine.evaluate import Evaluator, build_eval_model
+from xlatrain.engine.evaluate import Evaluator
 from xlatrain.engine.loggers.open import open_loggers
 from xlatrain.engine.meter import Meter
 from xlatrain.engine.metrics import METRICS, MetricsWriter
+from xlatrain.engine.phases import PhaseSteps, build_models
+from xlatrain.engine.profile import Profiler
 from xlatrain.engine.progress import ProgressLine
 from xlatrain.engine.rehearsal import rehearse
 from xlatrain.engine.results import describe_machinery, write_programs, write_weights
 from xlatrain.engine.run_folder import log_to, name_in
+from xlatrain.engine.spent import COMPILE, EVALUATION, HOST, SAVING
 from xlatrain.engine.step import average_buffers
 from xlatrain.engine.stopping import Stop, begin, stopped
 from xlatrain.engine.unplanned import Unplanned
 from xlatrain.errors import DivergenceError
 from xlatrain.preflight.checked import CheckedRun
+from xlatrain.preflight.profile import profiled_steps
 from xlatrain.words import counted
 from xlatrain.xla import pulse
 from xlatrain.xla.capture import CapturedStep
@@ -53,43 +57,29 @@ class Trainer:
     def __init__(self, replica: Replica, run: CheckedRun, folder: Path, progress: ProgressLine, checkpoint: str | None):
         self.replica, self.run, self.folder, self.progress = replica, run, folder, progress
         self.started = time.perf_counter()
+        self.meter = Meter()
         pulse.mark(replica.ordinal, BUILDING, step_of(checkpoint) if checkpoint else 0)
         config, engine = run.config, run.config.engine
-        progress.say(f"building {config.model.name} for {counted(replica.world_size, 'replica')}")
-        models = self._build_models()
+        say, compiling = progress.say, lambda: self.meter.spent.on(COMPILE)
+        say(f"building {config.model.name} for {counted(replica.world_size, 'replica')}")
+        models = build_models(run, replica)
         self.model: HostModel = models[-1]
-        self.programs = [TrainProgram(run, model) for model in models[: len(run.phases)]]
         for text in describe_run(run, self.model.layout):
-            progress.say(text)
-        self.steps = [
-            CapturedStep(
-                program.step, replica, "train step", engine.replay, progress.say, engine.save_hlo, engine.strict
-            )
-            for program in self.programs
-        ]
-        self.evaluator = Evaluator(run.evaluation, self.model, replica, progress.say)
-        self.synchronise = CapturedStep(average_buffers, replica, "statistics step", engine.replay)
-        self.checkpoints = Checkpoints(replica, run, folder, checkpoint, progress.say, progress.keep)
+            say(text)
+        self.phases = PhaseSteps(run, replica, models, say, compiling)
+        self.evaluator = Evaluator(run.evaluation, self.model, replica, say, compiling)
+        self.synchronise = CapturedStep(
+            average_buffers, replica, "statistics step", engine.replay, compiling=compiling
+        )
+        self.checkpoints = Checkpoints(replica, run, folder, checkpoint, say, progress.keep)
         self.writer = self._open_writer(checkpoint) if replica.is_first else None
-        self.meter = Meter()
         self.stop = Stop(replica)
+        self.profiler = Profiler(replica, profiled_steps(engine), folder, progress.keep)
         self.anomalies = Anomalies(config.train.loss_spike)
         self.unplanned: Unplanned | None = None  # from the first step on
         self.last_eval: dict[str, Any] = {}
         self.equal = False  # whether statistics are, on all replicas: twice made so, they could be rounded twice
         self.running: deque[tuple[int, Tensors]] = deque()  # steps handed to the device whose metrics are not read yet
-
-    def _build_models(self) -> list[HostModel]:
-        """One for each phase, since groups of batch norm and tiles depend on batch and size, and last the one that is
-        evaluated, which is that of a run's only phase."""
-        run, replica = self.run, self.replica
-        models = [
-            replica.shared(f"model-{i}", lambda phase=phase: build_phase_model(run, phase, replica))
-            for i, phase in enumerate(run.phases)
-        ]
-        if len(models) == 1:
-            return models
-        return [*models, replica.shared("model", lambda: build_eval_model(run.evaluation, replica))]
 
     def _open_writer(self, checkpoint: str | None) -> MetricsWriter:
         start = step_of(checkpoint) if checkpoint else None
@@ -100,24 +90,30 @@ class Trainer:
         in_flight = self.run.config.engine.in_flight
         with self.checkpoints:
             state, start = self._begin()
-            tables = self.replica.to_device(self.programs[0].tables())
-            self._compile_ahead(state, tables, start.step)
+            tables = self.replica.to_device(self.phases.programs[0].tables())
+            self.phases.compile_ahead(state, tables, start.step)
             loader = self.replica.shared("train-loader", lambda: self._open_loader(start.position))
             feed = DeviceFeed(loader, self.replica)
             done, evaluated = start.step, start.evaluated
             if not evaluated and self._evaluation_due(done):  # it was asked to stop before it had evaluated
                 state, evaluated = self._evaluate(state, done)
             for number, batch in enumerate(self._batches(feed, start.step), start.step + 1):
-                self._drain(but=in_flight - 1)
                 if self.stop.seen:
                     break
+                if self.profiler.begins(number):
+                    self._profile(self.profiler.begin, number)
                 state, done, evaluated = self._step(state, {**batch, **tables}, number, feed.waited), number, False
+                self._drain(but=in_flight - 1)
+                if self.profiler.ends(done):
+                    self._profile(self.profiler.end, done)
                 if self._evaluation_due(done):
                     state, evaluated = self._evaluate(state, done)
                 if self.checkpoints.due(done, evaluated) and not self.stop.seen:
                     self.save(state, done, evaluated)
             self._drain()
             feed.close()
+            if self.profiler.is_open:  # it was asked to stop meanwhile
+                self._profile(self.profiler.end, done)
             if self.stop.seen:
                 return self._stopped(state, done, evaluated)
             return self._finish(state)
@@ -125,18 +121,24 @@ class Trainer:
     def _evaluation_due(self, done: int) -> bool:
         return done > 0 and self.run.lengths.due(self.run.lengths.eval_every, done)
 
+    def _profile(self, act: Callable[[int], None], step: int) -> None:
+        """Begin or end a profile, at which no step is under way; it takes no time of training."""
+        self._drain()
+        with pulse.saving(self.replica.ordinal, step), self.meter.pause(SAVING):
+            act(step)
+
     def save(self, state: Tensors, done: int, evaluated: bool = False, wait: bool = False) -> bool:
         """Save all that the run is after so many steps; every replica has to come. Returns when the tensors are copied,
         or with `wait` when the checkpoint stands, then whether it does."""
         self._drain()
-        with pulse.saving(self.replica.ordinal, done), self.meter.pause():
+        with pulse.saving(self.replica.ordinal, done), self.meter.pause(SAVING):
             return self.checkpoints.save(
                 state, done, self.model, self.meter.state(), self.last_eval, evaluated, self.equal, self.writer, wait
             )
 
     def _begin(self) -> tuple[Tensors, Progress]:
         """The state that the run begins with, on the device: of its seed, or of a checkpoint."""
-        fresh = self.programs[0].carry(self.replica.ordinal)
+        fresh = self.phases.programs[0].carry(self.replica.ordinal)
         host, start = self.checkpoints.begin(fresh)
         state = self.replica.to_device(host)
         check_replicas_equal(self.replica, self.run, state, start.step > 0 and self.checkpoints.differ)
@@ -152,7 +154,7 @@ class Trainer:
     def _step(self, state: Tensors, inputs: Tensors, done: int, waited: float) -> Tensors:
         """Hand one step to the device."""
         self.meter.waited(waited)
-        step = self.steps[self._phase_of(done)]
+        step = self.phases.of(done)
         if self.unplanned is None:
             step.prepare(state, inputs)
             begin()
@@ -174,36 +176,25 @@ class Trainer:
         batches = run.dataset.train.train_batches(place(replica), run.config.train.seed, run.phases, position)
         return HostFan(batches, replica.local_count)
 
-    def _phase_of(self, done: int) -> int:
-        """The number of the phase that ends with or after so many steps; says so where one begins."""
-        number = self.run.lengths.phase_number(done - 1)
-        phase = self.run.phases[number]
-        if number and phase.first_step == done - 1:
-            self.progress.say(f"phase {number + 1}: {describe_phase(self.run.lengths, phase)}")
-        return number
-
-    def _compile_ahead(self, state: Tensors, tables: Tensors, first: int) -> None:
-        """Compile the steps of all phases that are to come before the first: a phase then begins without a pause."""
-        lengths, count = self.run.lengths, len(self.steps)
-        if count == 1:
-            return
-        for i, (step, program, phase) in enumerate(zip(self.steps, self.programs, self.run.phases, strict=True)):
-            if i < lengths.phase_number(first):
-                continue
-            start = f"from step {phase.first_step:,}, epoch {lengths.epoch(phase.first_step):.1f}"
-            self.progress.say(f"phase {i + 1} of {count}, {start}: {describe_phase(lengths, phase)}")
-            step.prepare(state, {**self.replica.to_device(program.blank_batch(phase)), **tables})
-
     def _batches(self, feed: DeviceFeed, first: int) -> Iterator[Tensors]:
-        """One for each step of the run from the first on; a failure that is rehearsed comes first."""
-        batches = iter(feed)
+        """One for each step of the run from the first on; a failure that is rehearsed comes first. What comes before
+        the first batch is the start."""
+        batches, spent = iter(feed), self.meter.spent
         for step in range(first, self.run.lengths.total_steps):
             rehearse(self.run.config.engine, self.replica.ordinal, step)
-            yield next(batches)  # of a feed that ends before the run, an error
+            if step == first:
+                batch = next(batches)  # of a feed that ends before the run, an error
+                spent.turn_to(HOST)
+            else:
+                with spent.waiting_for_data(busy=bool(self.running)):
+                    batch = next(batches)
+            yield batch
 
     def _read(self, done: int, outputs: Tensors) -> None:
         """Read what a step reported, once it has run; log, and end a run that diverges."""
-        values, lengths = TrainMetrics.read(self.replica.to_host(outputs)), self.run.lengths
+        with self.meter.spent.waiting_for_device():
+            values = TrainMetrics.read(self.replica.to_host(outputs))
+        lengths = self.run.lengths
         self.meter.step(values, self.run.phases[lengths.phase_number(done - 1)].global_batch)
         self.stop.read(values["stop"])
         in_a_row = int(values["skipped_in_a_row"])
@@ -235,14 +226,14 @@ class Trainer:
         if self.stop.seen:
             return state, False
         state = self._synchronised(state)
-        with self.meter.pause():
+        with self.meter.pause(EVALUATION):
             result = self.evaluator(TrainState.of(state).weights, self.stop, done)
         if result is None:
             return state, False
         self.last_eval = result.as_dict()
         epoch = self.run.lengths.epoch(done)
         if self.writer:
-            self.writer.write("eval", done, epoch, **self.last_eval)
+            self.writer.write("eval", done, epoch, **self.last_eval, spent=self.meter.spent.seconds())
         self.progress.keep(
             f"epoch {epoch:.1f}: top-1 {result.top1:.4f}, top-5 {result.top5:.4f}, loss {result.loss:.4f} "
             f"on {result.eval_examples} images"
@@ -273,16 +264,17 @@ class Trainer:
     def _finish(self, state: Tensors) -> dict[str, Any]:
         """Save the weights and say how it went."""
         self._drain()
+        self.meter.spent.turn_to(SAVING)
         self.replica.wait()
         host = self.replica.to_host(state) if self.replica.is_first else {}
         lengths = self.run.lengths
         summary = {"status": "done", **self.last_eval, **self._figures(lengths.total_steps)}
         if self.writer:
             summary["sha256"] = write_weights(self.folder, self.run, self.model, TrainState.of(host), self.progress.say)
-            write_programs(self.folder, [step.hlo for step in self.steps])
+            write_programs(self.folder, [step.hlo for step in self.phases.steps])
             self.writer.write("event", lengths.total_steps, lengths.epoch(lengths.total_steps), event="done")
             self.writer.close()
-        return summary
+        return summary | self._times()
 
     def _figures(self, done: int) -> dict[str, Any]:
         """What the summary says of so many steps."""
@@ -293,6 +285,9 @@ class Trainer:
             **self.meter.totals(),
             **self.checkpoints.figures(),
             "data_retries": retries_so_far(),
-            "capture_seconds": round(sum(step.capture_seconds for step in self.steps), 3),
-            "wall_seconds": round(time.perf_counter() - self.started, 3),
+            "capture_seconds": round(sum(step.capture_seconds for step in self.phases.steps), 3),
+            **self._times(),
         }
+
+    def _times(self) -> dict[str, Any]:
+        return {"spent": self.meter.spent.seconds(), "wall_seconds": round(time.perf_counter() - self.started, 3)}

@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from xlatrain.xla.op_names import operation_of, scope_of
+
 _BITS = {"pred": 8, "s8": 8, "u8": 8, "s16": 16, "u16": 16, "bf16": 16, "f16": 16, "s32": 32, "u32": 32, "f32": 32,
          "s64": 64, "u64": 64, "f64": 64, "s4": 4, "u4": 4}  # fmt: skip
 
@@ -16,8 +18,6 @@ _COMPUTATION = re.compile(r"^(ENTRY )?%([\w.\-]+) \(.*\{$")
 _OPCODE = re.compile(r" ([a-z][\w\-]*)\(")
 _CALLS = re.compile(r"(?:calls|to_apply|body|condition|true_computation|false_computation)=%([\w.\-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
-_COUNTER = re.compile(r"\.\d+$")
-_OPERATION = re.compile(r"(?:^|/)(?:aten|xla|prim)__([^/]*)")
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,11 @@ class Instruction:
     @property
     def scope(self) -> str:
         """The innermost of the scopes that the operation was traced in."""
-        operation = _OPERATION.search(self._op_name)
-        return _COUNTER.sub("", self._op_name[: operation.start()].rpartition("/")[2]) if operation else ""
+        return scope_of(self._op_name)
 
     @property
     def op(self) -> str:
-        operation = _OPERATION.search(self._op_name)
-        return _COUNTER.sub("", operation[1]).lstrip("_").removesuffix("_overrideable") if operation else ""
+        return operation_of(self._op_name)
 
     @cached_property
     def calls(self) -> tuple[str, ...]:

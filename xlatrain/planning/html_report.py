@@ -10,30 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from xlatrain.drawing import pyplot
+from xlatrain.page import begin, made_by, table
 from xlatrain.planning.estimate import GIB, Estimate, bounded_products, top_ops
 from xlatrain.planning.table import HEADINGS, comparison, differing
 from xlatrain.planning.terminal import figures, title
-
-_STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
-table{border-collapse:collapse;margin:1rem 0}td,th{padding:.2rem .8rem .2rem 0;text-align:left;vertical-align:top}
-th{border-bottom:1px solid #999}h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}
-.command{background:#f4f4f4;padding:.4rem .8rem;overflow-wrap:anywhere}.made{color:#777;font-size:.8rem}
-.warning{background:#fff4d6;padding:.4rem .8rem;margin:.4rem 0}svg{max-width:100%;height:auto}
-"""
 
 
 def write_page(
     estimates: Sequence[Estimate], jobs: Sequence[Sequence[str]], origin: Mapping[str, Any], path: Path
 ) -> None:
     """Write the page; it needs nothing but itself. jobs: the overrides of each plan; origin: command and versions."""
-    head = "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=width=device-width>"
-    head += f"<title>{html.escape(_heading(estimates))}</title>"
-    parts = [f"{head}<style>{_STYLE}</style>", f"<p class=command><code>{html.escape(origin['command'])}</code></p>"]
+    parts = [begin(_heading(estimates)), f"<p class=command><code>{html.escape(origin['command'])}</code></p>"]
     if len(estimates) > 1:
         parts += [
             "<h1>Plans compared</h1>",
-            _table(
+            table(
                 HEADINGS, [[" ".join(own), *r] for own, r in zip(differing(jobs), comparison(estimates), strict=True)]
             ),
         ]
@@ -42,8 +33,7 @@ def write_page(
         parts += _one(estimate)
         if len(estimates) > 1:
             parts.append(f"<p><code>xlatrain plan {html.escape(' '.join(job))}</code></p>")
-    made = [*(f"{name} {version}" for name, version in origin["versions"].items()), origin.get("commit", "")]
-    parts.append(f"<p class=made>{html.escape(', '.join(m for m in made if m))}</p>")
+    parts.append(made_by(origin))
     path.write_text("\n".join(parts))
 
 
@@ -53,7 +43,7 @@ def _heading(estimates: Sequence[Estimate]) -> str:
 
 def _one(estimate: Estimate) -> list[str]:
     program, ms = estimate.train.program, estimate.ms
-    parts = [f"<h1>{html.escape(title(estimate))}</h1>", _table((), figures(estimate))]
+    parts = [f"<h1>{html.escape(title(estimate))}</h1>", table((), figures(estimate))]
     parts += [f"<p class=warning>{html.escape(text)}</p>" for text in estimate.warnings]
     parts += [f"<p>Not computed: {html.escape(text)}</p>" for text in estimate.missing]
     if program is None or estimate.device_ms is None:
@@ -77,27 +67,21 @@ def _one(estimate: Estimate) -> list[str]:
         )
         for op in top_ops(program, 30)
     ]
-    parts += ["<h2>Most expensive ops</h2>", _table(("module", "kind", "op", "result", "lanes", "ms"), rows)]
+    parts += ["<h2>Most expensive ops</h2>", table(("module", "kind", "op", "result", "lanes", "ms"), rows)]
     largest = {part: ms(cycles) for part, cycles in list(program.by_part().items())[:24]}
     parts += ["<h2>By part of the model and of the step</h2>", _bars(largest, "ms")]
     rows = [
         (c.op, f"{c.bytes:,}", f"{c.group_size:,}", c.count, "?" if t is None else f"{t:.3f}")
         for c, t in estimate.collectives
     ]
-    parts += ["<h2>Collectives</h2>", _table(("op", "bytes each", "replicas a group", "count", "ms in all"), rows)]
+    parts += ["<h2>Collectives</h2>", table(("op", "bytes each", "replicas a group", "count", "ms in all"), rows)]
     rows = [
         (p.scope, p.op, f"{p.p:,} x {p.c:,} x {p.k:,}", f"{p.moved / 1e6:,.1f}", f"{least / 1e6:,.1f}",
          f"{p.moved / least:.1f}")
         for p, least in bounded_products(program, estimate.cluster)
     ]  # fmt: skip
     headings = ("module", "op", "points x in x out", "MB moved", "MB least", "ratio")
-    return [*parts, "<h2>Pointwise and dense products against their lower bound</h2>", _table(headings, rows)]
-
-
-def _table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    head = "".join(f"<th>{html.escape(h)}" for h in headings)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(str(v))}" for v in row) for row in rows)
-    return f"<table>{f'<tr>{head}' if head else ''}{body}</table>"
+    return [*parts, "<h2>Pointwise and dense products against their lower bound</h2>", table(headings, rows)]
 
 
 def _bars(values: dict[str, float], unit: str) -> str:

@@ -27,6 +27,7 @@ from xlatrain.preflight.lengths import Lengths
 from xlatrain.preflight.loggers import logger_faults
 from xlatrain.preflight.model import build_blank
 from xlatrain.preflight.own_optimizer import optimizer_faults
+from xlatrain.preflight.profile import profile_faults
 from xlatrain.preflight.resolve import (
     check_durations,
     describe_short_warmup,
@@ -109,6 +110,7 @@ def check_config(config: Config, overrides: Sequence[str] = (), starts: bool = T
         except ConfigError as error:
             known = {fault.key for fault in faults}
             faults += [fault for fault in error.faults if fault.key not in known]
+    faults += profile_faults(config.engine, lengths.total_steps if lengths else None)
     phases = []
     for phase in lengths.phases if lengths and not faults else ():
         model = basis.model

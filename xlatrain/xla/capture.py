@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -32,7 +33,7 @@ class CapturedStep:
     replay=False traces and runs the function anew at every call: slow, for debugging, same results.
     strict: shapes of inputs other than those of the first call raise CaptureError; else they are compiled for.
     report(text) is told before and after a capture, which takes from seconds to minutes. keep_hlo: keep the program as
-    traced in `hlo`, a serialized HloModuleProto.
+    traced in `hlo`, a serialized HloModuleProto. compiling: a context for a capture, as of a clock.
     """
 
     def __init__(
@@ -44,10 +45,11 @@ class CapturedStep:
         report: Callable[[str], None] | None = None,
         keep_hlo: bool = False,
         strict: bool = False,
+        compiling: Callable[[], AbstractContextManager[None]] = nullcontext,
     ):
         self.function, self.replica, self.name, self.replay = function, replica, name, replay
         self.report = report or (lambda text: None)
-        self.keep_hlo, self.strict = keep_hlo, strict
+        self.keep_hlo, self.strict, self.compiling = keep_hlo, strict, compiling
         self.hlo: bytes | None = None
         self.capture_seconds = 0.0
         self.captures = 0
@@ -81,7 +83,7 @@ class CapturedStep:
         self._shapes = {name: tensor.shape for name, tensor in inputs.items()}
         started = time.perf_counter()
         self.replica.wait()  # a compile takes a lock of the process: none may be held up by a step that still runs
-        with pulse.compiling(self.replica.ordinal):
+        with self.compiling() if announce else nullcontext(), pulse.compiling(self.replica.ordinal):
             program = self.replica.compile(self.function, self.name, carry, inputs, self.keep_hlo)
             self.hlo = program.hlo
             # The others trace after the first: without the barrier they would keep it waiting in a collective.
@@ -91,7 +93,6 @@ class CapturedStep:
         if announce:
             self.report(f"compiled the {self.name} in {seconds:.1f} s")
         return program
-
 
     def _again(self, inputs: Tensors) -> str:
         """That there is another graph, and of which change it comes. Raises CaptureError where that is an error."""

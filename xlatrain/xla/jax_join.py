@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 import jax
@@ -48,6 +49,8 @@ def _keep_programs(most: int | None) -> None:
     left as it is. Entries say when they were last used only where a limit is set, and JAX fails on those that do not:
     so there always is one, in a folder that no other release has written to."""
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    if os.environ.get("XLA_HLO_DEBUG"):  # else a program that was kept without names of modules would be taken
+        jax.config.update("jax_compilation_cache_include_metadata_in_key", True)
     if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(user_cache() / "jax" / jax.__version__))
         jax.config.update("jax_compilation_cache_max_size", _NO_LIMIT if most is None else most)

@@ -6,8 +6,11 @@ coordinator. Of torch_xla nothing runs but the tracing.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 import jax
@@ -66,6 +69,17 @@ class JaxReplica(Replica):
         for array in self.running:
             if not array.is_deleted():
                 array.block_until_ready()
+
+    @contextlib.contextmanager
+    def profiled(self, folder: Path) -> Iterator[None]:
+        options = jax.profiler.ProfileOptions()
+        options.host_tracer_level = 3  # ops of a CPU are told of from here on
+        options.python_tracer_level = 0
+        jax.profiler.start_trace(folder, profiler_options=options)
+        try:
+            yield
+        finally:
+            jax.profiler.stop_trace()
 
     def counts(self, *names: str) -> Counts:
         other = watch.uncached_compiles() + jax_watch.own_compiles()

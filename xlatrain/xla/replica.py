@@ -8,7 +8,9 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -129,6 +131,11 @@ class Replica(ABC):
     @abstractmethod
     def wait(self) -> None:
         """Wait until this replica's device has run everything handed to it."""
+
+    @abstractmethod
+    def profiled(self, folder: Path) -> AbstractContextManager[None]:
+        """Within, what the devices of this process do is captured; then it is written to a folder, as TensorBoard's
+        profiler has them. One at a time in a process."""
 
     @abstractmethod
     def counts(self, *names: str) -> Counts:

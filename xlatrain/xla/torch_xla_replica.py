@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -71,6 +74,14 @@ class TorchXlaReplica(Replica):
     def wait(self) -> None:
         """Waiting for *all* devices of the process, torch_xla's default, deadlocks against the other threads."""
         xm.wait_device_ops(xm.xla_real_devices([str(self.device)]))
+
+    @contextlib.contextmanager
+    def profiled(self, folder: Path) -> Iterator[None]:
+        session = C.profiler.TslProfilerSessionWrapper()
+        try:
+            yield
+        finally:
+            session.export(session.stop(), str(folder))
 
     def counts(self, *names: str) -> Counts:
         return watch.counts(*names)
