@@ -25,7 +25,7 @@ from xlatrain.engine.metrics import CUT, cut_metrics, wait_for_writer
 from xlatrain.engine.provenance import provenance, used_by
 from xlatrain.engine.resume import NEVER, Start, find_start, with_notes
 from xlatrain.engine.run_folder import claimed_folder, held_folder, written_to
-from xlatrain.errors import ReplicaError, StoppedError
+from xlatrain.errors import ConfigError, Fault, ReplicaError, StoppedError
 from xlatrain.files import write_json
 from xlatrain.preflight.check import check, check_evaluation
 from xlatrain.preflight.checked import CheckedEvaluation, CheckedRun
@@ -79,6 +79,9 @@ def _go_on(folder: Path, start: Start, one_of_many: bool) -> dict[str, Any]:
         if cut:
             note = f"{counted(cut, 'line')} of metrics.jsonl after step {start.manifest.step:,} went to {CUT}"
             run = with_notes(run, note)
+    elif run.origin is None and (run.config.weights is not None or run.config.model.pretrained):
+        problem = f"{folder} has no checkpoint that stands, and its weights were not read, since it seemed to have one"
+        raise ConfigError(Fault("run.name", problem, "remove what is in its checkpoints, or take another run.name"))
     return _run_in("train", run, folder, start.checkpoint)
 
 
@@ -108,25 +111,34 @@ def _default_name(config: Config, prefix: str) -> str:
     return config.run.name or free_name(config.run.root, f"{prefix}{config.model.name}-{config.data.name}")
 
 
+def where_to_run(config: Config) -> dict[str, Any]:
+    """On what a run's replicas are launched, as `launch` takes it."""
+    from xlatrain.xla.jax_start import Hosts
+
+    cluster, kept = config.cluster, config.engine.compile_cache_gb
+    return {
+        "platform": cluster.platform,
+        "replicas": cluster.replicas,
+        "runtime": config.engine.runtime,
+        "processes": (cluster.processes_per_host or 1) if cluster.platform == "cpu" else 1,
+        "cache_bytes": None if kept is None else round(kept * 1e9),
+        "hosts": Hosts(cluster.hosts or 1, cluster.host or 0, cluster.coordinator),
+    }
+
+
 def _launch(verb: str, checked: CheckedRun | CheckedEvaluation, folder: Path, *more: Any) -> dict[str, Any]:
     """Run a verb on its replicas; more: what it takes beside what was checked and the folder."""
-    from xlatrain.xla.jax_start import Hosts
     from xlatrain.xla.launch import launch
     from xlatrain.xla.replica_main import Watch
 
-    config, cluster = checked.config, checked.config.cluster
-    where = {"platform": cluster.platform, "replicas": cluster.replicas, "runtime": config.engine.runtime}
-    where |= {"processes": (cluster.processes_per_host or 1) if cluster.platform == "cpu" else 1}
-    kept = config.engine.compile_cache_gb
-    where |= {"cache_bytes": None if kept is None else round(kept * 1e9)}
-    where |= {"hosts": Hosts(cluster.hosts or 1, cluster.host or 0, cluster.coordinator)}
+    config = checked.config
     with contextlib.ExitStack() as stack:
         heartbeats = folder / FOLDER
-        if cluster.host:  # which has no folder of the run
+        if config.cluster.host:  # which has no folder of the run
             named = os.environ.get(ELSEWHERE)
             heartbeats = Path(named or stack.enter_context(tempfile.TemporaryDirectory(prefix="xlatrain-heartbeats-")))
         watch = Watch(heartbeats, config.engine.stall_after, stoppable=verb == "train")
-        summary = launch(_TARGETS[verb], checked, folder, *more, watch=watch, **where)
+        summary = launch(_TARGETS[verb], checked, folder, *more, watch=watch, **where_to_run(config))
     if summary["status"] == "stopped":
         report = summary.pop("report")
         raise StoppedError(report, summary["stopped_by"], summary) if summary["saved"] else ReplicaError(report)
