@@ -25,6 +25,7 @@ FUNCTIONS = {
     "supervise": "xlatrain.cli.supervise:supervise",
     "launch": "xlatrain.cli.launch:launch",
     "doctor": "xlatrain.cli.doctor:doctor",
+    "tune": "xlatrain.cli.tune:tune",
 }
 
 
@@ -73,7 +74,7 @@ def _run(verb: str, rest: list[str]) -> int:
 def _words(verb: str, arguments: Sequence[str]) -> list[str]:
     """What `--help` is asked about: the arguments that are no flags and no options."""
     _, others = take_flags(verb, arguments)
-    return [a for a in others if a not in (*HELP.names, VERBS[verb].subject) and "=" not in a]
+    return [a for a in others if a not in (*HELP.names, *VERBS[verb].subject.split()) and "=" not in a]
 
 
 def _overview() -> int:
