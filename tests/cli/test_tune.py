@@ -1,5 +1,6 @@
 """`xlatrain tune`: a curve is read right, a batch stays within memory, and wrong arguments are named."""
 
+import functools
 import importlib.util
 import json
 import math
@@ -12,6 +13,8 @@ from xlatrain.cli.main import main
 from xlatrain.engine import range_test
 from xlatrain.engine.memory_probe import MARGIN, describe, free_memory, judge
 from xlatrain.engine.range_test import explodes, growing_rates, smooth
+from xlatrain.planning import batch
+from xlatrain.preflight.check import check
 
 RATES = growing_rates(1e-5, 10.0, 121)
 COMPILER = all(importlib.util.find_spec(name) for name in ("jax", "libtpu"))
@@ -53,12 +56,12 @@ def test_a_loss_explodes_when_it_is_no_number_or_far_above_its_lowest():
     assert smooth([2.0, 2.0, 2.0]) == pytest.approx([2.0] * 3)
 
 
-@pytest.mark.replicas
+@pytest.mark.one_replica
 def test_a_range_test_draws_suggests_and_compiles_once(tmp_path, monkeypatch, capfd):
     """With what a run has that a range test has not: a schedule, a head that comes first, sizes that change."""
     monkeypatch.chdir(tmp_path)
     extra = ["schedule=onecycle", "finetune.head_first=5ep", "scaling.lr_per_256=0.1", "train.duration=3ep"]
-    arguments = ["tune", "lr", "steps=60", "from=1e-3", "to=1e4", SMALL, "cluster.replicas=2", "train.global_batch=64"]
+    arguments = ["tune", "lr", "steps=60", "from=1e-3", "to=1e4", SMALL, "cluster.replicas=1", "train.global_batch=32"]
     assert main([*arguments, *extra, "--json"]) == 0
     said = capfd.readouterr()
     found = json.loads(said.out)
@@ -84,7 +87,7 @@ def test_a_range_test_draws_suggests_and_compiles_once(tmp_path, monkeypatch, ca
         (["tune", "batch", "steps=100"], ["steps", "tune lr"]),
         (["tune", "batch", "train.globl_batch=1"], ["did you mean train.global_batch"]),
         (["tune", "batch", "cluster=gpu", "cluster.replicas=1"], ["cluster", "xlatrain train -m"]),
-        (["tune", "batch", "cluster=tpu_v3_8", "cluster.replicas=3"], ["cluster.replicas", "cluster.replicas=8"]),
+        (["tune", "batch", "cluster=tpu_v3_8", "cluster.replicas=4"], ["cluster.replicas", "cluster.replicas=8"]),
     ],
 )
 def test_wrong_arguments_are_named(arguments, words, capsys):
@@ -110,7 +113,7 @@ def test_the_largest_batch_lies_on_the_line_and_divides_among_replicas():
     assert "not even one image" in describe(judge(measured, 1 << 20, share=8, samples=1437))[-1]
 
 
-@pytest.mark.replicas
+@pytest.mark.one_replica
 def test_a_batch_is_measured_on_this_machine(capfd):
     assert main(["tune", "batch", "--json", SMALL, "cluster.replicas=1", "data.image_size=64"]) == 0
     found = json.loads(capfd.readouterr().out)
@@ -118,14 +121,23 @@ def test_a_batch_is_measured_on_this_machine(capfd):
     assert found["largest"] <= 1437
 
 
-@pytest.mark.one_replica
-@pytest.mark.usefixtures("cold")
-@pytest.mark.skipif(not COMPILER, reason="the extra `plan` is not installed")
-def test_the_largest_batch_of_a_tpu_is_found_by_its_compiler(tmp_path, monkeypatch, capfd):
-    """Of 64 images to train on, one compile of the train step says that all fit."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    small = ["model=test_efficientnet", "data.train_examples=64", "data.image_size=32", "train.global_batch=64"]
-    assert main(["tune", "batch", "--json", "cluster=tpu_v3_8", *small, "train.duration=1ep"]) == 0
-    found = json.loads(capfd.readouterr().out)
-    assert (found["batch"], found["local"], found["capped"]) == (64, 8, True)
-    assert 0 < found["needed"] < found["capacity"] == 16 << 30
+@pytest.mark.parametrize(
+    ("most", "own", "largest", "capped"),
+    [(1000, 64, 96, False), (100, 8, 96, False), (40, 8, 40, True), (9, 1024, 9, True)],
+)
+def test_the_largest_batch_of_a_tpu_is_looked_for_upwards_and_downwards(monkeypatch, most, own, largest, capped):
+    """Of a compiler that takes 160 MiB an image, where 16 GiB less 1 GiB hold 96: in few compilations."""
+    compiled = []
+
+    def needed(images):
+        compiled.append(images)
+        return (1 << 30) + images * (160 << 20)
+
+    monkeypatch.setattr(batch, "compiled_bytes", lambda run, names, capacity, say: functools.cache(needed))
+    run = check(["data=synthetic", "cluster=tpu_v3_8", f"data.train_examples={8 * most}", "augment=none",
+                 f"train.global_batch={8 * min(own, most)}"], starts=False)  # fmt: skip
+    found = batch.find_largest(run, lambda text: None)
+    assert largest - largest // 16 <= found.local <= largest
+    assert (found.batch, found.capped, found.capacity) == (8 * found.local, capped, 16 << 30)
+    assert found.needed <= found.capacity
+    assert len(compiled) <= 9

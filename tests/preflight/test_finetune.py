@@ -162,6 +162,7 @@ def test_a_run_that_has_checkpoints_goes_on_without_its_first_weights(tmp_path):
     assert faults_of(check, ["weights=/nowhere", f"run.root={tmp_path}", "run.name=mine", "run.resume=never"])
 
 
+@pytest.mark.slow
 def test_pretrained_weights_are_taken_from_the_folder_that_is_named_where_there_is_no_network(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))

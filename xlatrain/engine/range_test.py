@@ -22,6 +22,7 @@ from xlatrain.xla.replica import Replica
 _SMOOTHED = 0.9  # share of what was before, in the smoothed loss
 _EXPLODED = 4.0  # times the lowest smoothed loss
 _SETTLED = 10  # steps before which nothing is made of the curve
+_FALLS = 0.02  # of the loss: less is noise
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def judge(rates: Sequence[float], losses: Sequence[float]) -> Curve:
     reach = max(1, len(rates) // 40)  # of a slope, to either side
     inner = range(max(_SETTLED, reach), min(lowest, len(seen) - reach - 1) + 1)
     slopes = {i: smoothed[i + reach] - smoothed[i - reach] for i in inner}
-    if not slopes or min(slopes.values()) >= 0:
+    if not slopes or smoothed[lowest] > (1 - _FALLS) * smoothed[inner.start]:
         return plain
     fastest = tried[min(slopes, key=slopes.__getitem__)]
     suggested = float(f"{min(fastest, tried[lowest] / 10):.2g}")
