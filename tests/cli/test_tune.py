@@ -61,12 +61,12 @@ def test_a_range_test_draws_suggests_and_compiles_once(tmp_path, monkeypatch, ca
     """With what a run has that a range test has not: a schedule, a head that comes first, sizes that change."""
     monkeypatch.chdir(tmp_path)
     extra = ["schedule=onecycle", "finetune.head_first=5ep", "scaling.lr_per_256=0.1", "train.duration=3ep"]
-    arguments = ["tune", "lr", "steps=60", "from=1e-3", "to=1e4", SMALL, "cluster.replicas=1", "train.global_batch=32"]
+    arguments = ["tune", "lr", "steps=120", "from=0.02", "to=200", SMALL, "cluster.replicas=1", "train.global_batch=64"]
     assert main([*arguments, *extra, "--json"]) == 0
     said = capfd.readouterr()
     found = json.loads(said.out)
     assert said.err.count("compiled the train step") == 1
-    assert found["rates"][0] == pytest.approx(1e-3)
+    assert found["rates"][0] == pytest.approx(0.02)
     assert found["suggested"] < found["lowest"]
     assert found["losses"][0] == pytest.approx(math.log(10), abs=0.3)
     assert Image.open(tmp_path / "lr.png").size[0] > 600

@@ -179,7 +179,7 @@ def draw_curve(curve: Curve, title: str, path: Path) -> None:
         axes.axvline(curve.suggested, color="tab:red", label=f"suggested, {curve.suggested:g}")
     if curve.smoothed:
         low, high = min(curve.smoothed), max(curve.smoothed[: max(1, len(curve.smoothed) // 2)])
-        axes.set_ylim(low - 0.1 * (high - low) - 0.01, high + 0.6 * (high - low) + 0.01)
+        axes.set_ylim(low - 0.1 * (high - low) - 0.01, high + 0.25 * (high - low) + 0.01)
     axes.set(xscale="log", xlabel="learning rate", ylabel="training loss", title=title)
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
