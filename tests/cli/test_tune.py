@@ -110,6 +110,9 @@ def test_the_largest_batch_lies_on_the_line_and_divides_among_replicas():
     capped = judge(measured, 1 << 40, share=8, samples=1437)
     assert (capped.largest, capped.capped) == (1432, True)
     assert judge(measured, 1 << 20, share=8, samples=1437).largest is None
+    alone = judge({8: 600 << 20}, 1 << 30, share=8, samples=1437)
+    assert (alone.largest, alone.per_image) == (8, None)
+    assert "a larger one was not tried" in describe(alone)[-1]
     assert "not even one image" in describe(judge(measured, 1 << 20, share=8, samples=1437))[-1]
 
 

@@ -14,7 +14,7 @@ from xlatrain.xla.capture import CapturedStep
 from xlatrain.xla.replica import Replica
 
 _MIB = 2**20
-_SEEN = 96 * _MIB  # growth that stands out from what a process's memory is off by
+_SEEN = 64 * _MIB  # growth that stands out from what a process's memory is off by
 _MOST = 7  # measurements
 MARGIN = 0.8  # share of the memory that is free now; the rest is for what a step is not: loaders, an evaluation, a save
 
@@ -22,11 +22,12 @@ MARGIN = 0.8  # share of the memory that is free now; the rest is for what a ste
 @dataclass(frozen=True)
 class Fitting:
     """measured: bytes that the process of the replicas took at most, by global batch, all else included. per_image:
-    bytes by which it grows; free: bytes of memory there are. largest: the global batch, None where one is too many;
-    capped: it is not memory that ends it, but the number of images to train on."""
+    bytes by which it grows, None of one measurement; free: bytes of memory there are. largest: the global batch, None
+    where one image a replica is too many; capped: it is not memory that ends it, but the number of images to train
+    on."""
 
     measured: dict[int, int]
-    per_image: float
+    per_image: float | None
     free: int
     largest: int | None
     capped: bool
@@ -38,26 +39,32 @@ def find_fitting(run: CheckedRun, say: Callable[[str], None]) -> Fitting:
 
     config = run.config
     share, processes = config.cluster.replicas * config.gradient.accumulate, config.cluster.processes_per_host or 1
-    most, measured, local = run.lengths.samples // share, {}, 2
-    while len(measured) < _MOST and local <= max(most, 2):
+    most, measured, local, free = run.lengths.samples // share, {}, 1, free_memory()
+    while len(measured) < _MOST and local <= most:
         sized = _sized(run, local * share)
         found = launch("xlatrain.engine.memory_probe:take_steps", sized, **where_to_run(config)) * processes
         measured[local * share] = found
         say(f"batch {local * share:,}: {found / _MIB:,.0f} MiB")
-        if len(measured) > 1 and found - min(measured.values()) > _SEEN:
+        grown = len(measured) > 1 and found - min(measured.values()) > _SEEN
+        factor = next((f for f in (4, 2) if f * found <= MARGIN * free), None)  # of a step that might not fit, no step
+        if grown or factor is None:
             break
-        local *= 4
-    return judge(measured, free_memory(), share, run.lengths.samples)
+        local *= factor
+    return judge(measured, free, share, run.lengths.samples)
 
 
 def judge(measured: dict[int, int], free: int, share: int, samples: int) -> Fitting:
-    """The largest batch, a multiple of `share`, on the line through the first and the last measurement."""
+    """The largest batch, a multiple of `share`, on the line through the first and the last measurement; of one alone,
+    since the next might not fit, that one."""
     (first, low), (last, high) = min(measured.items()), max(measured.items())
-    per_image = max(0.0, (high - low) / (last - first)) if last > first else 0.0
     room, most = MARGIN * free - low, samples // share * share
-    by_memory = most if per_image == 0 else first + int(room / per_image) // share * share
-    largest = min(by_memory, most)
-    return Fitting(measured, per_image, free, largest if largest >= share and room > 0 else None, by_memory >= most)
+    if room < 0:
+        return Fitting(measured, None, free, None, False)
+    if first == last:
+        return Fitting(measured, None, free, first, first == most)
+    per_image = max(0.0, (high - low) / (last - first))
+    by_memory = first + int(room / per_image) // share * share if per_image else most
+    return Fitting(measured, per_image, free, min(by_memory, most), by_memory >= most)
 
 
 def take_steps(replica: Replica, run: CheckedRun) -> int:
@@ -94,11 +101,13 @@ def memory_line(path: Path, name: str) -> int:
 def describe(found: Fitting) -> list[str]:
     """What was found, in words."""
     sizes = sorted(found.measured)
-    lines = [f"measured at batches of {', '.join(f'{n:,}' for n in sizes)}: {found.per_image / _MIB:.2f} MiB an image"]
+    grows = "" if found.per_image is None else f": {found.per_image / _MIB:.2f} MiB an image"
+    lines = [f"measured at {'batches' if len(sizes) > 1 else 'a batch'} of {', '.join(f'{n:,}' for n in sizes)}{grows}"]
     lines.append(f"free memory {found.free / _MIB:,.0f} MiB, of which {MARGIN:.0%} are counted on")
     if found.largest is None:
         return [*lines, "not even one image a replica fits: take fewer replicas or a smaller model"]
-    ended = "all images there are to train on" if found.capped else "by the line; not run at that size"
+    ended = "by the line; not run at that size" if found.per_image is not None else "a larger one was not tried"
+    ended = "all images there are to train on" if found.capped else ended
     return [*lines, f"largest global batch: {counted(found.largest, 'image')} ({ended})"]
 
 
