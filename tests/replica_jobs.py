@@ -279,3 +279,26 @@ def run_donation(replica: Replica) -> dict:
         places.append(carry["a"].array.unsafe_buffer_pointer())
         gone.append(old.is_deleted())
     return {"places": places, "gone": gone, "a": carry["a"].tolist()[:2]}
+
+
+def run_finetune_steps(replica: Replica, runs: dict) -> dict:
+    """Of each run the state before its first three steps and after each, on the host, and how often it compiled."""
+    from xlatrain.engine.build import TrainProgram, build_phase_model
+
+    found = {}
+    for name, run in runs.items():
+        phase = run.phases[0]
+        program = TrainProgram(run, build_phase_model(run, phase, replica))
+        step = CapturedStep(program.step, replica, f"train step {name}")
+        state, tables = replica.to_device(program.carry(0)), replica.to_device(program.tables())
+        states = [{key: tensor.clone() for key, tensor in replica.to_host(state).items()}]
+        generator = torch.Generator().manual_seed(0)
+        blank = program.blank_batch(phase)
+        images = torch.randint(0, 256, blank["images"].shape, generator=generator, dtype=torch.uint8)
+        labels = torch.arange(len(images)) % 10
+        batch = replica.to_device({**blank, "images": images, "labels": labels})
+        for _ in range(3):
+            state, _ = step(state, {**batch, **tables})
+            states.append({key: tensor.clone() for key, tensor in replica.to_host(state).items()})
+        found[name] = states, step.captures
+    return found

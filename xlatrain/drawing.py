@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from types import ModuleType
+
+from xlatrain.errors import Fault
 
 
 def pyplot() -> ModuleType:
@@ -13,3 +17,12 @@ def pyplot() -> ModuleType:
     from matplotlib import pyplot
 
     return pyplot
+
+
+def picture_faults(path: Path) -> list[Fault]:
+    """Whether a picture can be written there."""
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        return [Fault("out", f"{path} is no picture", "give out=FILE.png, .svg or .pdf")]
+    if path.is_dir() or not path.absolute().parent.is_dir() or not os.access(path.absolute().parent, os.W_OK):
+        return [Fault("out", f"{path} cannot be written", "name a file in a folder of yours")]
+    return []

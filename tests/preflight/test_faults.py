@@ -47,7 +47,7 @@ LEGW = ("scaling.rule=legw", "scaling.base_lr=0.1")
         (["hydra/launcher=joblib"], ["hydra/launcher", "add -m"]),
         (["train.seed"], ["train.seed", "key=value"]),
         (["+model.kwargs.foo=1"], ["model", "'foo'"]),
-        (["weights=x"], ["weights", "leave it out"]),
+        (["weights=x"], ["weights", "no file or folder x", "name a safetensors file"]),
         (["hydra.foo=1"], ["hydra.foo", "a single run"]),
         (["optimizer=sgd,lars"], ["optimizer=sgd,lars", "add -m"]),
         (["optimizer=null"], ["optimizer"]),

@@ -121,7 +121,7 @@ def _trace(run: CheckedRun, model: HostModel, replica: Replica) -> dict[str, _Tr
             program=eval_step,
             carry=evaluation.carry(),
             tables=evaluation.tables(),
-            carried={f"inputs.{name}": f"carry.{average}{name}" for name in ("params", "buffers")},
+            carried={f"inputs.{name}": _carried(name, average) for name, _ in model.layout.parts},
             of="carry.sums",
             values=tuple(f.name for f in fields(EvalSums)),
         ),
@@ -180,13 +180,18 @@ def _weights(model: HostModel, averaged: bool) -> tuple[Weight, ...]:
     """Where the tensors of the model's state dict lie. averaged: those of the moving average."""
     layout, average = model.layout, "ema_" if averaged else ""
     found = {}
-    for of, part in (("params", layout.parameters), ("buffers", layout.buffers)):
+    for of, part in layout.parts:
         for name, start, shape, axes in part.places():
-            found[name] = Weight(name, f"carry.{average}{of}", start, shape, axes)
+            found[name] = Weight(name, _carried(of, average), start, shape, axes)
     found |= {further: replace(found[name], name=further) for further, name in layout.aliases}
     found |= {name: Weight(name, "carry.step", 0, ()) for name in layout.counters}
     found |= {n: Weight(n, f"inputs.frozen/{n}", 0, tuple(t.shape)) for n, t in model.persistent().items()}
     return tuple(found.values())
+
+
+def _carried(part: str, average: str) -> str:
+    """What the train step carries a part of the weights under that are meant for use."""
+    return f"carry.{part}" if part == "fixed" else f"carry.{average}{part}"
 
 
 def _options(config: Config) -> dict[str, Any]:

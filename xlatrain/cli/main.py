@@ -27,6 +27,7 @@ FUNCTIONS = {
     "supervise": "xlatrain.cli.supervise:supervise",
     "launch": "xlatrain.cli.launch:launch",
     "doctor": "xlatrain.cli.doctor:doctor",
+    "tune": "xlatrain.cli.tune:tune",
 }
 
 _WITHOUT_OPTIONS = ("shards", "status", "report", "supervise")

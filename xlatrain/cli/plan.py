@@ -24,16 +24,15 @@ from xlatrain.engine.run import free_name
 from xlatrain.engine.run_folder import claimed_folder
 from xlatrain.errors import EXIT_DONE, EXIT_FAILED, ConfigError, Fault, ReplicaError
 from xlatrain.files import user_cache, write_json
+from xlatrain.planning.batch import compiled_bytes
 from xlatrain.planning.compile import check_compiler
 from xlatrain.planning.estimate import Estimate
 from xlatrain.planning.html_report import write_page
 from xlatrain.planning.plan import (
     Say,
     check_plan,
-    compile_traced,
     make_plan,
     plan_faults,
-    trace,
     with_defaults,
 )
 from xlatrain.planning.search import largest_fitting
@@ -134,16 +133,8 @@ def _does_not_fit(found: Estimate, report: Report, say: Say) -> int:
         advice = "the train step fits, the evaluation step does not: take a smaller eval.global_batch"
         return report([_warned(found, advice)])
 
-    def needed(micro_batch: int) -> int:
-        attempt = check([*run.overrides, f"train.global_batch={micro_batch * parts * replicas}"], starts=False)
-        traced = trace(attempt, say)
-        # A step that fits a larger batch fits a smaller: it need not be compiled again.
-        names = ["train"] + ([] if found.holds(found.eval) else ["eval"])
-        steps = [compile_traced(traced, name, attempt, say) for name in names]
-        size = max(step.needed for step in steps)
-        # The compiler keeps some memory back: its verdict counts, not the sum.
-        return size if all(step.fits for step in steps) else max(size, found.capacity + 1)
-
+    # A step that fits a larger batch fits a smaller: it need not be compiled again.
+    needed = compiled_bytes(run, ["train"] + ([] if found.holds(found.eval) else ["eval"]), found.capacity, say)
     micro_batch = config.train.global_batch // (replicas * parts)
     largest = parts * largest_fitting(needed, found.capacity, micro_batch, found.train.needed, say)
     advice = f"the largest local batch that fits is {largest} ({largest * replicas:,} in all)"

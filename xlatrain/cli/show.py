@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from xlatrain.cli.verbs import take_flags
 from xlatrain.console import make_console
-from xlatrain.drawing import pyplot
+from xlatrain.drawing import picture_faults, pyplot
 from xlatrain.errors import EXIT_DONE, ConfigError, Fault
 from xlatrain.optim.schedule import learning_rate_table, momentum_table
 from xlatrain.preflight.check import check
@@ -25,7 +24,7 @@ def show(arguments: Sequence[str]) -> int:
         raise ConfigError(Fault("show", " ".join(arguments[:1]) or "nothing to show", "write xlatrain show schedule"))
     flags, overrides = take_flags("show", arguments[1:])
     out = Path(flags.get("out", "schedule.png"))
-    faults = _picture(out)
+    faults = picture_faults(out)
     try:
         run = check(overrides, starts=False)
     except ConfigError as error:
@@ -34,15 +33,6 @@ def show(arguments: Sequence[str]) -> int:
         raise ConfigError(*faults)
     show_schedule(run, out)
     return EXIT_DONE
-
-
-def _picture(path: Path) -> list[Fault]:
-    """Whether a picture can be written there."""
-    if path.suffix not in (".png", ".svg", ".pdf"):
-        return [Fault("out", f"{path} is no picture", "give out=FILE.png, .svg or .pdf")]
-    if path.is_dir() or not path.absolute().parent.is_dir() or not os.access(path.absolute().parent, os.W_OK):
-        return [Fault("out", f"{path} cannot be written", "name a file in a folder of yours")]
-    return []
 
 
 def show_schedule(run: CheckedRun, path: Path) -> None:

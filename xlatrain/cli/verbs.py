@@ -37,9 +37,8 @@ _JSON = Flag(("--json",), "figures to standard output as JSON, no table")
 
 @dataclass(frozen=True)
 class Verb:
-    """what: a line on it, with an example; flags: its own; subject: the word that follows it, or
-    several to choose from; defaults: the options
-    that it sets where a command leaves them open; options: whether it takes any."""
+    """what: a line on it, with an example; flags: its own; subject: the word that follows it, or the words of which one
+    does; defaults: the options that it sets where a command leaves them open; options: whether it takes any."""
 
     what: str
     flags: tuple[Flag, ...] = ()
@@ -95,6 +94,17 @@ VERBS = {
         "draw a run's learning rates: xlatrain show schedule [schedule=onecycle ...] [out=schedule.png]",
         (Flag(("out=",), "where it is drawn, .png, .svg or .pdf; default: schedule.png", "FILE"),),
         subject="schedule",
+    ),
+    "tune": Verb(
+        "find a learning rate, or the largest batch that fits: xlatrain tune lr ..., xlatrain tune batch ...",
+        (
+            _JSON,
+            Flag(("steps=",), "lr: how many, with as many rates; default: 200", "N"),
+            Flag(("from=",), "lr: the first rate; default: 1e-6, for lars 1e-4", "RATE"),
+            Flag(("to=",), "lr: the last rate; default: 10, for lars 1000", "RATE"),
+            Flag(("out=",), "lr: where it is drawn, .png, .svg or .pdf; default: lr.png", "FILE"),
+        ),
+        subject="lr batch",
     ),
     "status": Verb(
         "how a run is, while it goes on or after: xlatrain status runs/NAME",

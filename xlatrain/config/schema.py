@@ -1,4 +1,4 @@
-"""The schema of conf/: each option's type, default, unit and help, here, in data, cluster, engine, launch and run.py.
+"""The schema of conf/: each option's type, default, unit and help, here and in the other files of the room.
 
 YAML files under conf/ only compose and override these. `xlatrain train --help` prints them.
 """
@@ -20,6 +20,7 @@ from xlatrain.config.data import (
     SyntheticConfig,
 )
 from xlatrain.config.engine import EngineConfig
+from xlatrain.config.finetune import FinetuneConfig
 from xlatrain.config.launch import LaunchConfig
 from xlatrain.config.option import group, option
 from xlatrain.config.run import CheckpointConfig, LoggerConfig, RunConfig, SweepConfig
@@ -66,6 +67,9 @@ class ModelConfig:
     zero_init_residual: bool = option(
         False, "start each residual block as the identity: last batch norm scale 0; timm's ResNets do so by themselves"
     )
+    pretrained: bool = option(
+        False, "start from timm's weights of this name, from a folder of this machine or from the hub"
+    )
     kwargs: dict[str, Any] = option({}, "further arguments for timm.create_model, or for model._target_")
     _target_: str | None = option(
         None, "a model of your own instead, as in my.module.Net: called with num_classes and kwargs, gives an nn.Module"
@@ -83,6 +87,13 @@ class OptimizerConfig:
         "what weight decay (and layer adaptation) is for: weights; not_norm = biases too, as the TPU EfficientNet's; "
         "all = norms too",
         choices=("weights", "not_norm", "all"),
+    )
+    layer_decay: float | None = option(
+        None,
+        "layer-wise rates by timm's rule: the last layer at the full rate, each layer before it at this times the next "
+        "one's; null = one rate for all",
+        low=0.001,
+        high=1,
     )
     _target_: str | None = option(
         None, "an optimizer of your own instead, as in my.module.Lion: called with the options, one object, and kwargs"
@@ -267,6 +278,7 @@ class Config:
     cluster: ClusterConfig = group(ClusterConfig, may_change=True)
     engine: EngineConfig = field(default_factory=EngineConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     predict: PredictConfig = group(PredictConfig, may_change=True)
     checkpoint: CheckpointConfig = group(CheckpointConfig, may_change=True)
@@ -276,9 +288,10 @@ class Config:
     launch: LaunchConfig = group(LaunchConfig, may_change=True)
     weights: Any = option(
         None,
-        "xlatrain eval, predict, export: a run's weights.safetensors, or the weights_raw.safetensors beside it; model, "
-        "size, mean, std, crop and precision are the file's unless given; for eval and predict also several, as in "
-        "[a,b], whose probabilities are averaged",
+        "xlatrain train: what to start from, a safetensors file of a run or of timm, or the folder of a run, a "
+        "checkpoint, a model of timm's or a bundle; xlatrain eval, predict, export: a run's weights.safetensors, or "
+        "the weights_raw.safetensors beside it; model, size, mean, std, crop and precision are the file's unless "
+        "given; for eval and predict also several, as in [a,b], whose probabilities are averaged",
     )
 
 

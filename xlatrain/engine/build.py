@@ -16,14 +16,17 @@ from xlatrain.engine.state import ModelLayout, first_seed, initial_state, model_
 from xlatrain.engine.step import AnswerStep, Clip, EvalStep, Loss, Network, TrainStep
 from xlatrain.models.batch_norm import convert_batch_norm
 from xlatrain.models.bn_groups import replica_groups
-from xlatrain.models.classifier import convert_classifier, last_layer
+from xlatrain.models.classifier import convert_classifier, head_names, last_layer
 from xlatrain.models.create import build_model
 from xlatrain.models.depthwise import DenseDepthwiseConv2d, ShiftDepthwiseConv2d, convert_depthwise
+from xlatrain.models.layers import find_frozen, layer_scales
 from xlatrain.models.tiles import Grid, tile_first_layers
 from xlatrain.optim.create import build_optimizer
 from xlatrain.optim.reduce import build_gradient_mean
 from xlatrain.optim.schedule import learning_rate_table, momentum_table
 from xlatrain.preflight.checked import CheckedEvaluation, CheckedRun
+from xlatrain.preflight.lengths import parse_duration
+from xlatrain.preflight.origin import Origin, take_weights
 from xlatrain.xla.replica import Replica
 
 
@@ -52,11 +55,14 @@ def build_host_model(
     image_size: int,
     bn_group: int = 1,
     tiles: tuple[int, int] = (1, 1),
+    origin: Origin | None = None,
 ) -> HostModel:
     """Build, convert for XLA, lay out. bn_group: replicas that share statistics. tiles: (rows, columns) into which the
-    first layers cut an image."""
+    first layers cut an image. origin: the weights that it starts from, if not its seed's."""
     options, grid = config.model, Grid(*tiles)
     module = build_model(options, num_classes, image_size, config.train.seed)
+    if origin is not None:
+        take_weights(module, origin)
     if grid.tiles > 1:
         tile_first_layers(module, grid, image_size, options.depthwise_dense_channels)
     groups = replica_groups(replica.world_size, bn_group, config.cluster.torus_width)
@@ -66,13 +72,14 @@ def build_host_model(
     elif options.depthwise == "dense":
         convert_depthwise(module, DenseDepthwiseConv2d, options.depthwise_dense_channels)
     convert_classifier(module)
-    return HostModel(module, model_layout(module, config.optimizer.decayed))
+    still = find_frozen(module, config.finetune.freeze)
+    return HostModel(module, model_layout(module, config.optimizer.decayed, still))
 
 
 def build_phase_model(run: CheckedRun, phase: Phase, replica: Replica) -> HostModel:
     """The model as a phase of a run trains it."""
     classes = run.dataset.num_classes
-    return build_host_model(run.config, classes, replica, phase.image_size, phase.bn_group, phase.tiles)
+    return build_host_model(run.config, classes, replica, phase.image_size, phase.bn_group, phase.tiles, run.origin)
 
 
 @dataclass(frozen=True)
@@ -118,9 +125,22 @@ class TrainProgram:
             lr=torch.tensor(learning_rate_table(self.run.schedule)),
             momentum=torch.tensor(momentum_table(self.run.schedule)),
             segments=self.model.layout.parameters.segments(),
+            **self._paces(),
             mixup_quantiles=beta_quantiles(augment.mixup) if augment.mixup > 0 else None,
             cutmix_quantiles=beta_quantiles(augment.cutmix) if augment.cutmix > 0 else None,
         ).tensors()
+
+    def _paces(self) -> dict[str, torch.Tensor]:
+        """How fast each tensor moves, and from which step on, where not all do alike from the first."""
+        config, lengths, module = self.run.config, self.run.lengths, self.model.module
+        names, found = self.model.layout.parameters.names, {}
+        if (decay := config.optimizer.layer_decay) is not None:
+            scales = layer_scales(module, decay)
+            found["scales"] = torch.tensor([scales[name] for name in names])
+        if config.finetune.head_first is not None:
+            head, alone = head_names(module), lengths.steps(parse_duration(config.finetune.head_first))
+            found["moves_from"] = torch.tensor([0 if name in head else alone for name in names])
+        return found
 
     def blank_batch(self, phase: Phase) -> Tensors:
         """A replica's batch of a phase without content: the shapes that the feed hands to the step."""

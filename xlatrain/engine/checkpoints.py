@@ -181,10 +181,7 @@ class Checkpoints:
             "last_eval": last_eval,
             "meter": meter,
             "config": saved_settings(config),
-            "layout": {
-                "params": model.layout.parameters.places(),
-                "buffers": model.layout.buffers.places(),
-            },
+            "layout": {name: part.places() for name, part in model.layout.parts},
         }
 
     def figures(self) -> dict[str, Any]:

@@ -50,22 +50,26 @@ class Named:
 
 @dataclass(frozen=True)
 class Weights(Named):
-    """What a model computes with. params: float32 [S]; buffers: float32 [B]."""
+    """What a model computes with. params: float32 [S]; buffers: float32 [B]; fixed: float32 [F], what
+    finetune.freeze keeps as it is, where something is."""
 
     params: torch.Tensor
     buffers: torch.Tensor
+    fixed: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
 class TrainState(Named):
     """The carry of a train step. params, each slot and ema_params: float32 [S]; buffers, ema_buffers: float32 [B];
-    the ema_ ones where an average is kept. step, skipped (updates so far), skipped_in_a_row, rng: int64 []."""
+    the ema_ ones where an average is kept. fixed: as of Weights; no step changes it. step, skipped (updates so far),
+    skipped_in_a_row, rng: int64 []."""
 
     params: torch.Tensor
     buffers: torch.Tensor
     slots: Tensors = field(default_factory=dict)
     ema_params: torch.Tensor | None = None
     ema_buffers: torch.Tensor | None = None
+    fixed: torch.Tensor | None = None
     step: torch.Tensor | None = None
     skipped: torch.Tensor | None = None
     skipped_in_a_row: torch.Tensor | None = None
@@ -84,12 +88,16 @@ class TrainState(Named):
     @property
     def weights(self) -> Weights:
         """Those meant for use: the moving average's where one is kept."""
-        return self.raw_weights if self.ema_params is None else Weights(self.ema_params, self.ema_buffers)
+        return self.raw_weights if self.ema_params is None else Weights(self.ema_params, self.ema_buffers, self.fixed)
 
     @property
     def raw_weights(self) -> Weights:
         """Those that are trained."""
-        return Weights(self.params, self.buffers)
+        return Weights(self.params, self.buffers, self.fixed)
+
+    def unchanged(self) -> Tensors:
+        """What a step hands on as it was given it."""
+        return {} if self.fixed is None else {"fixed": self.fixed}
 
 
 @dataclass(frozen=True)
@@ -106,11 +114,14 @@ class EvalTables(Named):
 @dataclass(frozen=True)
 class TrainTables(EvalTables):
     """And what a train step reads. lr, momentum: float32 [steps of the run]. segments: int32 [rows], the tensor that a
-    row of the flat parameters belongs to. Quantiles: float32 [augment.QUANTILES], where images are mixed."""
+    row of the flat parameters belongs to. scales, moves_from: as optim.pace has them, where tensors do not all move
+    alike. Quantiles: float32 [augment.QUANTILES], where images are mixed."""
 
     lr: torch.Tensor | None = None
     momentum: torch.Tensor | None = None
     segments: torch.Tensor | None = None
+    scales: torch.Tensor | None = None
+    moves_from: torch.Tensor | None = None
     mixup_quantiles: torch.Tensor | None = None
     cutmix_quantiles: torch.Tensor | None = None
 

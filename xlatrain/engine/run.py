@@ -26,7 +26,7 @@ from xlatrain.engine.provenance import provenance, used_by
 from xlatrain.engine.resume import NEVER, Start, find_start, with_notes
 from xlatrain.engine.run_folder import claimed_folder, held_folder, written_to
 from xlatrain.engine.spent import STARTING
-from xlatrain.errors import ReplicaError, StoppedError
+from xlatrain.errors import ConfigError, Fault, ReplicaError, StoppedError
 from xlatrain.files import write_json
 from xlatrain.preflight.check import check, check_evaluation
 from xlatrain.preflight.checked import CheckedEvaluation, CheckedRun
@@ -80,6 +80,9 @@ def _go_on(folder: Path, start: Start, one_of_many: bool) -> dict[str, Any]:
         if cut:
             note = f"{counted(cut, 'line')} of metrics.jsonl after step {start.manifest.step:,} went to {CUT}"
             run = with_notes(run, note)
+    elif run.origin is None and (run.config.weights is not None or run.config.model.pretrained):
+        problem = f"{folder} has no checkpoint that stands, and its weights were not read, since it seemed to have one"
+        raise ConfigError(Fault("run.name", problem, "remove what is in its checkpoints, or take another run.name"))
     return _run_in("train", run, folder, start.checkpoint)
 
 
@@ -114,10 +117,10 @@ def _launch(verb: str, checked: CheckedRun | CheckedEvaluation, folder: Path, *m
     from xlatrain.xla.launch import launch
     from xlatrain.xla.replica_main import Watch
 
-    config, cluster = checked.config, checked.config.cluster
+    config = checked.config
     with contextlib.ExitStack() as stack:
         heartbeats = folder / FOLDER
-        if cluster.host:  # which has no folder of the run
+        if config.cluster.host:  # which has no folder of the run
             named = os.environ.get(ELSEWHERE)
             heartbeats = Path(named or stack.enter_context(tempfile.TemporaryDirectory(prefix="xlatrain-heartbeats-")))
         watch = Watch(heartbeats, config.engine.stall_after, stoppable=verb == "train")

@@ -21,6 +21,7 @@ from xlatrain.optim.clip import clip_adaptive, clip_norm, clip_value, norm
 from xlatrain.optim.flat import ROW, Layout, Segments
 from xlatrain.optim.hyper import Hyper
 from xlatrain.optim.optimizer import Optimizer
+from xlatrain.optim.pace import Pace
 from xlatrain.optim.reduce import GradientMean
 from xlatrain.xla.collectives import all_gather, all_reduce, in_order, mean_over_replicas
 from xlatrain.xla.scopes import named, named_call
@@ -33,6 +34,12 @@ class Network:
     module: nn.Module
     layout: ModelLayout
     bf16: bool
+
+    def train(self) -> None:
+        """The mode of training, in which batch norms that are frozen normalise by their statistics, and keep them."""
+        self.module.train()
+        for name in self.layout.fixed_norms:
+            self.module.get_submodule(name).eval()
 
     def logits(self, images: torch.Tensor, params: Tensors, buffers: Tensors, frozen: Tensors) -> torch.Tensor:
         """Forward pass: float32 [N, 3, H, W] to float32 [N, classes]; running statistics in `buffers` are updated in
@@ -111,7 +118,7 @@ class TrainStep:
     def __call__(self, carry: Tensors, inputs: Tensors) -> tuple[Tensors, Tensors]:
         old, tables = TrainState.of(carry), TrainTables.of(inputs)
         layout = self.loss.network.layout.parameters
-        self.loss.network.module.train()
+        self.loss.network.train()
         segments = Segments(layout, tables.segments)
         flat, buffers, local = self._gradient(old, inputs, tables)
         with torch.no_grad():
@@ -122,13 +129,17 @@ class TrainStep:
                 gradient, means, error = self.mean(flat, torch.cat(extra), segments)
                 loss, top1, skipped_samples, stop = means[: len(local)]
                 buffers = means[ROW:] if self.average_buffers else buffers
+            pace = Pace.at(old.step, tables.scales, tables.moves_from, segments)
+            gradient = pace.of_gradient(gradient)
             with named("gradient.norm"):
                 grad_norm = norm(gradient)
             with named("gradient.clip"):
                 gradient = self.clip(old.params, gradient, layout)
             with named(f"optimizer.{type(self.optimizer).__name__}"):
                 hyper = self._hyper(old, tables)
-                params, slots = self.optimizer.update(old.params, gradient, old.slots, hyper, segments)
+                told = replace(hyper, updates=pace.of_updates(hyper.updates))
+                params, slots = self.optimizer.update(old.params, gradient, old.slots, told, segments)
+            params, slots = pace.of_update(old.params, old.slots, params, slots)
             new = TrainState(params, buffers, slots)
             if self.ema_decay is not None:
                 with named("ema"):
@@ -144,7 +155,7 @@ class TrainStep:
                 counts = TrainState.counts(old.step + 1, skipped, in_a_row, old.rng)
             with named("metrics"):
                 metrics = TrainMetrics(loss, top1, skipped_samples, stop, hyper.lr, grad_norm, skipped, in_a_row, error)
-                return {**kept, **counts}, metrics.stacked()
+                return {**kept, **old.unchanged(), **counts}, metrics.stacked()
 
     def _gradient(
         self, state: TrainState, inputs: Tensors, tables: TrainTables
@@ -156,12 +167,13 @@ class TrainStep:
             buffers = {k: t.clone() for k, t in layout.buffers.unpack(state.buffers).items()}
         images, labels = inputs["images"].chunk(self.accumulate), inputs["labels"].chunk(self.accumulate)
         total, seen = None, None
+        fixed = {} if state.fixed is None else layout.fixed.unpack(state.fixed)
         for part, answers in zip(images, labels, strict=True):
             if total is not None:
                 total, part = in_order(total, part)
             with named("parameters"):
                 params = {k: t.clone().requires_grad_() for k, t in layout.parameters.unpack(state.params).items()}
-            loss, top1 = self.loss(part, answers, params, buffers, tables)
+            loss, top1 = self.loss(part, answers, {**params, **fixed}, buffers, tables)
             grads = torch.autograd.grad(loss, list(params.values()), allow_unused=True)
             with named("gradient.pack"):
                 known = [torch.zeros_like(p) if g is None else g for g, p in zip(grads, params.values(), strict=True)]
@@ -203,6 +215,8 @@ class EvalStep:
             images = normalise(inputs["images"], tables.mean, tables.std)
         with named("parameters"):
             params, buffers = layout.parameters.unpack(weights.params), layout.buffers.unpack(weights.buffers)
+            if weights.fixed is not None:
+                params |= layout.fixed.unpack(weights.fixed)
         return self.network.logits(images, params, buffers, tables.frozen)
 
     @staticmethod

@@ -13,9 +13,7 @@ from safetensors.torch import load_file, save
 from xlatrain.engine.contract import TrainState, Weights
 from xlatrain.engine.state import ModelLayout
 from xlatrain.preflight.facts import Facts
-from xlatrain.preflight.weights_file import FACTS_KEY, readable
-
-WEIGHTS, RAW_WEIGHTS = "weights.safetensors", "weights_raw.safetensors"
+from xlatrain.preflight.weights_file import FACTS_KEY, RAW_WEIGHTS, WEIGHTS, readable
 
 
 def save_weights(
@@ -29,13 +27,13 @@ def save_weights(
     average is kept these are the averaged ones, and the others go to weights_raw.safetensors. Returns the SHA-256 of
     each file by its name: the same facts and weights give the same bytes. state: on the host. frozen: the buffers of
     the model's state dict that do not change."""
-    fixed = {name: torch.tensor(int(state.step)) for name in layout.counters} | dict(frozen)
+    constant = {name: torch.tensor(int(state.step)) for name in layout.counters} | dict(frozen)
     files = {WEIGHTS: (state.weights, facts)}
     if state.ema_params is not None:
         files[RAW_WEIGHTS] = (state.raw_weights, replace(facts, averaged=False))
     digests = {}
     for name, (weights, about) in files.items():
-        tensors = layout.parameters.unpack(weights.params) | layout.buffers.unpack(weights.buffers) | fixed
+        tensors = layout.unpack(weights) | constant
         tensors |= {further: tensors[name] for further, name in layout.aliases}
         content = save({n: t.clone().contiguous() for n, t in tensors.items()}, {FACTS_KEY: about.to_json()})
         draft = folder / (name + ".part")
@@ -50,7 +48,7 @@ def load_weights(path: Path, layout: ModelLayout) -> Weights:
     no longer be read."""
     with readable(path):
         tensors = load_file(path)
-    return Weights(layout.parameters.pack(tensors), layout.buffers.pack(tensors))
+    return layout.pack(tensors)
 
 
 def sha256(path: Path) -> str:

@@ -50,3 +50,15 @@ def _classifier(model: nn.Module) -> nn.Module | None:
     """What timm calls the classifier of a model; None where there is none, or several."""
     found = model.get_classifier() if hasattr(model, "get_classifier") else None
     return found if isinstance(found, nn.Module) else None
+
+
+def head_names(model: nn.Module) -> frozenset[str]:
+    """The names of the parameters of a model's head: of what timm calls its classifier, or its several; of a model that
+    does not say, of its last linear layer."""
+    told = (getattr(model, "pretrained_cfg", None) or {}).get("classifier") or ()
+    prefixes = [told] if isinstance(told, str) else list(told)
+    found = {name for name, _ in model.named_parameters() if any(name.startswith(f"{p}.") for p in prefixes)}
+    if found or (found := set(last_layer(model))):
+        return frozenset(found)
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    return frozenset(name for name, _ in model.named_parameters() if name.rpartition(".")[0] in linear[-1:])

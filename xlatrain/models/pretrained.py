@@ -1,17 +1,54 @@
-"""Whether the pretrained weights of a timm model can be had, without waiting for what cannot be."""
+"""timm's pretrained weights: whether they can be had, without waiting for what cannot be, and their file."""
 
 from __future__ import annotations
 
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import timm
-from huggingface_hub import constants, try_to_load_from_cache
+from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+
+from xlatrain.errors import in_a_line
+from xlatrain.files import user_cache
 
 _FILES = ("model.safetensors", "pytorch_model.bin")
 _SECONDS = 5  # for an answer; the hub's client itself tries for most of a minute
+
+
+def pretrained_place(name: str) -> Path:
+    """Where one may put the weights of a model of timm's oneself: NAME.TAG.safetensors, in the user's cache. Raises
+    ValueError where timm has none."""
+    try:
+        found = timm.get_pretrained_cfg(name)
+    except RuntimeError as error:
+        raise ValueError(in_a_line(error)) from error
+    if found is None or not found.has_weights:
+        raise ValueError(f"timm has no pretrained weights of {name}")
+    tag = f".{found.tag}" if found.tag else ""
+    return user_cache() / "pretrained" / f"{found.architecture}{tag}.safetensors"
+
+
+def fetch_pretrained(name: str) -> Path:
+    """The file of a model's pretrained weights: one's own, or the hub's, from its cache on this machine or fetched now.
+    Raises ValueError with the reason where there is none."""
+    own = pretrained_place(name)
+    if own.is_file():
+        return own
+    repository = timm.get_pretrained_cfg(name).hf_hub_id
+    if not repository:
+        raise ValueError("timm has its weights outside of the hub, and not as safetensors")
+    cached = try_to_load_from_cache(repository, _FILES[0])
+    if isinstance(cached, str):
+        return Path(cached)
+    if problem := unreachable_weights(name, {}):
+        raise ValueError(problem)
+    try:
+        return Path(hf_hub_download(repository, _FILES[0]))
+    except Exception as error:  # of the hub's client: what it raises is many things
+        raise ValueError(f"{constants.ENDPOINT}/{repository}/{_FILES[0]}: {in_a_line(error)}") from error
 
 
 def unreachable_weights(name: str, arguments: Mapping[str, Any]) -> str | None:

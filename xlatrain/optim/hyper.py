@@ -13,7 +13,7 @@ class Hyper:
     """Scalar tensors; a Python number would be frozen into the program.
 
     lr: learning rate. momentum: of the momentum buffer, or the first beta. updates: updates applied, this one included,
-    so 1 at the first.
+    so 1 at the first; a flat tensor where tensors do not all begin at once (optim.pace).
     """
 
     lr: torch.Tensor

@@ -22,6 +22,7 @@ from xlatrain.preflight.decide import decide, decide_phase
 from xlatrain.preflight.ensemble import OpenData, as_ensemble, ensemble_faults, open_of_run, weight_files
 from xlatrain.preflight.environment import environment_faults
 from xlatrain.preflight.facts import compare_classes, take_facts
+from xlatrain.preflight.finetune import describe_movement, find_beginning, movement_faults
 from xlatrain.preflight.gpus import describe_replicas
 from xlatrain.preflight.lengths import Lengths
 from xlatrain.preflight.loggers import logger_faults
@@ -87,9 +88,6 @@ def check_config(config: Config, overrides: Sequence[str] = (), starts: bool = T
     """Check a training run that is composed already. starts: as of check. Raises ConfigError with every fault found."""
     faults = value_faults(config)
     sound = not faults
-    if config.weights is not None:
-        problem = "is what `xlatrain eval` evaluates; training starts from a seed"
-        faults.append(Fault("weights", problem, "leave it out"))
     if config.eval.details:
         faults.append(Fault("eval.details", "is of `xlatrain eval`", "leave it out, and evaluate the run's weights"))
     faults += optimizer_faults(config.optimizer)
@@ -121,6 +119,10 @@ def check_config(config: Config, overrides: Sequence[str] = (), starts: bool = T
         decided, phase_faults = decide_phase(config, phase, model)
         phases.append(decided)
         faults += phase_faults
+    if not faults:
+        faults = movement_faults(config, basis.model, lengths)
+        beginning = find_beginning(config, basis.model, dataset, starts)
+        faults += beginning.faults
     if not faults and starts:
         faults = checkpoint_space_faults(config, basis.model, lengths)
     if faults:
@@ -136,9 +138,9 @@ def check_config(config: Config, overrides: Sequence[str] = (), starts: bool = T
         describe_small_images(config.model.name, basis.model, sizes, size_option),
         _uneven_batches(config, dataset, lengths),
     )
-    notes = [text for text in texts if text]
+    notes = [text for text in texts if text] + [*beginning.notes, *describe_movement(config, basis.model, lengths)]
     evaluation = _evaluation(config, dataset, basis.phase, overrides)
-    return CheckedRun(tuple(overrides), config, dataset, lengths, schedule, evaluation, tuple(notes))
+    return CheckedRun(tuple(overrides), config, dataset, lengths, schedule, evaluation, beginning.origin, tuple(notes))
 
 
 def _uneven_batches(config: Config, dataset: Dataset, lengths: Lengths) -> str | None:

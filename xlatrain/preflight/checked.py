@@ -10,6 +10,7 @@ from xlatrain.data.dataset import Dataset
 from xlatrain.data.phase import Phase
 from xlatrain.optim.schedule import ScheduleSpec
 from xlatrain.preflight.lengths import Lengths
+from xlatrain.preflight.origin import Origin
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class CheckedPrediction:
 @dataclass(frozen=True)
 class CheckedRun:
     """A training run that can be started: the configuration, and what it means for the data set that it names.
-    Picklable. overrides, config, notes: as of CheckedEvaluation. evaluation: of what it trains."""
+    Picklable. overrides, config, notes: as of CheckedEvaluation. evaluation: of what it trains. origin: the weights
+    that it starts from, where it does not start from its seed."""
 
     overrides: tuple[str, ...]
     config: Config
@@ -56,6 +58,7 @@ class CheckedRun:
     lengths: Lengths
     schedule: ScheduleSpec
     evaluation: CheckedEvaluation
+    origin: Origin | None = None
     notes: tuple[str, ...] = ()
 
     @property

@@ -43,6 +43,13 @@ def find_contradictions(config: Config) -> list[Fault]:
         (bool(d.kwargs) and not d._target_, "data.kwargs", "are for data._target_", "leave them out, or name it"),
         (bool(o.kwargs) and not o._target_, "optimizer.kwargs", "are for optimizer._target_",
          "leave them out, or name it"),
+        (bool(m._target_) and m.pretrained, "model.pretrained", "is for timm's models, and model._target_ names one of "
+         "your own", "name its file: weights=FILE"),
+        (m.pretrained and config.weights is not None, "weights", "and model.pretrained=true are two beginnings",
+         "leave one of them out"),
+        ((m.pretrained or config.weights is not None) and bool({"pretrained", "checkpoint_path"} & set(m.kwargs)),
+         "model.kwargs", "pretrained and checkpoint_path are a beginning beside weights or model.pretrained",
+         "leave them out"),
         (bool(m._target_) and not (m.drop_rate is m.drop_path_rate is m.pool is None), "model", "drop_rate, "
          "drop_path_rate and pool are for timm's models, and model._target_ names one of your own",
          "give it what it takes: +model.kwargs.NAME=value"),

@@ -130,6 +130,7 @@ def check_durations(config: Config) -> list[Fault]:
     }
     texts |= {"checkpoint.every": c.every} if c.every not in (None, AT_EVALUATIONS) else {}
     texts |= {"checkpoint.keep_every": c.keep_every} if c.keep_every is not None else {}
+    texts |= {"finetune.head_first": first} if (first := config.finetune.head_first) is not None else {}
     texts |= {f"schedule.milestones[{i}]": text for i, text in enumerate(s.milestones)}
     faults = []
     for i, point in enumerate(s.points):

@@ -40,6 +40,14 @@ def checkpoint_space_faults(config: Config, model: nn.Module, lengths: Lengths) 
     return space_faults(key, folder, each, max(0, kept - standing))
 
 
+def begun(config: Config) -> bool:
+    """Whether a run has checkpoints on a disk of this machine, from which it goes on."""
+    name = config.run.name
+    if name is None or config.run.resume == "never" or "://" in (config.checkpoint.folder or ""):
+        return False
+    return any(Path(checkpoint_place(config, name)).glob("step-*"))
+
+
 def checkpoint_place(config: Config, name: str) -> str:
     """Folder or URL of the checkpoints of the run of a name."""
     if config.checkpoint.folder is None:

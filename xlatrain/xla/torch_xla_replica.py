@@ -25,18 +25,20 @@ T = TypeVar("T")
 
 @dataclass
 class _Program:
-    """A graph that torch_xla has compiled, and how to feed it; sources and results as in a Trace."""
+    """A graph that torch_xla has compiled, and how to feed it; sources and results as in a Trace. taken: what of the
+    carry is given away, by name."""
 
     hlo: bytes | None
     hash: str
     sources: list[str | torch.Tensor]
     results: dict[str, int | str]
+    taken: list[str]
     # References to donated buffers: dropping the last one blocks until the program that owns them has run.
     spent: Tensors = field(default_factory=dict)
 
     def __call__(self, carry: Tensors, inputs: Tensors) -> tuple[Tensors, Tensors]:
         given = arguments(carry, inputs)
-        for name in donated(carry):
+        for name in self.taken:
             C._set_buffer_donation(carry[name], True)
         fed = [given[s] if isinstance(s, str) else s for s in self.sources]
         produced = C._run_cached_graph(self.hash, fed)
@@ -58,18 +60,19 @@ class TorchXlaReplica(Replica):
     def compile(self, step: Step, name: str, carry: Tensors, inputs: Tensors, keep_hlo: bool) -> _Program:
         """The lock is held from trace to compile: the other replicas find the graph compiled."""
         with PROCESS_LOCK, traced(step, name, carry, inputs, self.device) as trace:
-            taken = {f"carry.{k}" for k in donated(carry)} & {s for s in trace.sources if isinstance(s, str)}
+            given_on = {source for source in trace.results.values() if isinstance(source, str)}
+            taken = [name for name in donated(carry) if f"carry.{name}" not in given_on]
             hlo = trace.hlo() if keep_hlo else None
             compiles = watch.uncached_compiles()
             C._xla_set_enable_alias_with_buffer_donor_config(True)
             for source, value in zip(trace.sources, trace.values, strict=True):
-                if isinstance(source, str) and source in taken:
+                if isinstance(source, str) and source.removeprefix("carry.") in taken:
                     C._set_buffer_donation(value, True)
             graph = C._get_graph_hash(trace.pending)
             C._xla_warm_up_cache(trace.pending, [])
             C._xla_set_enable_alias_with_buffer_donor_config(False)
             watch.record_compiles(name, watch.uncached_compiles() - compiles)
-            return _Program(hlo, graph, trace.sources, trace.results)
+            return _Program(hlo, graph, trace.sources, trace.results, taken)
 
     def wait(self) -> None:
         """Waiting for *all* devices of the process, torch_xla's default, deadlocks against the other threads."""
