@@ -177,7 +177,7 @@ def _check_weights(config: Config, overrides: Sequence[str], open_data: OpenData
     given, file = given_keys(overrides), Path(config.weights or "").name
     facts, notes, faults = None, [], _weights(config)
     try:
-        if not faults:
+        if not faults and open_data is open_of_run:
             config, notes = with_data_of_run(config, given)
         if not faults and (facts := read_facts(Path(config.weights))):
             config, taken = take_facts(config, facts, given, file)
