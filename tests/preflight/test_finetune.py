@@ -11,7 +11,7 @@ import torch
 from tests.faults import faults_of
 from xlatrain.engine.state import model_layout
 from xlatrain.models.create import build_model
-from xlatrain.preflight.check import check
+from xlatrain.preflight.check import check, check_evaluation
 from xlatrain.preflight.facts import Facts
 from xlatrain.preflight.origin import find_origin, read_origin, take_weights
 
@@ -194,12 +194,19 @@ def test_pretrained_weights_are_taken_from_the_folder_that_is_named_where_there_
         (["optimizer.layer_decay=0"], "optimizer.layer_decay", "out of range"),
         (["model._target_=tests.nets.Small", "optimizer.layer_decay=0.7"], "optimizer.layer_decay", "one layer"),
         (["model._target_=tests.nets.Small", "model.pretrained=true"], "model.pretrained", "weights=FILE"),
+        (["weights=[a,b]"], "weights", "a run starts from one"),
     ],
 )
 def test_movement_that_cannot_be_is_one_fault(overrides, key, words):
     (fault,) = faults_of(check, overrides)
     assert fault.key == key
     assert words in str(fault)
+
+
+def test_what_is_frozen_is_none_of_an_evaluations_business(tmp_path):
+    write(tmp_path / "w.safetensors")
+    evaluation = check_evaluation([f"weights={tmp_path}/w.safetensors", "finetune.freeze=[body]"])
+    assert evaluation.config.finetune.freeze == []
 
 
 def test_what_moves_is_said():

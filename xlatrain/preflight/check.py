@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from xlatrain.config.compose import compose_config, register_schemas
+from xlatrain.config.finetune import FinetuneConfig
 from xlatrain.config.override import given_keys
 from xlatrain.config.schema import Config
 from xlatrain.data.clustering import advise
@@ -162,7 +163,8 @@ def check_evaluation_config(
     found, faults = [], []
     for file in files or [None]:
         try:
-            found.append(_check_weights(replace(config, weights=file), overrides, open_data))
+            alone = replace(config, weights=file, finetune=FinetuneConfig())  # which is for training
+            found.append(_check_weights(alone, overrides, open_data))
         except ConfigError as error:
             faults += [fault for fault in error.faults if fault not in faults]
     if not faults:
