@@ -9,6 +9,7 @@ from xlatrain.cli import data_bench, main, plan
 from xlatrain.config import compose
 from xlatrain.errors import ReplicaError
 from xlatrain.preflight import check as checks
+from xlatrain.preflight import ensemble
 from xlatrain.preflight.check import check
 
 SUMMARY = {"status": "done", "top1": 0.5, "top5": 1.0, "loss": 1.0, "images_per_second": 1.0}
@@ -30,7 +31,7 @@ def counted(monkeypatch):
         monkeypatch.setattr(owner, name, wrapper)
 
     count(ConfigLoaderImpl, "load_configuration", "composed")
-    count(checks, "open_dataset", "opened")
+    count(ensemble, "open_dataset", "opened")
     count(checks, "build_blank", "built")
     monkeypatch.setattr("xlatrain.xla.launch.launch", lambda *arguments, **named: dict(SUMMARY))
     return counts
