@@ -1,10 +1,12 @@
 """Models that take a second to trace and compile: for tests of what does not depend on the model."""
 
 import torch
+from timm.layers import DropPath
 from torch import nn
 
 SMALL = "model._target_=tests.nets.Small"
 PLAIN = "model._target_=tests.nets.Plain"
+NOISY = ("model._target_=tests.nets.Noisy", "model.drop_rate=null", "model.drop_path_rate=null")
 
 
 class Small(nn.Module):
@@ -29,3 +31,15 @@ class Plain(Small):
     """The same without batch norm, so that an image's gradient does not depend on its neighbours."""
 
     norm = nn.Identity
+
+
+class Noisy(Small):
+    """The same with dropout and stochastic depth."""
+
+    def __init__(self, num_classes: int):
+        super().__init__(num_classes, drop=0.2)
+        self.branch, self.path = nn.Conv2d(32, 32, 3, padding=1), DropPath(0.1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        seen = self.body(images)
+        return self.head(self.drop((seen + self.path(self.branch(seen))).mean((2, 3))))

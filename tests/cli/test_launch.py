@@ -74,7 +74,7 @@ def test_a_launch_under_nohup_outlives_its_terminal():
         os.kill(os.getpid(), signal.SIGHUP)
         with pytest.raises(Hangup):
             os.kill(os.getpid(), signal.SIGTERM)
-    with _ends(), pytest.raises(Hangup):
+    with handled([signal.SIGHUP], signal.SIG_DFL), _ends(), pytest.raises(Hangup):
         os.kill(os.getpid(), signal.SIGHUP)
 
 

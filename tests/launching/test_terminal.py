@@ -25,6 +25,12 @@ echo "xlatrain-worker: {{$said}}"
 """
 
 
+def _hears_all():
+    """A shell's `&` has its commands ignore the one, nohup the other."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.fixture
 def launched(tmp_path):
     """A launch whose run is in step 3, and what it has said."""
@@ -47,7 +53,7 @@ def launched(tmp_path):
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's `&` has its commands ignore it
+        preexec_fn=_hears_all,
     )
     said = []
     while not said or "step 3" not in said[-1]:
