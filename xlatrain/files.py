@@ -65,6 +65,12 @@ def write_once(path: Path, content: bytes) -> bool:
     return True
 
 
+def existing(folder: Path) -> Path:
+    """A folder, or the nearest one above it that is there."""
+    folder = folder.absolute()
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
 def finite(value: Any) -> Any:
     """The same value, NaN and infinities in it as None."""
     if isinstance(value, dict):

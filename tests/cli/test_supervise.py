@@ -125,7 +125,10 @@ def test_what_cannot_be_supervised_is_refused(arguments, said, capsys):
     assert said in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("module", ["cli.supervise", "cli.status", "cli.report", "cli.launch", "launching.on_worker"])
+LIGHT = ["cli.supervise", "cli.status", "cli.report", "cli.launch", "cli.doctor", "launching.on_worker"]
+
+
+@pytest.mark.parametrize("module", LIGHT)
 def test_what_looks_at_a_run_is_plain_python(module):
     """It is to outlive what it watches over, and to cost nothing beside it: `launch` looks every few seconds."""
     code = f"import sys, xlatrain.cli.main, xlatrain.{module}; sys.exit('torch' in sys.modules)"

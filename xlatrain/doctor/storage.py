@@ -17,7 +17,7 @@ from xlatrain.data.storage.retry import ReadOptions
 from xlatrain.data.storage.streams import join_url, open_stream
 from xlatrain.doctor.finding import FAILED, NOTE, OK, UNKNOWN, Finding, Machine, failed
 from xlatrain.errors import ConfigError, DataError
-from xlatrain.preflight.space import existing
+from xlatrain.files import existing
 from xlatrain.preflight.writable import store_faults
 
 _BYTES, _SECONDS = 8 << 20, 1.5  # that are read at most

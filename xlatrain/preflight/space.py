@@ -11,6 +11,7 @@ from torch import nn
 
 from xlatrain.config.schema import Config
 from xlatrain.errors import Fault
+from xlatrain.files import existing
 from xlatrain.optim.create import build_optimizer
 from xlatrain.optim.flat import ROW
 from xlatrain.preflight.lengths import Lengths, parse_duration
@@ -71,12 +72,6 @@ def space_faults(key: str, folder: str | Path, each: int, kept: int) -> list[Fau
 def _flat(tensors: Iterable[torch.Tensor]) -> int:
     """Bytes of tensors as one flat one of float32, where each has whole rows (optim.flat)."""
     return 4 * sum(-(-tensor.numel() // ROW) * ROW for tensor in tensors)
-
-
-def existing(folder: Path) -> Path:
-    """A folder, or the nearest one above it that is there."""
-    folder = folder.absolute()
-    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def _size(count: float) -> str:
