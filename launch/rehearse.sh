@@ -5,7 +5,7 @@
 #   launch/rehearse.sh [2x4] [FOLDER]
 #
 # The run is made twice: undisturbed, and with machine 1 killed. Exit code 0 if their weights are equal to the last bit.
-# Needs the extra jax, by which processes of CPUs are joined; takes one to two minutes on two cores.
+# Needs the extra jax, by which processes of CPUs are joined; takes two minutes on two cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
