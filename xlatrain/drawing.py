@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from types import ModuleType
 
 from xlatrain.errors import Fault
+from xlatrain.out_path import file_faults
 
 
 def pyplot() -> ModuleType:
@@ -23,6 +23,4 @@ def picture_faults(path: Path) -> list[Fault]:
     """Whether a picture can be written there."""
     if path.suffix not in (".png", ".svg", ".pdf"):
         return [Fault("out", f"{path} is no picture", "give out=FILE.png, .svg or .pdf")]
-    if path.is_dir() or not path.absolute().parent.is_dir() or not os.access(path.absolute().parent, os.W_OK):
-        return [Fault("out", f"{path} cannot be written", "name a file in a folder of yours")]
-    return []
+    return file_faults(path)

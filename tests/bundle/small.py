@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from xlatrain.bundle.manifest import Argument, Manifest, Result, Step, Weight
+from xlatrain.bundle.manifest import Argument, Manifest, Result, Step
+from xlatrain.checkpoint.weight import Weight
 from xlatrain.engine.weights import sha256
 from xlatrain.files import write_json
 

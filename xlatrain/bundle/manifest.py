@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from xlatrain.checkpoint.weight import Weight
+
 FORMAT, VERSION = "xlatrain bundle", 1
 MANIFEST, SEEDS = "manifest.json", "seeds"
 
@@ -48,18 +50,6 @@ class Step:
     aliases: dict[int, int]
     of: str | None = None
     values: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Weight:
-    """Where a tensor of the model lies in what the train step carries: prod(shape) values of `of`, made flat, from
-    `start`; brought into the model's order of axes by transposing them as `axes` says, where it does."""
-
-    name: str
-    of: str
-    start: int
-    shape: tuple[int, ...]
-    axes: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,9 @@ from xlatrain.bundle.manifest import (
     Manifest,
     Result,
     Step,
-    Weight,
 )
 from xlatrain.bundle.readme import PROGRAM, readme
+from xlatrain.checkpoint.weight import Weight
 from xlatrain.config.schema import Config
 from xlatrain.credentials import masked
 from xlatrain.engine.build import EvalProgram, HostModel, TrainProgram, build_phase_model

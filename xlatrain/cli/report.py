@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from xlatrain.config.run import RunConfig, SweepConfig
 from xlatrain.console import make_console
 from xlatrain.errors import EXIT_DONE, ConfigError, Fault
 from xlatrain.files import write_text
+from xlatrain.out_path import file_faults
 from xlatrain.reporting.record import is_run, read_record
 from xlatrain.reporting.run_page import run_page
 from xlatrain.reporting.sweep_page import Job, sweep_page
@@ -94,6 +94,4 @@ def _page_faults(path: Path) -> list[Fault]:
     """Whether a page can be written there."""
     if path.suffix not in (".html", ".htm"):
         return [Fault("out", f"{path} is no name of a page", "give out=FILE.html")]
-    if path.is_dir() or not path.absolute().parent.is_dir() or not os.access(path.absolute().parent, os.W_OK):
-        return [Fault("out", f"{path} cannot be written", "name a file in a folder of yours")]
-    return []
+    return file_faults(path)

@@ -9,6 +9,7 @@ from torch import nn
 
 from xlatrain.config.schema import Config
 from xlatrain.data.batch import BatchShape, as_tensors
+from xlatrain.data.order import Position
 from xlatrain.data.phase import Phase, Place
 from xlatrain.engine.augment import Mix, beta_quantiles
 from xlatrain.engine.contract import EvalSums, EvalTables, Tensors, TrainTables
@@ -27,6 +28,7 @@ from xlatrain.optim.schedule import learning_rate_table, momentum_table
 from xlatrain.preflight.checked import CheckedEvaluation, CheckedRun
 from xlatrain.preflight.lengths import parse_duration
 from xlatrain.preflight.origin import Origin, take_weights
+from xlatrain.xla.feed import HostFan
 from xlatrain.xla.replica import Replica
 
 
@@ -180,6 +182,12 @@ def _network(config: Config, model: HostModel) -> Network:
 def _eval_tables(config: Config, model: HostModel) -> EvalTables:
     mean, std = torch.tensor(config.data.mean), torch.tensor(config.data.std)
     return EvalTables(mean, std, torch.zeros(1), model.frozen())
+
+
+def open_train_loader(run: CheckedRun, replica: Replica, start: Position) -> HostFan:
+    """The batches of a run from a position on, shared out to the replicas of this process."""
+    batches = run.dataset.train.train_batches(place(replica), run.config.train.seed, run.phases, start)
+    return HostFan(batches, replica.local_count)
 
 
 def place(replica: Replica) -> Place:

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import torch
 
 from xlatrain.data.order import Position
-from xlatrain.engine.build import TrainProgram, build_phase_model, place
+from xlatrain.engine.build import TrainProgram, build_phase_model, open_train_loader
 from xlatrain.engine.contract import TrainMetrics
 from xlatrain.engine.progress import ProgressLine
 from xlatrain.engine.run import placement
 from xlatrain.preflight.checked import CheckedRun
 from xlatrain.xla.capture import CapturedStep
-from xlatrain.xla.feed import DeviceFeed, HostFan
+from xlatrain.xla.feed import DeviceFeed
 from xlatrain.xla.replica import Replica
 
 _SMOOTHED = 0.9  # share of what was before, in the smoothed loss
@@ -62,39 +62,49 @@ def train_through(replica: Replica, run: CheckedRun, rates: list[float]) -> list
         step = CapturedStep(program.step, replica, "train step", report=progress.say, strict=True)
         state = replica.to_device(program.carry(replica.ordinal))
         tables = replica.to_device({**program.tables(), "lr": torch.tensor(rates)})
-
-        def open_loader() -> HostFan:
-            batches = run.dataset.train.train_batches(place(replica), run.config.train.seed, run.phases, Position())
-            return HostFan(batches, replica.local_count)
-
-        feed = DeviceFeed(replica.shared("train-loader", open_loader), replica)
+        loader = replica.shared("train-loader", lambda: open_train_loader(run, replica, Position()))
+        feed = DeviceFeed(loader, replica)
+        watch = _Watch()
         for rate, batch in zip(rates, feed, strict=False):
             state, outputs = step(state, {**batch, **tables})
             losses.append(TrainMetrics.read(replica.to_host(outputs))["loss"])
             done = len(losses)
             progress.step(done, f"lr {rate:.3g}  loss {losses[-1]:.4f}", print_line=done % 25 == 0)
-            if explodes(losses):
+            if watch.explodes(losses[-1]):
                 progress.say(f"the loss explodes at lr {rate:.3g}: {losses[-1]:.4g}")
                 break
         feed.close()
     return losses
 
 
+class _Watch:
+    """Losses as they come, smoothed: a moving average, corrected for its beginning."""
+
+    def __init__(self) -> None:
+        self._seen, self._mean, self._lowest = 0, 0.0, math.inf
+
+    def smoothed(self, loss: float) -> float:
+        """The next loss, smoothed."""
+        self._seen += 1
+        self._mean = _SMOOTHED * self._mean + (1 - _SMOOTHED) * loss
+        found = self._mean / (1 - _SMOOTHED**self._seen)
+        self._lowest = min(self._lowest, found)
+        return found
+
+    def explodes(self, loss: float) -> bool:
+        """Whether the next loss is none, or smoothed far above the lowest."""
+        found = self.smoothed(loss)
+        return not math.isfinite(loss) or (self._seen > _SETTLED and found > _EXPLODED * self._lowest)
+
+
 def smooth(losses: Sequence[float]) -> list[float]:
-    """A moving average, corrected for its beginning."""
-    found, mean = [], 0.0
-    for number, loss in enumerate(losses, 1):
-        mean = _SMOOTHED * mean + (1 - _SMOOTHED) * loss
-        found.append(mean / (1 - _SMOOTHED**number))
-    return found
+    """All of them smoothed."""
+    return [*map(_Watch().smoothed, losses)]
 
 
 def explodes(losses: Sequence[float]) -> bool:
-    """Whether the last loss is none, or the smoothed one far above its lowest."""
-    if not math.isfinite(losses[-1]):
-        return True
-    smoothed = smooth(losses)
-    return len(losses) > _SETTLED and smoothed[-1] > _EXPLODED * min(smoothed)
+    """Whether the last of them explodes."""
+    return [*map(_Watch().explodes, losses)][-1]
 
 
 def judge(rates: Sequence[float], losses: Sequence[float]) -> Curve:

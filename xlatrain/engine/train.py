@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from xlatrain.checkpoint.manifest import step_of
-from xlatrain.data.order import Position
 from xlatrain.data.storage.retry import retries_so_far
 from xlatrain.engine.anomalies import Anomalies
-from xlatrain.engine.build import HostModel, place
+from xlatrain.engine.build import HostModel, open_train_loader
 from xlatrain.engine.checkpoints import Checkpoints, Progress
 from xlatrain.engine.contract import Tensors, TrainMetrics, TrainState
 from xlatrain.engine.describe import describe_cache, describe_run
@@ -37,7 +36,7 @@ from xlatrain.preflight.profile import profiled_steps
 from xlatrain.words import counted
 from xlatrain.xla import pulse
 from xlatrain.xla.capture import CapturedStep
-from xlatrain.xla.feed import DeviceFeed, HostFan
+from xlatrain.xla.feed import DeviceFeed
 from xlatrain.xla.heartbeat import BUILDING, STEP
 from xlatrain.xla.replica import Replica
 
@@ -92,8 +91,9 @@ class Trainer:
             state, start = self._begin()
             tables = self.replica.to_device(self.phases.programs[0].tables())
             self.phases.compile_ahead(state, tables, start.step)
-            loader = self.replica.shared("train-loader", lambda: self._open_loader(start.position))
-            feed = DeviceFeed(loader, self.replica)
+            run, replica = self.run, self.replica
+            loader = replica.shared("train-loader", lambda: open_train_loader(run, replica, start.position))
+            feed = DeviceFeed(loader, replica)
             done, evaluated = start.step, start.evaluated
             if not evaluated and self._evaluation_due(done):  # it was asked to stop before it had evaluated
                 state, evaluated = self._evaluate(state, done)
@@ -170,11 +170,6 @@ class Trainer:
         """Read what steps reported that are under way, but for so many of them."""
         while len(self.running) > but:
             self._read(*self.running.popleft())
-
-    def _open_loader(self, position: Position) -> HostFan:
-        run, replica = self.run, self.replica
-        batches = run.dataset.train.train_batches(place(replica), run.config.train.seed, run.phases, position)
-        return HostFan(batches, replica.local_count)
 
     def _batches(self, feed: DeviceFeed, first: int) -> Iterator[Tensors]:
         """One for each step of the run from the first on; a failure that is rehearsed comes first. What comes before

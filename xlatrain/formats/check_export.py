@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from xlatrain.config.schema import Config
 from xlatrain.errors import ConfigError, Fault
 from xlatrain.formats.checked import CheckedExport
 from xlatrain.formats.kinds import KINDS, TIMM, Kind
+from xlatrain.out_path import new_faults
 from xlatrain.preflight.check import check_composed, check_evaluation_config
 from xlatrain.preflight.checked import CheckedEvaluation
 
@@ -51,11 +51,6 @@ def _out_faults(kind: Kind, out: str | None) -> list[Fault]:
     what = f"FILE{kind.suffix}" if kind.suffix else "FOLDER"
     if not out:
         return [Fault("out", f"no {'file' if kind.suffix else 'folder'} is named", f"give out={what}")]
-    path = Path(out)
-    if kind.suffix and path.suffix != kind.suffix:
+    if kind.suffix and Path(out).suffix != kind.suffix:
         return [Fault("out", f"{out} does not end in {kind.suffix}", f"give out={what}")]
-    if path.exists():
-        return [Fault("out", f"{out} is there already", "name a new one, or remove it")]
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        return [Fault("out", f"{path.parent} is no folder that can be written to", "name one of yours, or make it")]
-    return []
+    return new_faults(out, "one")

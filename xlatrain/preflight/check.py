@@ -217,9 +217,7 @@ class _Basis:
     faults: list[Fault]
 
 
-def _basis(
-    config: Config, starts: bool, open_data: Callable[[Config], Dataset] = lambda config: open_of_run(config, None)
-) -> _Basis:
+def _basis(config: Config, starts: bool, open_data: Callable[[Config], Dataset] = open_of_run) -> _Basis:
     """Data and model, opened and built as far as that needs no device, and what is wrong with them."""
     faults = (
         version_faults(jax_too=False)

@@ -19,7 +19,7 @@ OpenData = Callable[[Config, Facts | None], Dataset]
 _IMAGE = ("image_size", "interpolation", "eval_padding", "eval_ratio")
 
 
-def open_of_run(config: Config, facts: Facts | None) -> Dataset:
+def open_of_run(config: Config, facts: Facts | None = None) -> Dataset:
     """The data that the options name."""
     return open_dataset(config.data, config.augment)
 

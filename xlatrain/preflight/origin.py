@@ -18,6 +18,7 @@ from torch import nn
 from xlatrain.checkpoint.manifest import MANIFEST, TENSORS, DamagedError, step_of
 from xlatrain.checkpoint.read import check_tensors, find_newest, read_manifest
 from xlatrain.checkpoint.store import LocalStore
+from xlatrain.checkpoint.weight import Weight
 from xlatrain.errors import ConfigError, Fault, in_a_line
 from xlatrain.models.classifier import head_names
 from xlatrain.preflight.weights_file import WEIGHTS, needed_tensors, readable, without_old
@@ -33,24 +34,13 @@ Tensors = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a tensor lies in the flat one called `of`: prod(shape) values from `start`, to be transposed by axes."""
-
-    name: str
-    of: str
-    start: int
-    shape: tuple[int, ...]
-    axes: tuple[int, ...] | None
-
-
-@dataclass(frozen=True)
 class Origin:
     """file: of the tensors, by their names, or flat ones where there are places. kind: what it is, in words. new: the
     tensors of the model that are not taken from it. facts: what it says of itself, as JSON, if it does."""
 
     file: Path
     kind: str
-    places: tuple[Place, ...] | None = None
+    places: tuple[Weight, ...] | None = None
     new: frozenset[str] = frozenset()
 
 
@@ -206,9 +196,9 @@ def _bundle(folder: Path) -> Origin:
     return Origin(folder / name, "a bundle", tuple(places))
 
 
-def _place(name: str, of: str, start: int, shape: Sequence[int], axes: Sequence[int] | None) -> Place:
+def _place(name: str, of: str, start: int, shape: Sequence[int], axes: Sequence[int] | None) -> Weight:
     """As JSON has it."""
-    return Place(name, of, start, tuple(shape), tuple(axes) if axes else None)
+    return Weight(name, of, start, tuple(shape), tuple(axes) if axes else None)
 
 
 def _names(path: Path) -> Collection[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from xlatrain.data.listed import ListedImages, Part
 from xlatrain.data.listing import find_images
 from xlatrain.data.sharded import read_options
 from xlatrain.errors import ConfigError, Fault
+from xlatrain.out_path import new_faults
 from xlatrain.preflight.check import check_composed, check_evaluation_config
 from xlatrain.preflight.checked import CheckedEvaluation, CheckedPrediction
 from xlatrain.preflight.facts import Facts
@@ -43,10 +43,8 @@ def out_faults(out: str | None) -> list[Fault]:
     path = Path(out)
     if path.suffix not in SUFFIXES:
         return [Fault("out", f"{out} is of no kind that is written", cure)]
-    if path.exists():
-        return [Fault("out", f"{out} is there already", "name a new file, or remove it")]
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        return [Fault("out", f"{path.parent} is no folder that can be written to", "name one of yours, or make it")]
+    if faults := new_faults(out, "file"):
+        return faults
     if path.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         return [Fault("out", "Parquet needs pyarrow, which is not installed", "pip install 'xlatrain[parquet]'")]
     return []
