@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,17 @@ def test_versions_that_do_not_fit_are_a_fault_that_pip_cures(monkeypatch, change
     monkeypatch.setattr(importlib.metadata, "version", lambda name: changed.get(name) or find(name))
     (fault,) = faults_of(check, [])
     assert (fault.key, fault.cure) == (key, cure)
+
+
+def test_a_python_without_its_library_is_a_fault_before_a_replica_finds_it(monkeypatch):
+    def no_library(name):
+        raise OSError(f"{name}: cannot open shared object file: No such file or directory")
+
+    monkeypatch.setattr(versions.ctypes, "CDLL", no_library)
+    (fault,) = faults_of(check, [])
+    library = f"libpython3.{sys.version_info[1]}"
+    assert (fault.key, fault.problem.split()[3]) == ("torch_xla", f"{library}.so.1.0,")
+    assert fault.cure.startswith(f"apt-get install {library},")
 
 
 def test_limits_of_versions_are_those_of_the_package():

@@ -1,9 +1,11 @@
-"""Packages that do not go together, seen in their versions alone: none is imported for it."""
+"""Packages that do not go together, with each other or this Python: none is imported for it."""
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
 import re
+import sys
 
 from xlatrain.errors import Fault
 
@@ -30,6 +32,10 @@ def version_faults(jax_too: bool = True) -> list[Fault]:
         problem = f"{torch_xla} is built for torch {_series(torch_xla)}; {torch} is installed"
         cure = f"pip install 'torch=={_series(torch_xla)}.*' 'torch_xla=={_public(torch_xla)}'"
         faults.append(Fault("torch_xla", problem, cure))
+    if torch_xla and (lacking := _lacking_library()):
+        problem = f"is linked with {lacking}, which this Python does not bring"
+        cure = f"apt-get install {lacking.partition('.so')[0]}, or take a Python built with --enable-shared"
+        faults.append(Fault("torch_xla", problem, cure))
     if jax_too and jax and _public(jax) != _public(jaxlib or ""):
         there = f"jaxlib {jaxlib} is installed" if jaxlib else "jaxlib is not installed"
         cure = f"pip install 'jax=={_public(jax)}' 'jaxlib=={_public(jax)}'"
@@ -49,6 +55,17 @@ def pinned(name: str, by: str) -> str | None:
     except importlib.metadata.PackageNotFoundError:
         return None
     return next((found[1] for text in wanted if (found := re.match(rf"{name}==([\w.]+)\s*(;|$)", text))), None)
+
+
+def _lacking_library() -> str | None:
+    """The library of Python itself, that torch_xla's own is linked with, where there is none: Debian's python3 does
+    without. It would be told only by a replica, as the ImportError of a file of torch_xla."""
+    name = f"libpython{sys.version_info[0]}.{sys.version_info[1]}.so.1.0"
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return name
+    return None
 
 
 def _series(version: str) -> str:
