@@ -153,6 +153,7 @@ def test_the_facts_of_weights_hold_none():
     assert "relu" in told
 
 
+@pytest.mark.slow
 def test_every_place_that_writes_a_command_masks_it():
     """provenance() is the only source of command lines: whoever calls it masks what it gives, or it does not leave."""
     package = Path(xlatrain.__file__).parent

@@ -96,6 +96,7 @@ def test_what_is_imported_is_declared_where_it_is_used():
     assert not faults
 
 
+@pytest.mark.slow
 def test_what_is_declared_is_used_where_it_is_declared():
     """What only tests and benchmarks import belongs under dev."""
     names = declared()
@@ -106,6 +107,7 @@ def test_what_is_declared_is_used_where_it_is_declared():
         assert not idle, f"{sorted(idle)} under {extra or 'the core'}: not imported where that is for"
 
 
+@pytest.mark.slow
 def test_the_exceptions_are_exceptions():
     for path in FILES:
         if path.stem not in OF_AN_EXTRA:

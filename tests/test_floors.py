@@ -23,6 +23,7 @@ def test_no_files_import_each_other():
     assert not floors.circles(GRAPH)
 
 
+@pytest.mark.slow
 def test_only_the_seam_imports_what_runs_steps():
     """JAX belongs to the TPU's compiler too, a process of its own, and to the program of a bundle."""
     others = ["planning", "xla", "bundle"]

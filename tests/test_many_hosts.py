@@ -77,6 +77,7 @@ class Device:
     index: int
 
 
+@pytest.mark.slow
 @of_layouts
 @of_hosts
 def test_every_sample_is_read_once_in_equal_batches_and_one_replica_writes(hosts, on_host, threads, monkeypatch):
@@ -123,6 +124,7 @@ def test_groups_hold_each_replica_once_whatever_hosts_ordinals_lie_on(hosts, on_
             assert all(len({m // width for m in group}) == max(2, size // width) for group in groups)
 
 
+@pytest.mark.slow
 def test_the_log_says_whether_a_group_is_known_to_be_near_itself():
     pod = ["cluster=tpu_v3_1024", "model.sync_bn_group=32", "train.global_batch=1024", "data=synthetic"]
     small = ["model=test_efficientnet", "train.duration=1step", "data.image_size=32"]

@@ -115,6 +115,7 @@ def test_batches_are_the_same_whoever_reads_a_dataset_which_may_draw():
     assert_same(read_here(split_of(Drawn(samples=70), 2), phases, 3, 5, start), whole[7:])
 
 
+@pytest.mark.slow
 def test_reading_goes_on_from_a_position_as_if_it_had_never_stopped():
     split, phases, place = split_of(Numbered()), (Phase(0, 16, 4),), Place(0, 1)
     whole = split.train_batches(place, 3, phases, Position())

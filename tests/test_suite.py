@@ -23,6 +23,7 @@ def imported(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+@pytest.mark.slow
 def test_no_test_imports_another_or_a_benchmark():
     """What several use lies in conftest.py or in a module of its own, which can be read without a test."""
     benchmarks = {path.stem for path in (HERE.parent / "benchmarks").glob("*.py")}

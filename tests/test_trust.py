@@ -45,6 +45,7 @@ class Evil:
 # Code
 
 
+@pytest.mark.slow
 def test_nothing_that_runs_code_from_data_is_used_but_where_it_is_known():
     """pickle, torch.load, np.load(allow_pickle), yaml's loaders, eval and exec, by the files that may use them: bytes
     of this user's own processes (launch), and of nobody else."""

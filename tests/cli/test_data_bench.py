@@ -23,6 +23,7 @@ def test_the_verdict_says_what_is_missing(host, needed, words):
     assert all(word in sentence for word in words)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

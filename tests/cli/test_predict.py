@@ -80,6 +80,7 @@ def test_paths_are_told_from_options(here):
     assert [is_path(word) for word in words] == [True] * 4 + [False] * 3
 
 
+@pytest.mark.slow
 def test_data_are_those_of_the_run_unless_the_command_names_some(here):
     from xlatrain.data.dataset import open_dataset
     from xlatrain.engine.run import write_config

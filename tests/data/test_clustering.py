@@ -128,6 +128,7 @@ def test_training_warns_of_shards_sorted_by_class_with_the_window_that_mixes_the
     assert "shuffle_window=820 " in both
 
 
+@pytest.mark.slow
 def test_a_run_warns_before_its_replicas_start(tmp_path, monkeypatch, capsys):
     def launch(*_, **__):
         said.append(capsys.readouterr().err)

@@ -35,6 +35,7 @@ def test_a_corrupt_image_can_be_skipped_and_is_counted(tmp_path):
     assert sum(b["skipped"].sum() for b in evaluated) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 5])
 def test_a_good_image_of_the_batch_stands_in_whichever_worker_made_it(tmp_path, workers):
     """Five workers fill one row each of a batch of five."""
@@ -188,6 +189,7 @@ def test_processes_share_the_epoch_out(tmp_path):
     assert sorted(values) == sorted(int(decoded(picture(i))[0, 0, 0]) for i in range(48))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("processes", "batch", "workers"), [(1, 7, 0), (1, 4, 3), (3, 8, 0), (4, 64, 2), (8, 1, 0)])
 def test_evaluation_counts_each_image_once_on_any_number_of_processes(tmp_path, processes, batch, workers):
     write(tmp_path)

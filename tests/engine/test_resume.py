@@ -162,6 +162,7 @@ def leave(folder, *steps, options=OPTIONS, samples=1437):
         write_checkpoint(LocalStore(folder / "checkpoints"), step, {"step": torch.tensor(step)}, facts)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_a_finished_one_is_left_alone(tmp_path, started, capsys):
     leave(tmp_path / "r", 4, 8)
     (tmp_path / "r/summary.json").write_text('{"status": "failed"}')
@@ -232,6 +233,7 @@ def test_other_data_are_refused(tmp_path, started):
         train(tmp_path, "r", *OPTIONS)
 
 
+@pytest.mark.slow
 def test_never_starts_a_new_run_beside_the_old_one(tmp_path, started, capsys):
     leave(tmp_path / "r", 8)
     for name in ("r-2", "r-3"):
@@ -247,6 +249,7 @@ def test_a_run_that_saved_nothing_begins_anew_and_what_it_left_is_kept(tmp_path,
     assert (tmp_path / "r.1/config.yaml").exists()
 
 
+@pytest.mark.slow
 def test_checkpoints_elsewhere_are_found_when_the_folder_is_gone(tmp_path, started):
     leave(tmp_path / "r", 8)
     shutil.copytree(tmp_path / "r/checkpoints", tmp_path / "far/r")
@@ -259,6 +262,7 @@ def full(*_, **__):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_before_a_start_and_does_not_hide_how_a_run_ended(tmp_path, started, monkeypatch, capsys):
     leave(tmp_path / "r", 8)
     with monkeypatch.context() as patch:

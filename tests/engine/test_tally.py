@@ -115,6 +115,7 @@ def test_the_page_holds_as_many_mistakes_as_two_megabytes(tmp_path):
     assert len(text.encode()) <= MOST_BYTES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [3, 40, 120])
 def test_pictures_are_drawn_of_few_and_of_many_classes(classes, tmp_path):
     tally = Tally(classes, 5)

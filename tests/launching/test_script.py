@@ -87,6 +87,7 @@ def test_the_list_of_flags_is_what_gcloud_itself_says():
     assert all(word.partition("=")[0] in said for word in words[4:] if word.startswith("--"))
 
 
+@pytest.mark.slow
 def test_a_slice_is_asked_for_as_its_file_says():
     """That every slice has what it takes tests/config/test_config.py sees."""
     config, _ = compose_config(["cluster=tpu_v5p_16", *PLACE, "launch.capacity=spot"])

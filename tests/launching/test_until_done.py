@@ -190,6 +190,7 @@ def test_a_version_that_differs_and_what_the_doctor_finds_are_named_with_their_w
     assert play.machines == []
 
 
+@pytest.mark.slow
 def test_the_bill_stays_below_its_limit_and_the_run_is_saved_before(tmp_path):
     play = Play(tmp_path, [ACTIVE], [RUNS], limits=Limits(2.0, None, 20, 60.0))
     assert play.run() == 75
@@ -225,6 +226,7 @@ def test_neither_a_run_that_does_not_end_nor_a_gcloud_that_hangs_passes_the_limi
     assert "save itself" not in play.text  # there is no run
 
 
+@pytest.mark.slow
 def test_hours_have_a_limit_too(tmp_path):
     play = Play(tmp_path, [ACTIVE], [RUNS], limits=Limits(None, 0.5, 20, 60.0))
     assert play.run() == 75
@@ -245,6 +247,7 @@ def test_a_machine_that_will_not_go_is_told_with_the_command_that_deletes_it(tmp
     assert "queued-resources delete b2" in play.said[-1]
 
 
+@pytest.mark.slow
 def test_a_machine_that_went_while_nobody_looked_counts_until_it_was_last_seen(tmp_path):
     play = Play(tmp_path, [ACTIVE], [RUNS], keep=True)
     play.time.at = play.time.seconds + 1800

@@ -5,6 +5,7 @@ import pytest
 from xlatrain.models.flops import depthwise_modules, train_flops
 
 
+@pytest.mark.slow
 def test_flops_are_those_of_the_model_not_of_its_form():
     """0.386 and 1.81 billion multiply-adds forward, as published; times two, and times three for training."""
     import timm

@@ -13,6 +13,7 @@ def cluster(*overrides):
     return compose_config(list(overrides))[0].cluster
 
 
+@pytest.mark.slow
 def test_network_times_follow_the_alpha_beta_model():
     pod = cluster("cluster=tpu_v3_2048", "cluster.chip.hop_us=0", "cluster.chip.hbm_gb_per_s=1e9")
     size = 40_000_000

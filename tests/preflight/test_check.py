@@ -90,6 +90,7 @@ def test_a_batch_of_evaluation_is_no_larger_than_its_images(asked, replicas, bat
     assert check(given).evaluation.batch == batch
 
 
+@pytest.mark.slow
 def test_what_was_left_open_is_decided():
     cpu = check([]).config
     assert (cpu.data.workers, cpu.model.depthwise, cpu.model.tiles, cpu.engine.in_flight) == (0, "shift", 1, 1)

@@ -60,6 +60,7 @@ ODD = ["model.name=test_resnet", "data.image_size=64", "data.mean=[0.1,0.2,0.3]"
        "+model.kwargs.act_layer=gelu"]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_an_evaluation_needs_no_more_than_weights_and_data(trained, data):
     """Trained at 64 px, the data set's default is 160: it must not be taken in silence."""
     plan = evaluation(trained(*ODD), "data=shards", data)
@@ -94,6 +95,7 @@ def test_a_choice_of_a_group_names_that_choice_and_no_more():
     assert not {"data.image_size", "data.std", "model.kwargs", "?"} & given
 
 
+@pytest.mark.slow
 def test_other_weights_than_the_command_names_are_refused(trained, data):
     weights = trained("model.name=test_resnet")
     for named in ("model=efficientnet_b0", "model.name=test_vit"):
@@ -103,6 +105,7 @@ def test_other_weights_than_the_command_names_are_refused(trained, data):
     assert evaluation(weights, "data=shards", data, "model.name=test_resnet.r160_in1k").notes[-1].count("there") == 1
 
 
+@pytest.mark.slow
 def test_labels_must_mean_what_they_meant(trained, tmp_path):
     """Same names with other numbers count right answers as wrong; other names may be the same classes."""
     weights = trained()

@@ -88,6 +88,7 @@ def test_a_mistake_is_one_clear_fault(overrides, words):
         assert word in str(faults[0])
 
 
+@pytest.mark.slow
 def test_faults_of_every_kind_are_reported_together():
     faults = faults_of(check, ["optimizer=larz", "train.globl_batch=1", "model.sync_bn_group=5", "train.duration=x"])
     assert [f.key for f in faults] == ["optimizer", "train.globl_batch", "model.sync_bn_group", "train.duration"]

@@ -8,6 +8,7 @@ from xlatrain.data.shard_format import read_index, read_shard
 from xlatrain.errors import ConfigError
 
 
+@pytest.mark.slow
 def test_shards_of_others_get_an_index_that_verifies(foreign, tmp_path, capsys):
     assert run("index", foreign, processes=2) == 0
     index = read_index(foreign)

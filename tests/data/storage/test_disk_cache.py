@@ -49,6 +49,7 @@ def test_without_a_size_the_store_is_asked_for_it_alone(server, tmp_path):
     assert read_all(server.put("index.json", b"2"), options) == b"2"
 
 
+@pytest.mark.slow
 def test_processes_of_a_host_download_an_object_once(server, tmp_path):
     data, size = content(1_000_000), 1_000_000
     url = server.put("a.tar", data)
