@@ -27,6 +27,10 @@ def here(tmp_path, monkeypatch):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(picture(1))
     (tmp_path / "empty").mkdir()
+    for name in ("run", "begun"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    write_weights(tmp_path / "runs/run/weights.safetensors", SMALL)
+    (tmp_path / "runs/begun/config.yaml").touch()
     (tmp_path / "taken.csv").touch()
     return tmp_path
 
@@ -45,8 +49,12 @@ def here(tmp_path, monkeypatch):
         (["weights=w.safetensors", "out=p.csv", "photos", "predict.topk=3"], ["did you mean predict.top_k?"]),
         (["weights=w.safetensors", "out=p.csv", "photos", "predict.top_k=0"], ["predict.top_k: 0 is out of range"]),
         (["weights=bare.safetensors", "out=p.csv", "photos"], ["head.weight has shape [3, 32] there, [10, 32] here"]),
-        (["weights=nowhere", "out=p", "nothing"], ["no file nowhere", "out: p is of no kind", "no file or folder"]),
+        (["weights=nowhere", "out=p", "nothing"], ["no file nowhere, and no", "out: p is of no", "no file or folder"]),
         (["weights=[w.safetensors,w.safetensors]", "out=p.csv", "photos"], ["a file is named twice"]),
+        (["weights=[run,runs/run/weights.safetensors]", "out=p.csv", "photos"], ["a file is named twice"]),
+        (["weights=begun", "out=p.csv", "photos"], ["the run runs/begun has not come to weights.safetensors yet"]),
+        (["weights=empty", "out=p.csv", "photos"], ["the folder empty has no weights.safetensors"]),
+        (["weights=https://host/run", "out=p.csv", "photos"], ["the address of no .safetensors file"]),
         (["weights=[w.safetensors,two.safetensors]", "out=p.csv", "photos"], ["they have 10 and 2 classes"]),
         (["weights=[w.safetensors,large.safetensors]", "out=p.csv", "photos"], ["data.image_size is 32", "and 48 of"]),
         (["weights=[w.safetensors,other.safetensors]", "out=p.csv", "photos"], ["other names: '0' and 'a'"]),
@@ -60,6 +68,52 @@ def test_wrong_arguments_are_named_and_nothing_is_made(arguments, words, here, c
     said = capsys.readouterr().err
     assert all(word in said for word in words), said
     assert sorted(path.name for path in here.iterdir()) == before
+
+
+def test_a_run_is_named_by_its_folder_or_by_its_name_where_weights_are_asked_for(here):
+    from xlatrain.preflight.check import check_evaluation
+
+    (here / "hub").mkdir()
+    (here / "w.safetensors").rename(here / "hub" / "model.safetensors")
+    file = "runs/run/weights.safetensors"
+    for name, found in (("run", file), ("runs/run", file), (file, file), ("hub", "hub/model.safetensors")):
+        assert check_evaluation([SMALL, f"weights={name}"]).config.weights == found
+
+
+def test_weights_at_an_address_are_fetched_once_and_again_when_they_change(here, monkeypatch, capsys):
+    """By the store's mark of a version."""
+    import functools
+    import http.server
+    import os
+    import threading
+
+    from xlatrain.preflight.check import check_evaluation
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(here / "cache"))
+    asked = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            asked.append(self.headers.get("Range"))
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=here)) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/w.safetensors"
+        try:
+            first = here / check_evaluation([SMALL, f"weights={url}"]).config.weights
+            assert first.read_bytes() == (here / "w.safetensors").read_bytes()
+            read = len(asked)
+            assert here / check_evaluation([SMALL, f"weights={url}"]).config.weights == first
+            assert len(asked) == read + 1  # asked whether it is the same
+            write_weights(here / "w.safetensors", SMALL, seed=1)
+            os.utime("w.safetensors", (0, 0))
+            again = here / check_evaluation([SMALL, f"weights={url}"]).config.weights
+            assert again.read_bytes() == (here / "w.safetensors").read_bytes()
+            assert main(["predict", SMALL, f"weights={url}.safetensors", "out=p.csv", "photos"]) == 2
+            assert "cannot be fetched" in capsys.readouterr().err
+        finally:
+            server.shutdown()
+    assert not list((here / "cache").rglob(".part-*"))
 
 
 def test_parquet_without_its_library_is_a_fault_with_its_cure(here, monkeypatch, capsys):

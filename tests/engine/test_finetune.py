@@ -114,7 +114,8 @@ def test_jax_trains_the_same(root, whole, options):
 @pytest.mark.replicas
 def test_a_bundle_begins_with_the_weights_and_is_begun_from(whole, options, tmp_path):
     export(check(options, starts=False), tmp_path / "bundle")
-    found, before = (read_origin(find_origin(str(p))) for p in (tmp_path / "bundle", options[1].partition("=")[2]))
+    places = tmp_path / "bundle", options[1].partition("=")[2]
+    found, before = (read_origin(find_origin(str(place), "runs")) for place in places)
     for name, tensor in before.items():
         if name not in HEAD and "num_batches" not in name:
             assert torch.equal(found[name], tensor), name

@@ -1,6 +1,7 @@
 """A prediction of a folder as it comes: each image once, in order, the damaged ones with why they are."""
 
 import csv
+from types import SimpleNamespace
 
 import pytest
 
@@ -8,6 +9,8 @@ from tests.nets import SMALL
 from tests.shards import picture, write
 from tests.warm import command
 from tests.weights import write_weights
+from xlatrain.engine import predict_replica
+from xlatrain.engine.progress import ProgressLine
 
 
 @pytest.mark.one_replica
@@ -36,3 +39,13 @@ def test_a_folder_as_it_comes(tmp_path):
     assert set(rows[0]) == {"path", "error", *(f"{n}_{i}" for n in ("index", "class", "probability") for i in (1, 2))}
     assert {k: v for k, v in rows[-1].items() if k != "path"} == {k: v for k, v in rows[-2].items() if k != "path"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["found.csv", "photos", "shards", "w.safetensors"]
+
+
+def test_a_rate_is_of_what_follows_the_first_batch_and_of_the_only_one_without_compiling(monkeypatch):
+    for shown, images, rate in (([(10.0, 8)], 8, 4.0), ([(10.0, 8), (11.0, 16), (12.0, 20)], 20, 6.0)):
+        times = iter([0.0, 0.0, *(when for when, _ in shown)])  # of the clock as the rate is begun, and at each batch
+        monkeypatch.setattr(predict_replica, "time", SimpleNamespace(perf_counter=times.__next__))
+        pace = predict_replica.Pace(ProgressLine(images, silent=True, unit="image"), images, lambda: 8.0)
+        for _, done in shown:
+            pace.show(done)
+        assert pace.images_per_second == rate

@@ -47,6 +47,7 @@ def nothing_is_called(monkeypatch, tmp_path):
         (["run.resume=never"], "run.resume: never: each new machine would begin anew"),
         (["run.root=gs://mine"], "run.root: gs://mine is no folder of this machine"),
         (["model._target_=mine.Net"], "model._target_: is code that the machines do not have"),
+        (["weights=runs/first"], "weights: runs/first is a path of this computer, not of the machines"),
         (["--config-dir=."], "--config-dir: . is a folder of this computer"),
         (["train.seed=-1"], "train.seed: -1 is out of range"),
         (["launch.zon=x"], "launch.zon: there is no such option"),

@@ -184,6 +184,7 @@ def test_the_words_of_a_run_come_through_as_they_are():
         (["launch.folder=null"], ["launch.folder: is open", "launch.folder=gs://BUCKET/runs"]),
         (["launch.folder=/mnt/runs"], ["/mnt/runs is of each pod alone"]),
         (["run.resume=never"], ["run.resume: never: each restart would begin anew"]),
+        (["weights=runs/first"], ["weights: runs/first is a path of this computer, not of the pods"]),
         (["--config-dir=examples/conf"], ["--config-dir: examples/conf is a folder of this computer"]),
     ],
 )

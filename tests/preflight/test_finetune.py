@@ -77,8 +77,8 @@ def test_positions_are_resampled_for_other_images(tmp_path):
 def test_folders_of_a_run_and_of_timm_are_known_by_what_lies_in_them(tmp_path):
     model = write(tmp_path / "run" / "weights.safetensors")
     write(tmp_path / "hub" / "model.safetensors")
-    for folder in ("run", "hub"):
-        found = read_origin(find_origin(str(tmp_path / folder)))
+    for name, root in ((str(tmp_path / "run"), "runs"), (str(tmp_path / "hub"), "runs"), ("run", str(tmp_path))):
+        found = read_origin(find_origin(name, root))
         assert torch.equal(found["conv_stem.weight"], model.conv_stem.weight)
 
 
@@ -96,7 +96,7 @@ def test_a_checkpoint_gives_its_average_and_the_mean_of_statistics(tmp_path):
     write_checkpoint(LocalStore(tmp_path / "run" / "checkpoints"), 12, dict(state), facts)
     newest = tmp_path / "run" / "checkpoints" / "step-000000012"
     for place in (tmp_path / "run", tmp_path / "run" / "checkpoints", newest, newest / "state.safetensors"):
-        origin = find_origin(str(place))
+        origin = find_origin(str(place), "runs")
         assert origin.kind == "a checkpoint of step 12, the average"
         found = read_origin(origin)
         for name, tensor in model.state_dict().items():

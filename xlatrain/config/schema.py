@@ -246,8 +246,9 @@ class Config:
     weights: Any = option(
         None,
         "xlatrain train: what to start from, a safetensors file of a run or of timm, or the folder of a run, a "
-        "checkpoint, a model of timm's or a bundle; xlatrain eval, predict, export: a run's weights.safetensors, or "
-        "the weights_raw.safetensors beside it; model, size, mean, std, crop and precision are the file's unless "
+        "checkpoint, a model of timm's or a bundle; xlatrain eval, predict, export: a run, or its weights.safetensors, "
+        "or the weights_raw.safetensors beside it; a run by its folder or by its name under run.root; files also as "
+        "gs://, s3:// or https:// addresses; model, size, mean, std, crop and precision are the file's unless "
         "given; for eval and predict also several, as in [a,b], whose probabilities are averaged",
     )
 

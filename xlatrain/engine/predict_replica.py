@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,17 +24,21 @@ _LINE_EVERY = 5.0  # seconds between lines of progress
 class Pace:
     """How far a prediction is, and how fast, shown now and then."""
 
-    def __init__(self, progress: ProgressLine, images: int):
-        self._progress, self._images = progress, images
+    def __init__(self, progress: ProgressLine, images: int, compiling: Callable[[], float]):
+        """compiling: gives the seconds since now that went into compiling."""
+        self._progress, self._images, self._compiling = progress, images, compiling
+        self._began = time.perf_counter()
         self._first: tuple[float, int] | None = None  # when the first batch was done, which waits for the compiler
         self._last = self._shown = time.perf_counter()
         self._done = 0
 
     @property
     def images_per_second(self) -> float:
-        """After the first batch; 0 where it is the only one."""
-        if self._first is None or self._done == self._first[1]:
+        """After the first batch; of the only one, since it was asked for, without compiling."""
+        if self._first is None:
             return 0.0
+        if self._done == self._first[1]:
+            return self._done / max(1e-9, self._last - self._began - self._compiling())
         return (self._done - self._first[1]) / max(1e-9, self._last - self._first[0])
 
     def show(self, done: int) -> None:
@@ -82,7 +87,7 @@ def predict_replica(replica: Replica, prediction: CheckedPrediction) -> dict[str
             judge(members, replica)
             return {}
         found = TopClasses(split.samples, min(evaluation.config.predict.top_k, evaluation.dataset.num_classes))
-        pace = Pace(progress, split.samples)
+        pace = Pace(progress, split.samples, lambda: sum(step.capture_seconds for step in {m.step for m in members}))
 
         def take(judged: Judged) -> None:
             found.add(judged)

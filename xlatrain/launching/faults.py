@@ -110,6 +110,7 @@ def _of_run(config: Config, overrides: Sequence[str], until_done: bool) -> Itera
         what = ", ".join(f"{key}._target_" for key in own)
         problem = "is code that the machines do not have: they are given xlatrain alone"
         yield Fault(what, problem, "launch.python=... names an interpreter there that has it")
+    yield from own_weights_faults(config, "machines")
     yield from own_folder_faults(overrides, "machines")
 
 
@@ -123,6 +124,17 @@ def checkout_faults(file: Path, what: str) -> Iterator[Fault]:
     if not file.exists():
         cure = "run it from a clone of xlatrain: pip install --editable ."
         yield Fault("launch", f"there is no {file}: {what} from a checkout", cure)
+
+
+def own_weights_faults(config: Config, whose: str) -> Iterator[Fault]:
+    """That a run is to start from a file that those who run it do not have. whose: pods or machines. Whole paths are
+    theirs: of a disk that they share, or of their image."""
+    weights = config.weights
+    if not isinstance(weights, str) or "://" in weights or Path(weights).is_absolute():
+        return
+    problem = f"{weights} is a path of this computer, not of the {whose}, which are given xlatrain alone"
+    cure = "copy the file to a bucket: weights=gs://BUCKET/NAME.safetensors; or give a whole path that they have"
+    yield Fault("weights", problem, cure)
 
 
 def own_folder_faults(overrides: Sequence[str], whose: str) -> Iterator[Fault]:

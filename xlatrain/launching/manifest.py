@@ -14,7 +14,7 @@ from xlatrain.config.override import given_keys
 from xlatrain.config.schema import Config
 from xlatrain.credentials import masked
 from xlatrain.errors import Fault
-from xlatrain.launching.faults import checkout_faults, own_folder_faults
+from xlatrain.launching.faults import checkout_faults, own_folder_faults, own_weights_faults
 from xlatrain.launching.script import train_words
 
 TEMPLATE = Path(__file__).resolve().parent.parent.parent / "launch" / "jobset.yaml"
@@ -115,4 +115,5 @@ def _of_slice(config: Config) -> Iterator[Fault]:
 def _of_command(config: Config, overrides: Sequence[str]) -> Iterator[Fault]:
     if config.run.resume == "never":
         yield Fault("run.resume", "never: each restart would begin anew", "leave it out")
+    yield from own_weights_faults(config, "pods")
     yield from own_folder_faults(overrides, "pods")

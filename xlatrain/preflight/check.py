@@ -43,7 +43,7 @@ from xlatrain.preflight.space import checkpoint_space_faults
 from xlatrain.preflight.stride import describe_small_images
 from xlatrain.preflight.values import batch_faults, checkpoint_folder_faults, folder_faults, value_faults
 from xlatrain.preflight.versions import version_faults
-from xlatrain.preflight.weights_file import check_fit, read_facts
+from xlatrain.preflight.weights_file import check_fit, find_weights, read_facts
 
 if TYPE_CHECKING:
     from torch import nn
@@ -176,15 +176,17 @@ def check_evaluation_config(
 
 def _check_weights(config: Config, overrides: Sequence[str], open_data: OpenData) -> CheckedEvaluation:
     """The same for one file of weights."""
-    given, file = given_keys(overrides), Path(config.weights or "").name
-    facts, notes, faults = None, [], _weights(config)
+    given, file = given_keys(overrides), ""
+    facts, notes, faults = None, [], []
     try:
-        if not faults and open_data is open_of_run:
+        path = find_weights(config.weights, config.run.root)
+        config, file = replace(config, weights=str(path)), path.name
+        if open_data is open_of_run:
             config, notes = with_data_of_run(config, given)
-        if not faults and (facts := read_facts(Path(config.weights))):
+        if facts := read_facts(path):
             config, taken = take_facts(config, facts, given, file)
             notes += taken
-        elif not faults:
+        else:
             notes += [f"warning: {file} says nothing of itself: model, size, mean, std and crop are the command's"]
     except ConfigError as error:
         faults += error.faults
@@ -254,9 +256,3 @@ def whole_batch(wanted: int, replicas: int) -> int:
     """The evaluation batch, rounded up to a multiple of the replicas: padding costs nothing but time."""
     return -(-wanted // replicas) * replicas
 
-
-def _weights(config: Config) -> list[Fault]:
-    cure = "give weights=runs/NAME/weights.safetensors"
-    if config.weights is None:
-        return [Fault("weights", "no weights are named", cure)]
-    return [] if Path(config.weights).is_file() else [Fault("weights", f"there is no file {config.weights}", cure)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from xlatrain.config.schema import Config
@@ -30,14 +31,14 @@ def weight_files(weights: Any) -> list[str]:
     if not all(isinstance(file, str) for file in files):
         cure = "give weights=FILE, or for an ensemble weights=[FILE,FILE]"
         raise ConfigError(Fault("weights", f"{weights!r} is no file and no list of files", cure))
-    if len(set(files)) < len(files):
-        raise ConfigError(Fault("weights", "a file is named twice, and would count twice", "name each once"))
     return files
 
 
 def ensemble_faults(members: Sequence[CheckedEvaluation]) -> list[Fault]:
-    """Why evaluations cannot be put together: they are shown other images, or mean other classes."""
+    """Why evaluations cannot be put together: they are of one file, are shown other images, or mean other classes."""
     first = members[0]
+    if len({Path(member.config.weights).resolve() for member in members}) < len(members):
+        return [Fault("weights", "a file is named twice, and would count twice", "name each once")]
     for other in members[1:]:
         for key in _IMAGE:
             one, two = (getattr(member.config.data, key, None) for member in (first, other))

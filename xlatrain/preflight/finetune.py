@@ -51,7 +51,7 @@ def find_beginning(config: Config, model: nn.Module, dataset: Dataset, starts: b
     if starts and begun(config):
         return Beginning(notes=(f"{key} is not read: {config.run.name} has checkpoints, and goes on from them",))
     try:
-        origin = _pretrained(config) if config.model.pretrained else find_origin(config.weights)
+        origin = _pretrained(config) if config.model.pretrained else find_origin(config.weights, config.run.root)
         facts = read_facts(origin.file) if origin.places is None else None
         there = read_origin(origin)
         new = config.finetune.head == "new" or (config.finetune.head == "auto" and _other_classes(facts, dataset))

@@ -21,9 +21,8 @@ from xlatrain.checkpoint.store import LocalStore
 from xlatrain.checkpoint.weight import Weight
 from xlatrain.errors import ConfigError, Fault, in_a_line
 from xlatrain.models.classifier import head_names
-from xlatrain.preflight.weights_file import WEIGHTS, needed_tensors, readable, without_old
+from xlatrain.preflight.weights_file import HUB_WEIGHTS, WEIGHTS, needed_tensors, places_of, readable, without_old
 
-_HUB_FILE = "model.safetensors"  # of timm's folders, and of the hub
 _BUNDLE = "xlatrain bundle"  # the format of a bundle's manifest.json
 _MOST = 64 << 20  # bytes of one
 _CURE = (
@@ -44,20 +43,28 @@ class Origin:
     new: frozenset[str] = frozenset()
 
 
-def find_origin(text: str) -> Origin:
-    """What a path stands for. Raises ConfigError."""
-    path = Path(text).expanduser()
-    if "://" in text or not path.exists():
-        raise ConfigError(Fault("weights", f"there is no file or folder {text}", _CURE))
-    path = path.absolute()
+def find_origin(text: str, root: str) -> Origin:
+    """What a path, or the name of a run under run.root, stands for. Raises ConfigError."""
+    faults = []
+    for place in places_of(text, root):
+        try:
+            return _origin(place.absolute())
+        except ConfigError as error:
+            faults += error.faults
+    missing = Fault("weights", f"there is no file or folder {text}, and no run of that name in {root}", _CURE)
+    raise ConfigError(faults[0] if faults else missing)
+
+
+def _origin(path: Path) -> Origin:
+    """What a path that is there stands for. Raises ConfigError."""
     if path.is_file():
         if path.name == TENSORS and step_of(path.parent.name) is not None:
             return _checkpoint(path.parent)
         return Origin(path, "tensors by name")
     if (path / WEIGHTS).is_file():
         return Origin(path / WEIGHTS, "a run's weights, the average where one was kept")
-    if (path / _HUB_FILE).is_file():
-        return Origin(path / _HUB_FILE, "a model of timm's")
+    if (path / HUB_WEIGHTS).is_file():
+        return Origin(path / HUB_WEIGHTS, "a model of timm's")
     if step_of(path.name) is not None:
         return _checkpoint(path)
     if (path / MANIFEST).is_file():

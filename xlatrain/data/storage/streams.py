@@ -180,7 +180,7 @@ def open_stream(
     source = _remote(url)
     if options.cache is not None:
         if size is None:
-            size, mark = Patience(url, options).call(source.describe)
+            size, mark = _describe(url, source, options)
             version = version or mark
         if size is not None:
             cache = disk_cache.DiskCache(Path(options.cache), options.cache_bytes)
@@ -190,6 +190,12 @@ def open_stream(
             if file is not None:
                 return Stream(file, start)
     return _RemoteStream(url, source, options, start, size)
+
+
+def describe(url: str, options: ReadOptions) -> tuple[int | None, str]:
+    """Size in bytes of a remote object, where the store tells, and its mark of this version. Raises FileNotFoundError,
+    PermissionError, DataError."""
+    return _describe(url, _remote(url), options)
 
 
 def check_regular(path: str) -> None:
@@ -263,6 +269,10 @@ def _scheme(url: str) -> str | None:
 
 def _local(url: str) -> str:
     return url.removeprefix("file://")
+
+
+def _describe(url: str, source: Objects | Http, options: ReadOptions) -> tuple[int | None, str]:
+    return Patience(url, options).call(source.describe)
 
 
 def _remote(url: str) -> Objects | Http:
