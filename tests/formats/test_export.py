@@ -18,6 +18,7 @@ from xlatrain.formats.check_export import check_export_of_weights
 from xlatrain.formats.checked import Reference
 from xlatrain.formats.export_weights import compare, export_weights
 from xlatrain.formats.plain import plain_model, prepared
+from xlatrain.preflight.check import check, check_evaluation
 from xlatrain.xla import launch as launcher
 
 IMAGES = np.arange(5 * 32 * 32 * 3, dtype=np.int64).reshape(5, 32, 32, 3) * 7 % 256
@@ -87,6 +88,9 @@ def test_a_folder_for_timm(tmp_path, monkeypatch, capsys):
     assert tuple(data["input_size"]) == (3, 32, 32)
     assert data["crop_pct"] == pytest.approx(0.875, abs=0.02)
     assert (tuple(data["mean"]), tuple(data["std"]), data["interpolation"]) == ((0.5,) * 3, (0.5,) * 3, "bicubic")
+    again = check_evaluation(["weights=folder"]).config  # what it is for others, it is here
+    assert (again.model.bn_eps, again.data.eval_ratio) == (0.01, 0.875)
+    assert check(["weights=folder"]).origin.new == frozenset()
 
 
 @pytest.mark.one_replica

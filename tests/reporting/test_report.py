@@ -159,6 +159,37 @@ def test_a_run_without_an_evaluation_and_of_an_earlier_version_says_both(a_run, 
     assert "Time and cost to accuracy" not in page.headings
 
 
+FOREIGN = [None, True, -1, 1.5, float("inf"), 1e308, 10**400, "", "a <b> \udcff", [], [1], {}, {"a": 1}]
+
+
+@pytest.mark.parametrize("value", FOREIGN, ids=[str(i) for i in range(len(FOREIGN))])
+def test_files_of_another_program_under_the_same_names_have_a_page_too(tmp_path, value):
+    """Whatever stands where a run writes something."""
+    of_run = ("status", "steps", "top1", "top5", "loss", "error", "images_per_second", "wall_seconds", "spent")
+    told = dict.fromkeys(("host", "machine", "command", "versions", "commit", "modified"), value)
+    spent = dict.fromkeys(PLACES, value)
+    summaries = [dict.fromkeys((*of_run, "provenance"), value), {"provenance": told, "spent": spent}]
+    lines = [
+        {"kind": kind, "step": step, "epoch": epoch, **dict.fromkeys(("loss", "top1", "lr", "event", "spent"), value)}
+        for kind in ("train", "eval", "event", value)
+        for step, epoch in ((1, 0.5), (value, 0.5), (1, value))
+    ]
+    cluster = {"chip": {"price_on_demand": value}, "topology": value}
+    options = {"data": value, "cluster": cluster, "train": [value]}
+    op = {"scope": "a", "operation": "b", "name": "c", "ms": value}
+    for i, summary in enumerate(summaries):
+        folder = tmp_path / str(i)
+        (folder / "profile").mkdir(parents=True)
+        (folder / "summary.json").write_text(json.dumps(summary))
+        (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        (folder / "config.yaml").write_text(json.dumps(options))
+        (folder / "profile" / "ops.json").write_text(
+            json.dumps({"first_step": 1, "last_step": 2, "ms_per_step": value or 1.0, "ops": [op]})
+        )
+    assert "Machine and versions" in page_of(tmp_path, tmp_path / "0").headings
+    assert "Options in which they differ" in page_of(tmp_path, tmp_path / "0", tmp_path / "1").headings
+
+
 def test_a_long_run_stays_small_and_its_spikes_seen(a_run, tmp_path):
     line = {"kind": "train", "top1": 0.5, "lr": 0.1, "images_per_second": 9.0}
     rows = [{**line, "step": i, "epoch": i / 100, "loss": 777.0 if i == 12345 else 1.0} for i in range(20000)]

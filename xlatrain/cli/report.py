@@ -45,7 +45,7 @@ def report(arguments: Sequence[str]) -> int:
         raise ConfigError(*faults)
     page = _of_sweep(sweeps[0]) if sweeps else run_page([read_record(f, n) for f, n in _named(list(folders.values()))])
     try:
-        write_text(out, page)
+        write_text(out, page.encode(errors="replace").decode())  # names of files may be no text
     except OSError as error:
         raise ConfigError(Fault("out", f"{out} cannot be written: {error.strerror}", "name another file")) from None
     make_console().print(f"written to {out}", soft_wrap=True)

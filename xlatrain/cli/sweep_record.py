@@ -61,7 +61,7 @@ def summary_of(folder: Path, job: Job) -> dict[str, Any]:
     """What came of a job so far; where it has written nothing down, that it is not done."""
     path = folder / str(job.number)
     begun = {"status": "begun" if path.exists() else "not begun", "overrides": list(job.overrides)}
-    return read_summary(path) or begun
+    return begun | read_summary(path)
 
 
 def _key(overrides: Sequence[str], may_change: Mapping[str, bool], swept: frozenset[str]) -> tuple[str, ...]:

@@ -57,7 +57,7 @@ def show_results(folder: Path, jobs: Sequence[Job], objective: str) -> bool:
     print_whole(table, console)
     for job, summary in zip(jobs, summaries, strict=True):
         if summary["status"] == "failed":
-            console.print(f"job {job.number}: {summary['error']}", soft_wrap=True)
+            console.print(f"job {job.number}: {summary.get('error', '')}", soft_wrap=True)
     if sum(result.value is not None for result in results) > 1:
         draw_results(results, objective, best, folder / CHART)
         console.print(f"drawn to {folder / CHART}", soft_wrap=True)

@@ -21,6 +21,12 @@ logger = logging.getLogger("xlatrain")
 
 LOCK = ".lock"  # held by the process of a run that is going on
 PROFILE, OPS = "profile", "ops.json"  # a folder of it, and the table of dearest ops in that
+_TEXT, _NUMBER = str, (int, float, type(None))
+_SUMMARY = {  # types of what is read of a summary.json
+    **dict.fromkeys(("status", "error", "stopped_by"), _TEXT),
+    **dict.fromkeys(("top1", "top5", "loss", "images_per_second", "wall_seconds"), _NUMBER),
+    "steps": int,
+}
 _SWEEP = "multirun.yaml"  # where Hydra writes a sweep's overrides down, as they are
 
 
@@ -30,12 +36,14 @@ def name_in(root: str, folder: Path) -> str:
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """What a run's summary.json says; nothing where there is none, or none that can be read."""
+    """What a run's summary.json says; nothing where there is none, or none that can be read. What of it is of another
+    type than a run writes is left out: it may be another program's."""
     try:
         summary = json.loads((folder / "summary.json").read_text())
     except (OSError, ValueError):
         return {}
-    return summary if isinstance(summary, dict) else {}
+    found = summary.items() if isinstance(summary, dict) else ()
+    return {key: value for key, value in found if isinstance(value, _SUMMARY.get(key, object))}
 
 
 def read_options(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,12 @@ KEY = "xlatrain"  # under which it is kept
 
 
 def facts_of(evaluation: CheckedEvaluation) -> Facts:
-    """What the weights know of themselves; for a file that says nothing, by the options."""
-    config, data = evaluation.config, evaluation.dataset
-    if known := read_facts(Path(config.weights)):
-        return known
-    arguments = timm_arguments(config.model, data.num_classes, config.data.image_size)
-    return describe_weights(config, data.num_classes, data.class_names, arguments, versions())
+    """What the weights know of themselves, with the options that they are exported by; for a file that says nothing, by
+    the options alone."""
+    config, data, known = evaluation.config, evaluation.dataset, read_facts(Path(evaluation.config.weights))
+    arguments = known.timm if known else timm_arguments(config.model, data.num_classes, config.data.image_size)
+    facts = describe_weights(config, data.num_classes, data.class_names, arguments, versions())
+    return replace(known, options=facts.options) if known else facts
 
 
 def describe(evaluation: CheckedEvaluation) -> dict[str, Any]:

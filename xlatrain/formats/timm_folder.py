@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import save_file
 
 from xlatrain.files import write_json
-from xlatrain.formats.about import KEY, as_text, describe, facts_of, in_words
+from xlatrain.formats.about import KEY, describe, facts_of, in_words
 from xlatrain.formats.plain import plain_model
 from xlatrain.preflight.checked import CheckedEvaluation
+from xlatrain.preflight.weights_file import FACTS_KEY
 
 _KEPT = ("first_conv", "classifier", "fixed_input_size")  # what timm knows of the architecture
 _OF_CONFIG = ("model_name", "num_classes", "drop_rate", "drop_path_rate")  # said elsewhere, or of training alone
@@ -60,7 +61,7 @@ def write(evaluation: CheckedEvaluation, folder: Path) -> None:
     }
     write_json(folder / "config.json", {name: value for name, value in config.items() if value not in (None, {})})
     tensors = {name: tensor.clone().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(tensors, folder / "model.safetensors", {"format": "pt", KEY: as_text(about)})
+    save_file(tensors, folder / "model.safetensors", {"format": "pt", FACTS_KEY: facts.to_json()})
     text = _README.format(model=about["model"], words=in_words(about), data=about["data"], classes=about["num_classes"])
     (folder / "README.md").write_text(text)
 

@@ -14,7 +14,8 @@ _SHOWN = 4
 
 def levels(records: Sequence[Record]) -> list[float]:
     """Accuracies worth a row: the highest of a list that some run has reached, and the best that all have reached."""
-    best = [max(found) for r in records if (found := [t for line in r.eval if (t := number(line.get("top1")))])]
+    reported = ([number(line.get("top1")) or 0.0 for line in r.eval] for r in records)
+    best = [max(found) for values in reported if (found := [t for t in values if 0 < t <= 1])]
     if not best:
         return []
     reached = [level for level in _LEVELS if level <= max(best)][-_SHOWN:]

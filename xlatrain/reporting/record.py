@@ -22,6 +22,7 @@ from xlatrain.errors import ConfigError, Fault
 
 PARTS = ("config.yaml", METRICS, "summary.json")  # any of which a run has
 _KINDS = ("train", "eval", "event")
+_LARGEST = 1e100  # of a number that can be added up and drawn
 
 Line = dict[str, Any]
 
@@ -73,9 +74,13 @@ class Record:
 
 
 def number(value: Any) -> float | None:
-    """A value as a finite number; None of anything else, as of null for one that was not finite."""
-    ok = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if ok else None
+    """A value as a finite number; None of anything else, as of null for one that was not finite, and of what no run
+    measures."""
+    try:
+        found = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+    except OverflowError:  # of an integer
+        return None
+    return found if abs(found) < _LARGEST else None
 
 
 def spent_in(line: Mapping[str, Any]) -> dict[str, float]:
@@ -98,7 +103,7 @@ def read_record(folder: Path, name: str) -> Record:
     health, summary = look_at(folder, time.time()), read_summary(folder)
     lines, damaged = _read_lines(folder / METRICS)
     config = _last_config(folder)
-    origin = summary.get("provenance")
+    told = summary.get("provenance")
     return Record(
         name=name,
         folder=folder,
@@ -107,7 +112,7 @@ def read_record(folder: Path, name: str) -> Record:
         step=max([health.step, *(int(line["step"]) for line in lines)]),
         summary=summary,
         options={k: v for k, v in read_options(config).items() if not (isinstance(v, dict) and v)},
-        origin=origin if isinstance(origin, dict) else _head(config),
+        origin=_origin(told if isinstance(told, dict) else _head(config)),
         train=[line for line in lines if line["kind"] == "train"],
         eval=[line for line in lines if line["kind"] == "eval"],
         events=[line for line in lines if line["kind"] == "event"],
@@ -119,8 +124,9 @@ def read_record(folder: Path, name: str) -> Record:
 def _profile(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text())
-        sound = {found["first_step"] + found["last_step"] > 0, found["ms_per_step"] > 0}
-        sound |= {op["scope"] + op["operation"] + op["name"] is not None and op["ms"] >= 0 for op in found["ops"]}
+        sound = {found["first_step"] + found["last_step"] > 0, number(found["ms_per_step"]) > 0}
+        for op in found["ops"]:
+            sound |= {op["scope"] + op["operation"] + op["name"] is not None, number(op["ms"]) >= 0}
         return found if sound == {True} else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
@@ -141,9 +147,16 @@ def _parsed(text: str) -> Iterator[Line | None]:
         try:
             line = json.loads(part)
             sound = line["kind"] in _KINDS and number(line["step"]) is not None and number(line["epoch"]) is not None
+            sound &= line["kind"] != "event" or isinstance(line["event"], str)
         except (ValueError, KeyError, TypeError):
             sound = False
         yield line if sound else None
+
+
+def _origin(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What of it has the types that engine.provenance gives."""
+    kinds = {"versions": dict, "modified": bool}
+    return {key: value for key, value in told.items() if isinstance(value, kinds.get(key, str))}
 
 
 def _last_config(folder: Path) -> Path:
