@@ -76,7 +76,7 @@ def open_dataset(config: DataConfig, augment: AugmentConfig) -> Dataset:
                     Fault("data.root", f"{root} cannot be written: {error}", "name a folder of yours")
                 ) from None
             except ConfigError as error:
-                if (config.train, config.val) != ("train", "val"):
+                if (config.train, config.val) != ("train", "val") or error.faults[0].key != "data.root":
                     raise
                 raise ConfigError(
                     Fault("data.root", error.faults[0].problem, f"delete {root}: it is written anew")

@@ -63,7 +63,7 @@ class Facts:
             facts = cls(**json.loads(text))
             return replace(facts, class_names=tuple(facts.class_names), options=dict(facts.options))
         except (TypeError, RecursionError) as error:
-            raise ValueError(str(error)) from None
+            raise ValueError(f"what it says of itself is not what a run writes: {error}") from None
 
 
 def describe_weights(

@@ -45,7 +45,7 @@ def find_weights(text: str | None, root: str) -> Path:
     """The file of weights that a text names: itself, or that of a folder of a run or of timm's, or of a run by its name
     under run.root. Raises ConfigError."""
     cure = "give weights=runs/NAME, or weights=runs/NAME/weights.safetensors"
-    if text is None:
+    if not text:
         raise ConfigError(Fault("weights", "no weights are named", cure))
     places = places_of(text, root)
     for place in places:

@@ -6,6 +6,7 @@ is installed with torch_xla or jax brings them for Python.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -51,7 +52,11 @@ _FORMAT = {
     "OpMetadata": {"op_name": (2, "string")},
 }  # fmt: skip
 
-_FAR = 100  # ops back to one whose origin is known
+_FAR = 100  # ops away from one whose origin is known
+_PRODUCTS = ("convolution", "dot", "custom-call")
+_PRODUCT = re.compile(r"conv|mm|dot|linear|einsum|matmul")  # an operation of PyTorch that is one
+_MOVES = ("bitcast", "transpose", "copy", "reshape", "convert", "slice", "pad", "reverse", "get-tuple-element")
+_CALLS = ("call", "fusion")
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,10 @@ def _origins(computations: Iterable[Any]) -> dict[str, tuple[str, str]]:
     by_id = {i.id: i for c in computations.values() for i in c.instructions}
     within = {i.id: c.id for c in computations.values() for i in c.instructions}
     callers = {called: i for i in by_id.values() for called in i.called_computation_ids}
+    users: dict[int, list[Any]] = {}
+    for instruction in by_id.values():
+        for operand in set(instruction.operand_ids):
+            users.setdefault(operand, []).append(instruction)
 
     def told(instruction: Any, depth: int = 0) -> tuple[str, str]:
         name = instruction.metadata.op_name
@@ -142,6 +151,29 @@ def _origins(computations: Iterable[Any]) -> dict[str, tuple[str, str]]:
                     return found
         return "", operation_of(name)
 
+    def handed_on(instruction: Any) -> Iterator[Any]:
+        """What takes the result of an op, also in the computations that it is handed to."""
+        for user in users.get(instruction.id, ()):
+            yield user
+            for called in user.called_computation_ids if user.opcode in _CALLS else ():
+                places = [i for i, operand in enumerate(user.operand_ids) if operand == instruction.id]
+                inner = (i for i in computations[called].instructions if i.opcode == "parameter")
+                yield from (i for i in inner if i.parameter_number in places)
+
+    def rewritten(instruction: Any) -> tuple[str, str]:
+        """Of a product for which the compiler has put another in other layouts: what it was, which the ops that bring
+        its result back into the old layout still say."""
+        waiting, seen = [instruction], {instruction.id}
+        while waiting and len(seen) < _FAR:
+            for user in handed_on(waiting.pop(0)):
+                scope, operation = scope_of(user.metadata.op_name), operation_of(user.metadata.op_name)
+                if scope and user.opcode in _MOVES and _PRODUCT.search(operation):
+                    return scope, operation
+                if user.id not in seen and (user.opcode in _MOVES or user.opcode == "parameter"):
+                    seen.add(user.id)
+                    waiting.append(user)
+        return "", ""
+
     def made_from(instruction: Any) -> Any | None:
         """What comes first into an op, also from outside of the computation that it is in."""
         caller = callers.get(within[instruction.id])
@@ -151,6 +183,8 @@ def _origins(computations: Iterable[Any]) -> dict[str, tuple[str, str]]:
 
     def origin(instruction: Any) -> tuple[str, str]:
         scope, operation = told(instruction)
+        if not scope and instruction.opcode in _PRODUCTS:
+            scope, operation = rewritten(instruction)
         here, steps = made_from(instruction), 0
         while not scope and here is not None and steps < _FAR:
             scope, here, steps = told(here)[0], made_from(here), steps + 1
