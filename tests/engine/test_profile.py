@@ -59,6 +59,9 @@ def test_a_run_leaves_a_profile_and_its_dearest_ops_by_module(tmp_path, runtime)
     assert any(scope.startswith("optimizer.") for scope in modules)
     ops = read_ops(space)
     assert [op.ms for op in ops] == sorted((op.ms for op in ops), reverse=True)
+    products = [op for op in ops if op.name.startswith(("convolution", "dot"))]  # which XLA:CPU writes anew, nameless
+    assert {op.scope for op in products} <= {"body.0", "body.3", "head", ""}
+    assert sum(op.ms for op in products if op.scope) > 0.5 * sum(op.ms for op in products)
     dear = next(op for op in ops if op.scope == "body.3" and "conv" in op.operation)
     assert dear.calls % 4 == 0  # two steps of two replicas, each whole
     log = (Path(summary["run"]) / "train.log").read_text()

@@ -88,7 +88,8 @@ def spent_in(line: Mapping[str, Any]) -> dict[str, float]:
     told = line.get("spent")
     if not isinstance(told, dict) or any(number(told.get(place)) is None for place in PLACES):
         return {}
-    return {place: max(0.0, told[place]) for place in PLACES}
+    found = {place: max(0.0, told[place]) for place in PLACES}
+    return found if any(found.values()) else {}
 
 
 def is_run(folder: Path) -> bool:

@@ -6,14 +6,13 @@ is installed with torch_xla or jax brings them for Python.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from xlatrain.xla.op_names import operation_of, scope_of
+from xlatrain.xla.op_origins import find_origins
 
 # Messages with their fields: number, type; a type with a capital is another message, [] a repeated field.
 _FORMAT = {
@@ -51,12 +50,6 @@ _FORMAT = {
     },
     "OpMetadata": {"op_name": (2, "string")},
 }  # fmt: skip
-
-_FAR = 100  # ops away from one whose origin is known
-_PRODUCTS = ("convolution", "dot", "custom-call")
-_PRODUCT = re.compile(r"conv|mm|dot|linear|einsum|matmul")  # an operation of PyTorch that is one
-_MOVES = ("bitcast", "transpose", "copy", "reshape", "convert", "slice", "pad", "reverse", "get-tuple-element")
-_CALLS = ("call", "fusion")
 
 
 @dataclass(frozen=True)
@@ -127,70 +120,7 @@ def _programs(plane: Any) -> Iterator[tuple[str, dict[str, tuple[str, str]]]]:
         for stat in entry.value.stats:
             if stat.bytes_value:
                 module = _parse("HloProto", stat.bytes_value).hlo_module
-                yield module.name, _origins(module.computations)
-
-
-def _origins(computations: Iterable[Any]) -> dict[str, tuple[str, str]]:
-    """Of each op where it comes from; of one that the compiler made, where what it consists of or is made from does."""
-    computations = {c.id: c for c in computations}
-    by_id = {i.id: i for c in computations.values() for i in c.instructions}
-    within = {i.id: c.id for c in computations.values() for i in c.instructions}
-    callers = {called: i for i in by_id.values() for called in i.called_computation_ids}
-    users: dict[int, list[Any]] = {}
-    for instruction in by_id.values():
-        for operand in set(instruction.operand_ids):
-            users.setdefault(operand, []).append(instruction)
-
-    def told(instruction: Any, depth: int = 0) -> tuple[str, str]:
-        name = instruction.metadata.op_name
-        if scope := scope_of(name):
-            return scope, operation_of(name)
-        for computation in instruction.called_computation_ids if depth < 4 else ():
-            for inner in reversed(computations[computation].instructions):
-                if (found := told(inner, depth + 1))[0]:
-                    return found
-        return "", operation_of(name)
-
-    def handed_on(instruction: Any) -> Iterator[Any]:
-        """What takes the result of an op, also in the computations that it is handed to."""
-        for user in users.get(instruction.id, ()):
-            yield user
-            for called in user.called_computation_ids if user.opcode in _CALLS else ():
-                places = [i for i, operand in enumerate(user.operand_ids) if operand == instruction.id]
-                inner = (i for i in computations[called].instructions if i.opcode == "parameter")
-                yield from (i for i in inner if i.parameter_number in places)
-
-    def rewritten(instruction: Any) -> tuple[str, str]:
-        """Of a product for which the compiler has put another in other layouts: what it was, which the ops that bring
-        its result back into the old layout still say."""
-        waiting, seen = [instruction], {instruction.id}
-        while waiting and len(seen) < _FAR:
-            for user in handed_on(waiting.pop(0)):
-                scope, operation = scope_of(user.metadata.op_name), operation_of(user.metadata.op_name)
-                if scope and user.opcode in _MOVES and _PRODUCT.search(operation):
-                    return scope, operation
-                if user.id not in seen and (user.opcode in _MOVES or user.opcode == "parameter"):
-                    seen.add(user.id)
-                    waiting.append(user)
-        return "", ""
-
-    def made_from(instruction: Any) -> Any | None:
-        """What comes first into an op, also from outside of the computation that it is in."""
-        caller = callers.get(within[instruction.id])
-        if instruction.opcode == "parameter" and caller and instruction.parameter_number < len(caller.operand_ids):
-            return by_id[caller.operand_ids[instruction.parameter_number]]
-        return by_id[instruction.operand_ids[0]] if instruction.operand_ids else None
-
-    def origin(instruction: Any) -> tuple[str, str]:
-        scope, operation = told(instruction)
-        if not scope and instruction.opcode in _PRODUCTS:
-            scope, operation = rewritten(instruction)
-        here, steps = made_from(instruction), 0
-        while not scope and here is not None and steps < _FAR:
-            scope, here, steps = told(here)[0], made_from(here), steps + 1
-        return scope, operation
-
-    return {i.name: origin(i) for i in by_id.values()}
+                yield module.name, find_origins(module.computations)
 
 
 def _parse(message: str, content: bytes) -> Any:
