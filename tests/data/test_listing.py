@@ -2,6 +2,7 @@
 
 import shutil
 import tarfile
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from xlatrain.errors import ConfigError
 
 def listed(*paths, workers=0):
     config = ShardsConfig(root="", image_size=8, eval_padding=0, workers=workers, retries=0)
-    parts = find_images(list(map(str, paths)), DEFAULTS)
+    parts = find_images(list(map(str, paths)), DEFAULTS, Counter())
     return ListedImages(parts, config, AugmentConfig(name="none"), 10)
 
 
@@ -56,6 +57,14 @@ def test_folders_are_walked_by_name_and_shards_in_them_read(folder):
     assert names[3:5] == [f"{folder}/b.tar/0000", f"{folder}/b.tar/0001"]
     assert names[-1] == str(folder / "c/9.png")
     assert len(names) == 74
+
+
+def test_what_is_no_image_by_its_name_is_counted(folder):
+    (folder / "c" / "phone.HEIC").touch()
+    (folder / "README").touch()
+    (folder / "index.json").touch()
+    find_images([str(folder)], DEFAULTS, others := Counter())
+    assert others == {".txt": 1, ".heic": 1, "without a suffix": 1}
 
 
 def test_paths_come_in_the_order_given_as_often_as_given(folder):
@@ -144,6 +153,6 @@ def test_names_that_lead_nowhere_are_faults(make, words, tmp_path):
     write(tmp_path / "shards", 20, per_shard=20)
     (tmp_path / "short.tar").write_bytes((tmp_path / "shards/shard-000000.tar").read_bytes()[:4000])
     with pytest.raises(ConfigError) as error:
-        find_images(list(map(str, make(tmp_path))), ReadOptions(retries=0))
+        find_images(list(map(str, make(tmp_path))), ReadOptions(retries=0), Counter())
     assert words in str(error.value)
     assert all(fault.key == "PATH" and fault.cure for fault in error.value.faults)

@@ -14,6 +14,7 @@ LEGW = ("scaling.rule=legw", "scaling.base_lr=0.1")
     ("overrides", "words"),
     [
         (["train.globl_batch=64"], ["train.globl_batch", "did you mean train.global_batch"]),
+        (["finetune.freeze=stem"], ["finetune.freeze=stem: is a list", "write finetune.freeze=[stem]"]),
         (["optimizer=larz"], ["optimizer", "'larz'", "did you mean optimizer=lars"]),
         (["model.name=efficientnet_bo"], ["model.name", "'efficientnet_bo'", "efficientnet_b"]),
         (["train.global_batch=100"], ["train.global_batch", "100", "8 replicas", "train.global_batch=96"]),

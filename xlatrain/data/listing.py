@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -20,14 +21,15 @@ _SHARD, _INDEX = ".tar", ".json"
 _CURE = "name images, folders of them, shards (.tar), or gs://, s3:// and https:// addresses of such"
 
 
-def find_images(paths: Sequence[str], options: ReadOptions) -> tuple[Part, ...]:
-    """What these paths come to. Shards are read through for the names in them. Raises ConfigError with a fault for
-    each that is not there, holds no image, or is a shard that is damaged."""
+def find_images(paths: Sequence[str], options: ReadOptions, others: Counter[str]) -> tuple[Part, ...]:
+    """What these paths come to. Shards are read through for the names in them. others: counts what else lies in folders
+    here, by suffix. Raises ConfigError with a fault for each that is not there, holds no image, or is a shard that is
+    damaged."""
     found: list[Part] = []
     faults: list[Fault] = []
     for path in paths:
         try:
-            here = list(_parts(_names(path, options), options))
+            here = list(_parts(_names(path, options, others), options))
             if not any(map(len, here)):
                 raise ConfigError(Fault(KEY, f"{path} holds no images", _CURE))
             found += here
@@ -46,7 +48,7 @@ def is_address(text: str) -> bool:
     return bool(separator) and scheme.replace("+", "").isalnum()
 
 
-def _names(path: str, options: ReadOptions) -> Iterator[str]:
+def _names(path: str, options: ReadOptions, others: Counter[str]) -> Iterator[str]:
     """Files, of images and of shards, that a path stands for."""
     if is_address(path) and not path.startswith("file://"):
         yield from _remote(path, options)
@@ -54,17 +56,17 @@ def _names(path: str, options: ReadOptions) -> Iterator[str]:
     here = path.removeprefix("file://")
     if os.path.isdir(here):
         above = {_identity(folder) for folder in Path(here).resolve().parents}
-        yield from _walk(here, above)
+        yield from _walk(here, above, others)
     elif os.path.exists(here):
         yield from _of_index(here, options) if here.endswith(_INDEX) else [here]
     elif "{" in here:
         for name in _expanded(here):
-            yield from _names(name, options)
+            yield from _names(name, options, others)
     else:
         raise ConfigError(Fault(KEY, f"there is no file or folder {here}", _CURE))
 
 
-def _walk(folder: str, above: set[tuple[int, int]]) -> Iterator[str]:
+def _walk(folder: str, above: set[tuple[int, int]], others: Counter[str]) -> Iterator[str]:
     """Images and shards of a folder and those in it, by name. Hidden ones are left out, and links to a folder that they
     lie in are not followed."""
     if (identity := _identity(folder)) in above:
@@ -78,9 +80,11 @@ def _walk(folder: str, above: set[tuple[int, int]]) -> Iterator[str]:
         path = os.path.join(folder, name)
         if os.path.isdir(path):
             if not name.startswith("."):
-                yield from _walk(path, above | {identity})
+                yield from _walk(path, above | {identity}, others)
         elif is_image_name(name) or (name.endswith(_SHARD) and not name.startswith(".")):
             yield path
+        elif not name.startswith(".") and name != "index.json":  # of the shards beside it
+            others[os.path.splitext(name)[1].lower() or "without a suffix"] += 1
 
 
 def _identity(folder: str | Path) -> tuple[int, int]:

@@ -75,6 +75,8 @@ def _origin(path: Path) -> Origin:
             return _checkpoint(folder / newest.name)
         if passed:
             raise ConfigError(Fault("weights", f"of the checkpoints in {folder} none is sound", "name other weights"))
+    if (path / "config.yaml").is_file() and (path / "heartbeats").is_dir():
+        raise ConfigError(Fault("weights", f"the run {path} has saved nothing yet", "wait for its first checkpoint"))
     raise ConfigError(Fault("weights", f"the folder {path} holds no weights that are known here", _CURE))
 
 

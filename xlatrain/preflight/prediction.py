@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from xlatrain.out_path import new_faults
 from xlatrain.preflight.check import check_composed, check_evaluation_config
 from xlatrain.preflight.checked import CheckedEvaluation, CheckedPrediction
 from xlatrain.preflight.facts import Facts
+from xlatrain.words import counted
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 
@@ -53,17 +55,23 @@ def out_faults(out: str | None) -> list[Fault]:
 def _check(config: Config, overrides: Sequence[str], paths: Sequence[str]) -> CheckedEvaluation:
     """Weights, and images, which are looked for once."""
     known: list[tuple[Part, ...]] = []
+    others: Counter[str] = Counter()
 
     def open_data(config: Config, facts: Facts | None) -> Dataset:
         options = _as_images(config)
         if not known:
-            known.append(find_images(paths, read_options(options)))
+            known.append(find_images(paths, read_options(options), others))
         names = facts.class_names if facts else ()
         classes = options.num_classes or len(names) or 10
         split = ListedImages(known[0], options, config.augment, classes)
         return Dataset(split, split, num_classes=classes, class_names=tuple(names))
 
-    return check_evaluation_config(config, overrides, open_data)
+    evaluation = check_evaluation_config(config, overrides, open_data)
+    if not others:
+        return evaluation
+    kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in others.most_common(5))
+    note = f"left out of the folders: {counted(others.total(), 'file')} with no name of an image ({kinds})"
+    return replace(evaluation, notes=(*evaluation.notes, note))
 
 
 def _as_images(config: Config) -> ShardsConfig:
