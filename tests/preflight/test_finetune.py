@@ -129,7 +129,7 @@ def test_weights_of_another_model_are_refused_with_how_many_tensors_fit(tmp_path
     [
         (None, [], "weights", "there is no file or folder"),
         (lambda p: p.write_bytes(b"none of it"), [], "weights", "cannot be read"),
-        (lambda p: ((p / "heartbeats").mkdir(parents=True), (p / "config.yaml").touch()), [], "weights", "saved nothing"),
+        (lambda p: ((p / "heartbeats").mkdir(parents=True), (p / "config.yaml").touch()), [], "weights", "nothing yet"),
         (lambda p: p.mkdir(), [], "weights", "holds no weights that are known here"),
         (lambda p: (p.mkdir(), (p / "manifest.json").write_text("{}")), [], "weights", "is of no xlatrain bundle"),
         (lambda p: (p.mkdir(), (p / "manifest.json").write_text("[")), [], "weights", "cannot be used"),
