@@ -11,7 +11,8 @@ from tests.nets import Plain
 
 
 class SlowDisk(Dataset):
-    """Noise of two classes, from a disk that takes 50 ms to find an image."""
+    """Noise of two classes, from a disk that takes 100 ms to find an image: so long that what is read while the steps
+    compile does not last."""
 
     num_classes = 2
 
@@ -22,7 +23,7 @@ class SlowDisk(Dataset):
         return 32 if self.split == "train" else 8
 
     def __getitem__(self, number: int) -> tuple[np.ndarray, int]:
-        time.sleep(0.05)
+        time.sleep(0.1)
         return np.random.default_rng(number).integers(0, 256, (32, 32, 3), dtype=np.uint8), number % 2
 
 
