@@ -9,15 +9,17 @@ import timm
 import torch
 
 from tests.faults import faults_of
+from xlatrain.checkpoint.tensors import checksum
 from xlatrain.engine.state import model_layout
 from xlatrain.models.create import build_model
+from xlatrain.preflight import finetune
 from xlatrain.preflight.check import check, check_evaluation
 from xlatrain.preflight.facts import Facts
 from xlatrain.preflight.origin import find_origin, read_origin, take_weights
 
 
-def write(path, name="test_efficientnet", classes=10, facts=None, **arguments):
-    torch.manual_seed(7)
+def write(path, name="test_efficientnet", classes=10, facts=None, seed=7, **arguments):
+    torch.manual_seed(seed)
     model = timm.create_model(name, num_classes=classes, **arguments)
     path.parent.mkdir(parents=True, exist_ok=True)
     safetensors.torch.save_file(model.state_dict(), path, {"xlatrain": facts.to_json()} if facts else None)
@@ -46,6 +48,17 @@ def test_weights_of_other_classes_are_taken_but_for_the_head(tmp_path):
     for name, tensor in after.items():
         if "num_batches" not in name:
             assert torch.equal(tensor, before[name] if name in new else there[name]), name
+
+
+def test_the_jobs_of_a_sweep_hash_their_weights_once_and_again_where_they_changed(tmp_path, monkeypatch):
+    write(path := tmp_path / "w.safetensors")
+    hashed = []
+    monkeypatch.setattr(finetune, "checksum", lambda file: hashed.append(file.name) or checksum(file))
+    first, second = (check([f"weights={path}", f"train.seed={seed}"]).notes for seed in (0, 1))
+    assert (first, len(hashed)) == (second, 1)
+    write(path, seed=8)
+    assert check([f"weights={path}"]).notes != first
+    assert len(hashed) == 2
 
 
 def test_a_head_of_as_many_classes_is_taken_unless_they_are_known_to_be_others(tmp_path):
