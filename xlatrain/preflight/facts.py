@@ -62,8 +62,8 @@ class Facts:
         try:
             facts = cls(**json.loads(text))
             return replace(facts, class_names=tuple(facts.class_names), options=dict(facts.options))
-        except (TypeError, RecursionError) as error:
-            raise ValueError(f"what it says of itself is not what a run writes: {error}") from None
+        except (TypeError, RecursionError):
+            raise ValueError("what it says of itself in its metadata is not what a run writes") from None
 
 
 def describe_weights(
