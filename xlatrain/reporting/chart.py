@@ -16,7 +16,8 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 8, 8, 34
 
 STYLE = """
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),1fr));gap:1rem 1.5rem}
-figure{margin:0}figcaption{font-weight:600;font-size:.9rem}figcaption span{font-weight:400;color:var(--muted)}
+figure{margin:0;max-width:40rem}
+figcaption{font-weight:600;font-size:.9rem}figcaption span{font-weight:400;color:var(--muted)}
 svg{display:block;width:100%}svg text{font:12px system-ui,sans-serif;fill:var(--muted)}
 svg .axis{stroke:var(--line);stroke-width:1;fill:none}svg .curve{fill:none;stroke-width:1.7;stroke-linejoin:round}
 svg .faint{opacity:.55;stroke-width:1.2}svg .mark{stroke:var(--muted);stroke-dasharray:2 3;stroke-width:1}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from dataclasses import replace
 
 from xlatrain.engine.spent import PLACES
 from xlatrain.page import Markup, escaped, table
@@ -71,11 +72,16 @@ def curves(records: Sequence[Record]) -> str:
                    marks=marks),
         line_chart("top-1", [*of("top1", faint=True), *of("top1", "eval")], "line: training; dots: evaluation"),
         line_chart("learning rate", of("lr"), zero=True),
-        line_chart("throughput", of("images_per_second"), "images/s", zero=True),
+        line_chart("throughput", [_known(curve) for curve in of("images_per_second")], "images/s", zero=True),
     ]  # fmt: skip
     drawn = "".join(f"<div>{chart}</div>" for chart in charts if chart)
     names = legend([r.name for r in records]) if len(records) > 1 else ""
     return f"<h2>Curves</h2>{names}<div class=charts>{drawn}</div>" if drawn else ""
+
+
+def _known(curve: Curve) -> Curve:
+    """A rate without its first points where a run did not know it yet, which are 0."""
+    return replace(curve, points=tuple(point for point in curve.points if point[1] > 0))
 
 
 def time_spent(records: Sequence[Record]) -> str:

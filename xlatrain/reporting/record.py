@@ -68,9 +68,9 @@ class Record:
 
     @property
     def images_per_second(self) -> float | None:
-        """Over the whole run, or of late where it goes on."""
+        """Over the whole run, or of late where it goes on; None, as 0 in its files, before it is known."""
         last = self.train[-1] if self.train else {}
-        return number(self.summary.get("images_per_second", last.get("images_per_second")))
+        return number(self.summary.get("images_per_second", last.get("images_per_second"))) or None
 
 
 def number(value: Any) -> float | None:
