@@ -39,6 +39,8 @@ def dollars(record: Record, seconds: float | None) -> str:
 
 def option(value: Any) -> str:
     """A value as it is typed."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(option, value))}]"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
