@@ -13,7 +13,7 @@ def run_portable(content: bytes, calls: Sequence[Sequence[np.ndarray]]) -> list[
     import jax
     from jaxlib import _jax, xla_client
 
-    jax.config.update("jax_platforms", "cpu")  # imported before JAX_PLATFORMS was set, it would ask for TPUs, for minutes
+    jax.config.update("jax_platforms", "cpu")  # where JAX_PLATFORMS came too late, it asks for TPUs, for minutes
     device = jax.devices("cpu")[0]
     program = device.client.compile_and_load(content, _jax.DeviceList((device,)), xla_client.CompileOptions())
     found = []
