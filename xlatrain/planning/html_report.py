@@ -15,12 +15,18 @@ from xlatrain.planning.estimate import GIB, Estimate, bounded_products, top_ops
 from xlatrain.planning.table import HEADINGS, comparison, differing
 from xlatrain.planning.terminal import figures, title
 
+# Matplotlib draws black on white, which is turned round in the dark. On a narrow screen its text would be too small.
+_STYLE = """
+.chart{overflow-x:auto}.chart svg{min-width:32rem;max-width:52rem;width:100%}
+@media(prefers-color-scheme:dark){.chart svg{filter:invert(.91) hue-rotate(180deg)}}
+"""
+
 
 def write_page(
     estimates: Sequence[Estimate], jobs: Sequence[Sequence[str]], origin: Mapping[str, Any], path: Path
 ) -> None:
     """Write the page; it needs nothing but itself. jobs: the overrides of each plan; origin: command and versions."""
-    parts = [begin(_heading(estimates)), f"<p class=command><code>{html.escape(origin['command'])}</code></p>"]
+    parts = [begin(_heading(estimates), _STYLE), f"<p class=command><code>{html.escape(origin['command'])}</code></p>"]
     if len(estimates) > 1:
         parts += [
             "<h1>Plans compared</h1>",
@@ -118,4 +124,5 @@ def _svg(figure) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg")
     pyplot().close(figure)
-    return buffer.getvalue().split("?>", 1)[1]
+    drawing = buffer.getvalue()
+    return f"<div class=chart>{drawing[drawing.index('<svg') :]}</div>"
