@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from xlatrain.config.schema import Config
@@ -37,7 +37,7 @@ def weight_files(weights: Any) -> list[str]:
 def ensemble_faults(members: Sequence[CheckedEvaluation]) -> list[Fault]:
     """Why evaluations cannot be put together: they are of one file, are shown other images, or mean other classes."""
     first = members[0]
-    if len({Path(member.config.weights).resolve() for member in members}) < len(members):
+    if len({os.path.abspath(member.config.weights) for member in members}) < len(members):
         return [Fault("weights", "a file is named twice, and would count twice", "name each once")]
     for other in members[1:]:
         for key in _IMAGE:
