@@ -37,6 +37,7 @@ def check_caches(machine: Machine, config: Config) -> Iterator[Finding]:
     known = {
         "of JAX": machine.variables.get("JAX_COMPILATION_CACHE_DIR") or user_cache() / "jax",
         "of plans": user_cache() / "plan",
+        "of weights": user_cache() / "weights",
         "of torch_xla": machine.variables.get("XLA_PERSISTENT_CACHE_PATH"),
         "of data": getattr(config.data, "cache", None),
     }
