@@ -230,6 +230,6 @@ def _value_fault(key: str, text: str, error: Exception) -> Fault:
         return Fault(key, f"is no option of the {group} chosen", f"{choices} has it")
     if owner:
         return Fault(text, reason(error), name_each(owner))
-    if "is not a ListConfig" in str(error):
+    if "is not a ListConfig" in reason(error):
         return Fault(text, "is a list", f"write {key}=[{text.partition('=')[2]}]")
     return Fault(text, reason(error), f"see {key} in `xlatrain train --help`")
