@@ -153,7 +153,7 @@ def _print_curve(curve: Curve, run: CheckedRun, out: Path) -> None:
     console = make_console()
     say: Callable[[str], None] = lambda text: console.print(text, soft_wrap=True)  # noqa: E731
     say(f"loss  {sparkline(curve.smoothed, min(72, console.width - 6))}")
-    why = "the loss explodes there" if curve.exploded else "the last one"
+    why = "the loss explodes there" if curve.exploded else "the loss does not explode"
     say(f"rates {curve.rates[0]:.3g} to {curve.rates[-1]:.3g} in {counted(len(curve.rates), 'step')}: {why}")
     if curve.suggested is None:
         say("nothing to suggest: the loss does not fall. Take from= smaller, to= larger, or more steps=")
