@@ -110,7 +110,7 @@ def test_weights_at_an_address_are_fetched_once_and_again_when_they_change(here,
             again = here / check_evaluation([SMALL, f"weights={url}"]).config.weights
             assert again.read_bytes() == (here / "w.safetensors").read_bytes()
             assert main(["predict", SMALL, f"weights={url}.safetensors", "out=p.csv", "photos"]) == 2
-            assert "cannot be fetched" in capsys.readouterr().err
+            assert "cannot be fetched: there is no such file" in capsys.readouterr().err
         finally:
             server.shutdown()
     assert not list((here / "cache").rglob(".part-*"))

@@ -107,7 +107,8 @@ def _fetched(url: str) -> Path:
     try:
         return fetch(url, user_cache() / "weights", "weights", _FEW)
     except OSError as error:
-        problem = f"{shown} cannot be fetched: {masked(in_a_line(error))}"
+        why = "there is no such file" if isinstance(error, FileNotFoundError) else masked(in_a_line(error))
+        problem = f"{shown} cannot be fetched: {why}"
         raise ConfigError(Fault("weights", problem, access_cure(shown, error))) from None
 
 
