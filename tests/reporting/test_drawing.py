@@ -7,7 +7,7 @@ from xlatrain.reporting.accuracy import levels
 from xlatrain.reporting.curves import thinned
 from xlatrain.reporting.limit import limit_of_run, sentences
 from xlatrain.reporting.parallel import Trial, parallel_coordinates
-from xlatrain.reporting.scale import fit, shown
+from xlatrain.reporting.scale import all_shown, fit, shown
 
 
 @pytest.mark.parametrize(
@@ -80,3 +80,9 @@ def test_lines_of_jobs_cross_axes_of_numbers_ladders_and_words():
 
 def test_no_accuracy_is_a_row_where_none_was_reached():
     assert levels([]) == []
+
+
+def test_values_beside_an_axis_can_be_told_apart_and_are_short():
+    assert all_shown([2.305, 2.31, 2.315]) == ["2.305", "2.31", "2.315"]
+    assert all_shown([0.0, 0.1]) == ["0", "0.1"]
+    assert [shown(value) for value in (9.5e28, 3e6, 12_000, 1e-6)] == ["1e+29", "3M", "12k", "1e-06"]

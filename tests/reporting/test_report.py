@@ -159,6 +159,13 @@ def test_a_run_without_an_evaluation_and_of_an_earlier_version_says_both(a_run, 
     assert "Time and cost to accuracy" not in page.headings
 
 
+def test_a_run_that_diverged_says_so(a_run, tmp_path):
+    rows = [json.loads(line) for line in (a_run / "metrics.jsonl").read_text().splitlines()]
+    rows = [{**row, "loss": None} if row["kind"] == "train" else row for row in rows]
+    (a_run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert "Its loss is no number in the end" in page_of(tmp_path, a_run).text
+
+
 def test_a_rate_that_is_not_known_yet_is_none(a_run, tmp_path):
     rows = [json.loads(line) for line in (a_run / "metrics.jsonl").read_text().splitlines()]
     rows = [{**row, "images_per_second": 0.0} if row["kind"] == "train" else row for row in rows]

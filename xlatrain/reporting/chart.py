@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from xlatrain.page import Markup
 from xlatrain.reporting.curves import Curve
-from xlatrain.reporting.scale import Scale, fit, shown, widened
+from xlatrain.reporting.scale import Scale, all_shown, fit, shown, widened
 
 COLOURS = 8  # of the page; what comes after is dashed
 WIDTH, HEIGHT = 440, 230
@@ -57,10 +57,11 @@ def line_chart(
 
 def _axes(across: Scale, up: Scale) -> str:
     floor, parts = HEIGHT - _BOTTOM, []
-    for value in up.ticks():
+    values = up.ticks()
+    for value, text in zip(values, all_shown(values), strict=True):
         y = up(value)
         parts.append(f"<path class=axis d='M{_LEFT} {y:.1f}H{WIDTH - _RIGHT}'/>")
-        parts.append(f"<text x={_LEFT - 5} y={y + 4:.1f} text-anchor=end>{shown(value)}</text>")
+        parts.append(f"<text x={_LEFT - 5} y={y + 4:.1f} text-anchor=end>{text}</text>")
     for value in across.ticks():
         parts.append(f"<text x={across(value):.1f} y={floor + 15} text-anchor=middle>{shown(value)}</text>")
     parts.append(f"<path class=axis d='M{_LEFT} {_TOP}V{floor}H{WIDTH - _RIGHT}'/>")

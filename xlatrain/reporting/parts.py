@@ -47,6 +47,9 @@ def remarks(records: Sequence[Record]) -> str:
             texts.append("It has logged no step: there are no curves.")
         elif not r.eval and r.top1 is None:
             texts.append("It has not been evaluated: there is no accuracy to show.")
+        if r.train and "loss" in r.train[-1] and number(r.train[-1]["loss"]) is None:
+            texts.append("Its loss is no number in the end: it has diverged, as it does of too high a learning rate.")
+            bad = True
         if r.train and not r.spent:
             texts.append("It does not say where its time went: it was made by an earlier version.")
         name = f"{r.name}: " if len(records) > 1 else ""
@@ -180,6 +183,11 @@ def events(records: Sequence[Record]) -> str:
     return f"<h2>Events</h2>{shown}{more}<p class=made>{counted(saved, 'checkpoint')} saved.</p>"
 
 
+def _replicas(record: Record) -> str:
+    found = record.options.get("cluster.replicas")
+    return counted(found, "replica") if isinstance(found, int) else "? replicas"
+
+
 def _short(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
@@ -223,7 +231,7 @@ def machines(records: Sequence[Record]) -> str:
     rows, seen = [], {}
     for r in records:
         host, versions = r.origin.get("host", NOT_KNOWN), r.origin.get("versions")
-        cluster = f"{r.options.get('cluster.name', NOT_KNOWN)}, {r.options.get('cluster.replicas', '?')} replicas"
+        cluster = f"{r.options.get('cluster.name', NOT_KNOWN)}, {_replicas(r)}"
         made = ", ".join(f"{k} {v}" for k, v in versions.items()) if isinstance(versions, dict) else NOT_KNOWN
         commit = str(r.origin.get("commit", ""))[:12] + (" modified" if r.origin.get("modified") else "")
         rows.append((r.name, f"{host}: {r.origin.get('machine', NOT_KNOWN)}", cluster, made, commit))

@@ -59,14 +59,20 @@ def widened(scale: Scale) -> Scale:
     return replace(scale, low=scale.low - (room if scale.low else 0.0), high=scale.high + room)
 
 
-def shown(value: float) -> str:
+def shown(value: float, digits: int = 3) -> str:
     """A value as it stands beside an axis: 0.05, 1.2k, 3M, 1e-06."""
     size = abs(value)
+    if size >= 1e9 or 0 < size < 1e-4:
+        return f"{value:.{digits - 3}e}"
     if size >= 1e6:
-        return f"{value / 1e6:.3g}M"
-    if size >= 1e4:
-        return f"{value / 1e3:.3g}k"
-    return f"{value:.3g}" if size >= 1e-4 or not value else f"{value:.0e}"
+        return f"{value / 1e6:.{digits}g}M"
+    return f"{value / 1e3:.{digits}g}k" if size >= 1e4 else f"{value:.{digits}g}"
+
+
+def all_shown(values: Sequence[float]) -> list[str]:
+    """Several, with as many digits as tell them apart."""
+    texts = ([shown(value, digits) for value in values] for digits in range(3, 8))
+    return next((found for found in texts if len(set(found)) == len(set(values))), [shown(v, 8) for v in values])
 
 
 def _round_step(least: float) -> float:

@@ -40,7 +40,7 @@ def dollars(record: Record, seconds: float | None) -> str:
 def option(value: Any) -> str:
     """A value as it is typed."""
     if isinstance(value, list):
-        return f"[{', '.join(map(option, value))}]"
+        return f"[{', '.join(str(v) if isinstance(v, list) else option(v) for v in value)}]"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
