@@ -1,5 +1,7 @@
 """What weights know of themselves is what an evaluation takes; what a command says against it is taken, and said."""
 
+import json
+
 import pytest
 import timm
 from safetensors.torch import save_file
@@ -12,7 +14,7 @@ from xlatrain.engine.state import initial_state, model_layout
 from xlatrain.engine.weights import WEIGHTS, save_weights
 from xlatrain.models.create import build_model, timm_arguments
 from xlatrain.preflight.check import check, check_evaluation
-from xlatrain.preflight.facts import describe_weights
+from xlatrain.preflight.facts import Facts, describe_weights
 from xlatrain.preflight.weights_file import read_facts
 
 CLASSES = ["ant", "bee", "cat"]
@@ -143,3 +145,13 @@ def test_initial_weights_are_not_fetched_again(trained, tmp_path, data):
     assert not any("checkpoint_path" in text or "pretrained" in text for text in (*found.options, *found.timm))
     assert weights.endswith(WEIGHTS)
     assert facts.class_names == tuple(CLASSES)
+
+
+@pytest.mark.parametrize(
+    "spoilt", [{"options": []}, {"class_names": "ab"}, {"class_names": [1]}, {"timm": 3}, {"data": None}, {"more": 1}]
+)
+def test_what_no_run_wrote_is_no_facts(spoilt):
+    sound = Facts(False, None, {"model.name": "resnet18"}, ("a",), "digits", {})
+    assert Facts.from_json(sound.to_json()) == sound
+    with pytest.raises(ValueError, match="is not what a run writes"):
+        Facts.from_json(json.dumps(json.loads(sound.to_json()) | spoilt))

@@ -61,7 +61,12 @@ class Facts:
         """Raises ValueError when it is not what to_json writes."""
         try:
             facts = cls(**json.loads(text))
-            return replace(facts, class_names=tuple(facts.class_names), options=dict(facts.options))
+            kinds = {"options": dict, "class_names": list, "versions": dict, "data": str}
+            sound = all(isinstance(getattr(facts, name), kind) for name, kind in kinds.items())
+            sound &= isinstance(facts.timm, (dict, type(None))) and all(isinstance(n, str) for n in facts.class_names)
+            if not sound:
+                raise TypeError
+            return replace(facts, class_names=tuple(facts.class_names))
         except (TypeError, RecursionError):
             raise ValueError("what it says of itself in its metadata is not what a run writes") from None
 
@@ -96,7 +101,7 @@ def take_facts(config: Config, facts: Facts, given: Collection[str], file: str) 
     tree = OmegaConf.structured(config)
     taken, against = [], []
     if "model._target_" in given and config.model._target_ != facts.options.get("model._target_"):
-        problem = f"{config.model._target_}, but {file} holds {facts.options['model.name']}"
+        problem = f"{config.model._target_}, but {file} holds {facts.options.get('model.name')}"
         raise ConfigError(Fault("model._target_", problem, "leave the model out, or name other weights"))
     _see_own_code(facts, given, file)
     for key, value in facts.options.items():
