@@ -201,7 +201,7 @@ def run_combination_steps(replica: Replica, runs: dict) -> dict:
             label = f"{name} replay={replay}"
             step = CapturedStep(program.step, replica, label, replay)
             state = to_device(program.carry(0), replica.device)
-            batches = run.dataset.train.train_batches(place(replica), 0, run.phases, Position())
+            batches = run.dataset.train.train_batches(place(replica), run.config.train.seed, run.phases, Position())
             losses[replay] = []
             for _, batch in zip(range(3), batches, strict=False):
                 state, outputs = step(state, {**to_device(batch, replica.device), **tables})
