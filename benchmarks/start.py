@@ -1,13 +1,22 @@
-"""How long a command takes to the start of its replicas: imports, composing, checking, the run's folder.
+"""From a command to its first step: where the seconds go.
 
-    python benchmarks/start.py [--runs 5] [--other CHECKOUT] [any xlatrain override ...]
+    python benchmarks/start.py [--runs 5] [--other CHECKOUT] [--json FILE] [any xlatrain override ...]
 
-Runs `xlatrain train`, each time in a process of its own, up to the call that would spawn the replicas, which is left
-out. With --other the same command of another checkout in turn with it, and the ratio of the medians.
+Runs `xlatrain train train.duration=1step`, each time in processes of its own, as it is typed, and takes the times at
+which it comes where (start_marks/). With --other the same command of another checkout in turn with it, and the ratios
+of the medians. A first run of each fills caches and does not count. The parts follow each other:
 
-Evidence: the command as above, the other checkout the one before files moved to rooms and runs were checked once
-(4952cbe~1), 2 CPU cores with other jobs waiting beside, torch 2.9.1, 24 Nov 2026, 5 runs each after one:
-here 3.22 s (3.09 to 3.33), other 3.37 s (3.08 to 3.82), ratio 0.96. Imports of torch and timm are 2.2 s of it.
+imports      Python, and what the command imports before it can check
+checking     until the run is checked
+to launch    its folder, and what else there is before replicas are launched
+to replicas  until the first replica has its device: processes, and what they import
+building     the model, the state on the devices, replicas compared
+to trace     the rest before the train step is traced: tables, data, the first batch
+tracing      the train step on all replicas, without compiling
+compiling    the train step, by XLA
+first step   until what it reported is read
+
+not compiling: all of them but that one. wrong: a command with an option that does not exist, until it has ended.
 """
 
 from __future__ import annotations
@@ -21,55 +30,92 @@ import tempfile
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from xlatrain.files import write_json
+
 HERE = Path(__file__).resolve().parent.parent
-# Of any version of xlatrain: what is launched is always called by this name.
-COMMAND = """
-import os, runpy, sys, time
-import xlatrain.xla.launch as launcher
+MARKS = Path(__file__).resolve().parent / "start_marks"
+# Each part begins where the one before ends.
+PARTS = (
+    ("imports", "imported"),
+    ("checking", "checked"),
+    ("to launch", "launch"),
+    ("to replicas", "replica"),
+    ("building", "state"),
+    ("to trace", "capture"),
+    ("capture", "captured"),
+    ("first step", "first step"),
+)
+WRONG = "train.globl_batch=64"
 
-def launch(*arguments, **named):
-    print(time.time(), flush=True)
-    os._exit(0)
 
-launcher.launch = launch
-sys.argv[0] = "xlatrain"
-runpy.run_module("xlatrain", run_name="__main__")
-"""
-
-
-def seconds_to_start(checkout: Path, overrides: list[str], root: str) -> float:
-    """Seconds from the start of a process to the call that would spawn its replicas."""
-    command = [sys.executable, "-c", COMMAND, "train", *overrides, f"run.root={root}"]
+def run(checkout: Path, arguments: list[str], root: str, marks: Path) -> tuple[float, float, int]:
+    """When a command began and when it had ended, and its exit code."""
+    environment = {**os.environ, "PYTHONPATH": f"{MARKS}:{checkout}", "XLATRAIN_MARKS": str(marks)}
+    command = [sys.executable, "-m", "xlatrain", "train", *arguments, f"run.root={root}"]
     started = time.time()
-    done = subprocess.run(
-        command,
-        env={**os.environ, "PYTHONPATH": str(checkout)},
-        cwd=root,
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode or not done.stdout:
-        raise SystemExit(f"it did not come to its start:\n{done.stderr}")
-    return float(done.stdout.split()[-1]) - started
+    done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True)
+    ended = time.time()
+    if done.returncode not in (0, 2):
+        raise SystemExit(f"{' '.join(command)}:\n{done.stderr}")
+    return started, ended, done.returncode
+
+
+def measure(checkout: Path, overrides: list[str], root: str) -> dict[str, float]:
+    """Seconds of each part, of all that is not compiling, and of a command that is wrong."""
+    marks = Path(root) / "marks"
+    marks.write_text("")
+    started, ended, code = run(checkout, [*overrides, "train.duration=1step"], root, marks)
+    if code:
+        raise SystemExit("the command is wrong: try it as xlatrain train")
+    at, compiling = {}, 0.0
+    for line in marks.read_text().splitlines():
+        when, _, name = line.split(maxsplit=2)
+        name, added = name.rsplit(maxsplit=1)
+        if name == "compile":  # of the train step, and of what is small; that of the evaluation comes later
+            compiling += float(added) if "captured" not in at else 0.0
+        else:
+            at[name] = max(at[name], float(when)) if name == "captured" and name in at else at.get(name, float(when))
+    found, before = {}, started
+    for part, name in PARTS:
+        found[part], before = at[name] - before, at[name]
+    found["compiling"] = compiling
+    found["tracing"] = found.pop("capture") - compiling
+    found["first step"] = found.pop("first step")
+    found["not compiling"] = before - started - compiling
+    found["all"] = before - started
+    found["to the end"] = ended - before
+    started, ended, code = run(checkout, [*overrides, WRONG], root, marks)
+    return found | {"wrong": ended - started}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--other", type=Path, help="another checkout of xlatrain")
+    parser.add_argument("--json", type=Path, help="write the figures here")
     options, overrides = parser.parse_known_args()
     checkouts = {"here": HERE} | ({"other": options.other.resolve()} if options.other else {})
-    times: dict[str, list[float]] = {name: [] for name in checkouts}
+    times: dict[str, list[dict[str, float]]] = {name: [] for name in checkouts}
     with tempfile.TemporaryDirectory() as root:
-        for run in range(options.runs + 1):
+        for number in range(options.runs + 1):
             for name, checkout in checkouts.items():
-                taken = seconds_to_start(checkout, overrides, root)
-                if run:  # the first fills caches
-                    times[name].append(taken)
-    for name, taken in times.items():
-        print(f"{name:6} {statistics.median(taken):.2f} s  ({min(taken):.2f} to {max(taken):.2f}, {len(taken)} runs)")
+                found = measure(checkout, overrides, root)
+                if number:
+                    times[name].append(found)
+    medians = {n: {part: statistics.median(t[part] for t in of) for part in of[0]} for n, of in times.items()}
+    for part in medians["here"]:
+        spread = [t[part] for t in times["here"]]
+        line = f"{part:13} {medians['here'][part]:7.2f} s  ({min(spread):.2f} to {max(spread):.2f})"
+        if options.other:
+            line += f"   other {medians['other'][part]:7.2f} s"
+        print(line)
     if options.other:
-        print(f"here / other {statistics.median(times['here']) / statistics.median(times['other']):.2f}")
+        for part in ("not compiling", "all", "wrong"):
+            print(f"{part}: here / other {medians['here'][part] / medians['other'][part]:.2f}")
+    if options.json:
+        write_json(options.json, {"medians": medians, "runs": times, "overrides": overrides})
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ STARTS = {"train", "eval", "predict", "plan", "bench", "export"}  # verbs that s
 
 
 def pytest_configure(config):
+    warm.prepare_nothing()
     if "not one_replica" not in config.option.markexpr:  # else no replicas start, and what the server imports is lost
         warm.start_server()
 

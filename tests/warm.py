@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from multiprocessing import context, forkserver, reduction
 from pathlib import Path
 
+from xlatrain.xla import fork_server
+
 _COLD = context._concrete_contexts["spawn"]
 _server = forkserver._forkserver
 
@@ -49,6 +51,11 @@ class _WarmContext(context.ForkServerContext):
 
     def get_start_method(self, allow_none: bool = False) -> str:
         return "spawn"
+
+
+def prepare_nothing() -> None:
+    """A command that runs in this process begins no server of its own, which would import torch once more."""
+    fork_server.prepare = lambda module: None
 
 
 def start_server() -> None:
@@ -125,6 +132,7 @@ def _run(act: Callable, arguments: tuple[str, ...], folder: str, environment: di
         os.dup2(os.open(Path(folder).with_suffix(name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.environ.update(environment)
     tempfile.tempdir = None
+    prepare_nothing()
     os.chdir(folder)
     multiprocessing.process.ORIGINAL_DIR = folder  # where its children begin
     act(arguments)

@@ -82,8 +82,10 @@ def metrics(folder):
     return path.read_text().splitlines() if path.exists() else []
 
 
-def imports_torch(process):
-    return b"libtorch_cpu" in Path(f"/proc/{process.pid}/maps").read_bytes()
+def imports_torch(number):
+    with contextlib.suppress(OSError):
+        return b"libtorch_cpu" in Path(f"/proc/{number}/maps").read_bytes()
+    return False
 
 
 def log(folder):
@@ -92,9 +94,10 @@ def log(folder):
 
 
 MOMENTS = {
-    "importing": lambda process, folder: imports_torch(process),
+    "importing": lambda process, folder: any(map(imports_torch, numbers(folder))),
     "claimed": lambda process, folder: (folder / "runs/r/.lock").exists(),
-    "spawned": lambda process, folder: any("spawn_main" in command for command in left_behind(folder)),
+    # A process of replicas has said so, in the folder that it shares with the command.
+    "spawned": lambda process, folder: bool(list(folder.glob("*/xlatrain-*/group-*"))),
     "compiling": lambda process, folder: "compiling the train step" in log(folder),
     # As a scheduler may do it, to the workers too.
     "everywhere": lambda process, folder: len(metrics(folder)) > 2,

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 
 from xlatrain.cli import data_bench, main, plan
 from xlatrain.config import compose
-from xlatrain.errors import ReplicaError
+from xlatrain.errors import ConfigError, ReplicaError
 from xlatrain.preflight import check as checks
 from xlatrain.preflight import ensemble
 from xlatrain.preflight.check import check
@@ -105,3 +105,19 @@ def test_what_was_left_open_is_decided():
     readers = ([], ["data.workers=2"], [*several, "data.workers=2"], [*several, "data.workers=3"])
     assert [check(given).config.data.streams for given in readers] == [8, 8, 8, 12]
     assert check([*several, "data.workers=3", "data.streams=5"]).config.data.streams == 5
+
+
+@pytest.mark.parametrize(
+    ("more", "keys"),
+    [
+        ([], ["train.globl_batch"]),
+        (["model.sync_bn_group=3"], ["train.globl_batch", "model.sync_bn_group"]),
+        (["model.name=resnet5"], ["train.globl_batch", "model.name"]),
+        (["data.image_size=1"], ["train.globl_batch", "model"]),
+    ],
+)
+def test_a_wrong_option_is_told_without_a_model_unless_that_may_be_wrong_too(counted, more, keys):
+    with pytest.raises(ConfigError) as error:
+        check(["train.globl_batch=64", *more])
+    assert [fault.key for fault in error.value.faults] == keys
+    assert counted["built"] == (1 if keys[1:] and keys[1] != "model.sync_bn_group" else 0)

@@ -5,34 +5,37 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
-Tensors = dict[str, torch.Tensor]
+Tensors = dict[str, "torch.Tensor"]
 
 _PIECE = 16 << 20
 _TYPES = {
-    torch.float64: "F64",
-    torch.int64: "I64",
-    torch.float32: "F32",
-    torch.int32: "I32",
-    torch.bfloat16: "BF16",
-    torch.float16: "F16",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
+    "torch.float64": "F64",
+    "torch.int64": "I64",
+    "torch.float32": "F32",
+    "torch.int32": "I32",
+    "torch.bfloat16": "BF16",
+    "torch.float16": "F16",
+    "torch.uint8": "U8",
+    "torch.bool": "BOOL",
 }
 
 
 def write_tensors(file: BinaryIO, tensors: Tensors) -> tuple[int, str]:
     """Write tensors on the host; returns the bytes written and their SHA-256. Empties `tensors` on the way, so that
     memory comes free while the disk is slow. The header, which is first, needs shapes only; so nothing is copied."""
+    import torch
+
     names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # so that each is aligned
     header, start = {}, 0
     for name in names:
         tensor = tensors[name]
         end = start + tensor.numel() * tensor.element_size()
-        header[name] = {"dtype": _TYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+        header[name] = {"dtype": _TYPES[str(tensor.dtype)], "shape": list(tensor.shape), "data_offsets": [start, end]}
         start = end
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)

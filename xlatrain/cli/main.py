@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from xlatrain.cli.verbs import HELP, VERBS, joined, take_flags
 from xlatrain.console import make_console, wrapped
 from xlatrain.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, ConfigError, DataError, ReplicaError
+from xlatrain.xla import fork_server
 from xlatrain.xla.temporary import temporary_files
 
 # What runs each verb, given the arguments after it; returns the exit code. Named, so that only one is imported.
@@ -29,6 +31,9 @@ FUNCTIONS = {
     "doctor": "xlatrain.cli.doctor:doctor",
     "tune": "xlatrain.cli.tune:tune",
 }
+
+# Verbs that start replicas, whose processes are prepared while the command is checked.
+_WITH_REPLICAS = ("train", "eval", "predict", "tune")
 
 _WITHOUT_OPTIONS = ("shards", "status", "report", "supervise")
 
@@ -71,6 +76,9 @@ def _run(verb: str, rest: list[str]) -> int:
         from xlatrain.cli.help import print_options
 
         return print_options(verb, _words(verb, rest))
+    gc.set_threshold(100_000, 20, 20)  # what is imported stays: to look for garbage takes a seventh of a start
+    if verb in _WITH_REPLICAS:
+        fork_server.prepare("xlatrain.engine.ahead")
     module, _, function = FUNCTIONS[verb].partition(":")
     return getattr(importlib.import_module(module), function)(rest)
 

@@ -9,8 +9,9 @@ from xlatrain.cli.tables import print_summary
 from xlatrain.cli.verbs import take_flags
 from xlatrain.data.listing import is_address
 from xlatrain.engine.predict import predict as run
-from xlatrain.errors import EXIT_DONE
+from xlatrain.errors import EXIT_DONE, ConfigError
 from xlatrain.preflight.prediction import check_prediction
+from xlatrain.xla import fork_server
 
 
 def predict(arguments: Sequence[str]) -> int:
@@ -18,7 +19,8 @@ def predict(arguments: Sequence[str]) -> int:
     flags, others = take_flags("predict", arguments)
     paths = [word for word in others if is_path(word)]
     overrides = [word for word in others if word not in paths]
-    print_summary(run(check_prediction(overrides, paths, flags.get("out"))))
+    checked = fork_server.call(check_prediction, overrides, paths, flags.get("out"), told=ConfigError)
+    print_summary(run(checked))
     return EXIT_DONE
 
 

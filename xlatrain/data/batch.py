@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
 
-Batch = dict[str, torch.Tensor]
+if TYPE_CHECKING:
+    import torch
+
+Batch = dict[str, "torch.Tensor"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class BatchShape:
 
 def as_tensors(parts: dict[str, np.ndarray]) -> Batch:
     """The same memory as tensors, which keep it alive."""
+    import torch
+
     return {name: torch.from_numpy(part) for name, part in parts.items()}
 
 

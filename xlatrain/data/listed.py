@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from xlatrain.config.schema import AugmentConfig, ShardsConfig
 from xlatrain.data.order import Line, Run, plain_line
-from xlatrain.data.prepare import Preparer
 from xlatrain.data.shard_format import (
     IMAGE_TYPES,
     Members,
@@ -26,6 +26,9 @@ from xlatrain.data.sources import OrderedSplit
 from xlatrain.data.storage.retry import ReadOptions
 from xlatrain.data.storage.streams import read_all
 from xlatrain.errors import DataError, in_a_line
+
+if TYPE_CHECKING:
+    from xlatrain.data.prepare import Preparer
 
 _MOST = 1 << 30  # bytes of an image's file
 
@@ -122,6 +125,8 @@ class ListedImages(OrderedSplit):
         return max(1, self.samples)
 
     def preparer(self) -> Preparer:
+        from xlatrain.data.prepare import Preparer
+
         return Preparer(self.config, self.augment, self.classes, open_decoder(self.config), skip=True)
 
     def read(self, line: Line, first: int, last: int) -> Iterator[Sample]:

@@ -7,7 +7,6 @@ from typing import Any
 
 from xlatrain.config.data import AugmentConfig, OwnDataConfig
 from xlatrain.config.targets import find_part
-from xlatrain.data.numbered import NumberedSplit
 from xlatrain.data.shard_format import label_outside
 from xlatrain.errors import ConfigError, DataError, Fault, in_a_line
 from xlatrain.words import counted
@@ -47,6 +46,8 @@ def _said(part: Any, *names: str) -> Any:
 
 def _split(config: OwnDataConfig, part: Any, augment: AugmentConfig, classes: int) -> Any:
     """A split as it is, or a data set made one."""
+    from xlatrain.data.numbered import NumberedSplit
+
     if all(hasattr(part, name) for name in ("samples", "train_batches", "eval_batches")):
         split = part
     elif all(hasattr(part, name) for name in ("__len__", "__getitem__")):

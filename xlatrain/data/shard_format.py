@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import webdataset
 
 from xlatrain.credentials import masked
 from xlatrain.data.storage.access import access_cure, missing_bucket
@@ -152,6 +151,8 @@ def write_index(
 
 def write_shard(path: Path, samples: Iterable[tuple[str, str, bytes, int]]) -> Shard:
     """Write (key, image type, image bytes, label) to one tar, the same bytes each time, all at once."""
+    import webdataset  # and with it torch, which reading does without
+
     draft, marks, count = path.with_name(path.name + ".part"), [], 0
     with open(draft, "wb") as file:
         hashed = Hashed(file)

@@ -7,17 +7,20 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from xlatrain.config.schema import AugmentConfig, ShardsConfig
 from xlatrain.data import order
 from xlatrain.data.clustering import Reading
 from xlatrain.data.order import Line, Run
-from xlatrain.data.pixels.decode import Decoder
-from xlatrain.data.prepare import Preparer
 from xlatrain.data.shard_format import Sample, ShardIndex, read_shard
 from xlatrain.data.sources import OrderedSplit
 from xlatrain.data.storage.retry import ReadOptions
 from xlatrain.data.windows import WindowReader
+
+if TYPE_CHECKING:
+    from xlatrain.data.pixels.decode import Decoder
+    from xlatrain.data.prepare import Preparer
 
 _DECODERS = {"auto": None, "simplejpeg": False, "nvimgcodec": True}
 
@@ -56,6 +59,8 @@ class ShardedSplit(OrderedSplit):
         )
 
     def preparer(self) -> Preparer:
+        from xlatrain.data.prepare import Preparer  # with torch, which a command that only checks may do without
+
         config = self.config
         return Preparer(config, self.augment, self.classes, open_decoder(config), skip=config.on_error == "skip")
 
@@ -76,6 +81,8 @@ class ShardedSplit(OrderedSplit):
 
 def open_decoder(config: ShardsConfig) -> Decoder:
     """The decoder that the options ask for."""
+    from xlatrain.data.pixels.decode import Decoder
+
     return Decoder(config.interpolation, _DECODERS[config.decoder], config.max_pixels)
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,10 +17,12 @@ from xlatrain.data import order
 from xlatrain.data.batch import Bad, Batch, BatchShape, Fill, Rows
 from xlatrain.data.order import Leg, Line, Position, Run
 from xlatrain.data.phase import Phase, Place, phase_at, phase_end
-from xlatrain.data.prepare import Preparer
 from xlatrain.data.shard_format import Sample
 from xlatrain.data.workers import make_batches
 from xlatrain.errors import bad_sample
+
+if TYPE_CHECKING:
+    from xlatrain.data.prepare import Preparer
 
 
 class OrderedSplit(ABC):

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from xlatrain.data import order
-from xlatrain.data.batch import Batch
+from xlatrain.data.batch import Batch, as_tensors
 from xlatrain.data.order import Position
 from xlatrain.data.phase import Phase, Place, phase_at
 
@@ -40,15 +39,15 @@ class SyntheticSplit:
         prepared = [self._batch(rows, self.image_size, -1, i) for i in range(_PREPARED)]
         for n in range(batches):
             present = min(max(last - first - n * batch, 0), batch)
-            mask = (torch.arange(batch) < present).float()
-            yield prepared[n % _PREPARED] | {"mask": mask}
+            mask = (np.arange(batch) < present).astype(np.float32)
+            yield prepared[n % _PREPARED] | as_tensors({"mask": mask})
 
     def _batch(self, rows: range, size: int, seed: int, number: int) -> Batch:
         """These rows of a global batch: each has random numbers of its own, whoever asks for it."""
         draws = [order.sample_generator(seed, number, row) for row in rows]
-        labels = torch.tensor([int(draw.integers(self.num_classes)) for draw in draws], dtype=torch.int64)
+        labels = np.array([int(draw.integers(self.num_classes)) for draw in draws], np.int64)
         images = np.empty((len(rows), size, size, 3), np.uint8)
         for image, draw, label in zip(images, draws, labels.tolist(), strict=True):
             light = label * 127 // max(1, self.num_classes - 1)
             np.add(draw.integers(0, 128, image.shape, np.uint8), light, out=image)
-        return {"images": torch.from_numpy(images), "labels": labels, "skipped": torch.zeros(len(rows))}
+        return as_tensors({"images": images, "labels": labels, "skipped": np.zeros(len(rows), np.float32)})

@@ -61,7 +61,8 @@ class WorkerBatches:
         self._ready: deque[Batch] = deque()
         self._closed = threading.Event()
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["xlatrain.data.dataset"])  # torch is imported once, not by each worker
+        # torch is imported once, not by each worker.
+        context.set_forkserver_preload(["xlatrain.data.dataset", "xlatrain.data.prepare"])
         self._workers = [_Worker(context, source, i, self._memory) for i in range(workers)]
         self._close = weakref.finalize(self, _end_workers, self._workers)
         ahead = 0

@@ -24,7 +24,7 @@ def check_export_of_weights(kind: str, overrides: Sequence[str], out: str | None
     if not batch.isdigit() or not 0 < int(batch) <= 1 << 16:
         faults.append(Fault("batch", f"{batch!r} is no number of images", "give a whole number, as in batch=8"))
     try:
-        evaluation = check_composed(overrides, lambda config: _check(asked, config, overrides))
+        evaluation = check_composed(overrides, lambda config, whole: _check(asked, config, overrides, whole))
     except ConfigError as error:
         faults += error.faults
     if faults:
@@ -32,7 +32,7 @@ def check_export_of_weights(kind: str, overrides: Sequence[str], out: str | None
     return CheckedExport(asked, evaluation, Path(out), int(batch))
 
 
-def _check(kind: Kind, config: Config, overrides: Sequence[str]) -> CheckedEvaluation:
+def _check(kind: Kind, config: Config, overrides: Sequence[str], whole: bool) -> CheckedEvaluation:
     faults = []
     if config.cluster.platform != "cpu":
         faults.append(Fault("cluster", "an export is made and compared on the CPU", "leave it out"))
@@ -44,7 +44,7 @@ def _check(kind: Kind, config: Config, overrides: Sequence[str]) -> CheckedEvalu
     if faults:
         raise ConfigError(*faults)
     engine, cluster = replace(config.engine, runtime="torch_xla"), replace(config.cluster, replicas=1)
-    return check_evaluation_config(replace(config, engine=engine, cluster=cluster), overrides)
+    return check_evaluation_config(replace(config, engine=engine, cluster=cluster), overrides, whole=whole)
 
 
 def _out_faults(kind: Kind, out: str | None) -> list[Fault]:

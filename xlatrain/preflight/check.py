@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from xlatrain.config.compose import compose_config, register_schemas
 from xlatrain.config.finetune import FinetuneConfig
@@ -23,11 +23,10 @@ from xlatrain.preflight.decide import decide, decide_phase
 from xlatrain.preflight.ensemble import OpenData, as_ensemble, ensemble_faults, open_of_run, weight_files
 from xlatrain.preflight.environment import environment_faults
 from xlatrain.preflight.facts import compare_classes, take_facts
-from xlatrain.preflight.finetune import describe_movement, find_beginning, movement_faults
 from xlatrain.preflight.gpus import describe_replicas
 from xlatrain.preflight.lengths import Lengths
 from xlatrain.preflight.loggers import logger_faults
-from xlatrain.preflight.model import build_blank
+from xlatrain.preflight.model import build_blank, is_in_question
 from xlatrain.preflight.own_optimizer import optimizer_faults
 from xlatrain.preflight.profile import profile_faults
 from xlatrain.preflight.resolve import (
@@ -54,17 +53,30 @@ Checked = TypeVar("Checked", CheckedRun, CheckedEvaluation)
 def check(overrides: Sequence[str] = (), starts: bool = True) -> CheckedRun:
     """Compose and check a training run. starts: whether it is to start on this machine, which has to have what it
     takes then; one to be planned, exported or shown need not. Raises ConfigError with every fault found."""
-    return check_composed(overrides, lambda config: check_config(config, overrides, starts))
+    return check_composed(overrides, lambda config, whole: check_config(config, overrides, starts, whole))
 
 
 def check_evaluation(overrides: Sequence[str]) -> CheckedEvaluation:
     """Compose and check an evaluation of saved weights. Raises ConfigError with every fault found."""
-    return check_composed(overrides, lambda config: check_evaluation_config(config, overrides))
+    return check_composed(overrides, lambda config, whole: check_evaluation_config(config, overrides, whole=whole))
 
 
-def check_composed(overrides: Sequence[str], check: Callable[[Config], Checked]) -> Checked:
-    """What a check makes of the overrides as they compose. Raises ConfigError with what is wrong with the overrides,
-    and with what the sound ones of them come to."""
+def look_over(overrides: Sequence[str], check: Callable[..., Any]) -> None:
+    """See what is wrong with a command as far as this can be told without its model, at once: neither torch nor timm is
+    imported. check: check_config or check_evaluation_config. Raises ConfigError; not for a command in whose model there
+    may be faults, which are to be told with it."""
+    if is_in_question(overrides):
+        return
+    try:
+        check_composed(overrides, lambda config, whole: check(config, overrides, whole=False))
+    except ConfigError as error:
+        if error.faults:
+            raise
+
+
+def check_composed(overrides: Sequence[str], check: Callable[[Config, bool], Checked]) -> Checked:
+    """What a check makes of the overrides as they compose; it is told whether all of them do. Raises ConfigError with
+    what is wrong with the overrides, and with what the sound ones of them come to."""
     register_schemas()
     faults: list[Fault] = []
     try:
@@ -76,7 +88,7 @@ def check_composed(overrides: Sequence[str], check: Callable[[Config], Checked])
         except ConfigError:
             raise error from None
     try:
-        checked = check(config)
+        checked = check(config, not faults)
     except ConfigError as error:
         known = {f.key for f in faults}
         faults += [f for f in error.faults if f.key not in known]
@@ -85,8 +97,9 @@ def check_composed(overrides: Sequence[str], check: Callable[[Config], Checked])
     return checked
 
 
-def check_config(config: Config, overrides: Sequence[str] = (), starts: bool = True) -> CheckedRun:
-    """Check a training run that is composed already. starts: as of check. Raises ConfigError with every fault found."""
+def check_config(config: Config, overrides: Sequence[str] = (), starts: bool = True, whole: bool = True) -> CheckedRun:
+    """Check a training run that is composed already. starts: as of check. whole: all overrides are in it, so that it
+    is to start if nothing else is wrong. Raises ConfigError with every fault found."""
     faults = value_faults(config)
     sound = not faults
     if config.eval.details:
@@ -110,6 +123,8 @@ def check_config(config: Config, overrides: Sequence[str] = (), starts: bool = T
             known = {fault.key for fault in faults}
             faults += [fault for fault in error.faults if fault.key not in known]
     faults += profile_faults(config.engine, lengths.total_steps if lengths else None)
+    basis = _with_model(basis, overrides, whole and not faults)
+    faults += basis.of_model
     phases = []
     for phase in lengths.phases if lengths and not faults else ():
         model = basis.model
@@ -120,7 +135,11 @@ def check_config(config: Config, overrides: Sequence[str] = (), starts: bool = T
         decided, phase_faults = decide_phase(config, phase, model)
         phases.append(decided)
         faults += phase_faults
+    if not faults and basis.model is None:
+        raise ConfigError
     if not faults:
+        from xlatrain.preflight.finetune import describe_movement, find_beginning, movement_faults
+
         faults = movement_faults(config, basis.model, lengths)
         beginning = find_beginning(config, basis.model, dataset, starts)
         faults += beginning.faults
@@ -155,16 +174,17 @@ def _uneven_batches(config: Config, dataset: Dataset, lengths: Lengths) -> str |
 
 
 def check_evaluation_config(
-    config: Config, overrides: Sequence[str] = (), open_data: OpenData = open_of_run
+    config: Config, overrides: Sequence[str] = (), open_data: OpenData = open_of_run, whole: bool = True
 ) -> CheckedEvaluation:
     """Check an evaluation that is composed already. For options that the overrides do not name stands what the weights
-    know of themselves. open_data: gives its data. Raises ConfigError with every fault found."""
+    know of themselves. open_data: gives its data. whole: as of check_config. Raises ConfigError with every fault
+    found."""
     files = weight_files(config.weights)
     found, faults = [], []
     for file in files or [None]:
         try:
             alone = replace(config, weights=file, finetune=FinetuneConfig())  # which is for training
-            found.append(_check_weights(alone, overrides, open_data))
+            found.append(_check_weights(alone, overrides, open_data, whole))
         except ConfigError as error:
             faults += [fault for fault in error.faults if fault not in faults]
     if not faults:
@@ -174,7 +194,7 @@ def check_evaluation_config(
     return found[0] if len(found) == 1 else as_ensemble(found)
 
 
-def _check_weights(config: Config, overrides: Sequence[str], open_data: OpenData) -> CheckedEvaluation:
+def _check_weights(config: Config, overrides: Sequence[str], open_data: OpenData, whole: bool) -> CheckedEvaluation:
     """The same for one file of weights."""
     given, file = given_keys(overrides), ""
     facts, notes, faults = None, [], []
@@ -193,34 +213,38 @@ def _check_weights(config: Config, overrides: Sequence[str], open_data: OpenData
     found = value_faults(config)
     basis = _basis(config, starts=True, open_data=lambda config: open_data(config, facts))
     found += basis.faults
+    basis = _with_model(basis, overrides, whole and not faults and not found)
+    found += basis.of_model
     taken = set(facts.options) - given if facts else ()
     cure = f"that is what {file} says: take data that fit it, or give the option"
     faults += [replace(f, cure=cure) if f.key in taken else f for f in found if f not in faults]
     try:
         if facts and basis.dataset:
             notes += compare_classes(facts, basis.dataset.class_names, config.data.name, file)
-        if not faults:
+        if not faults and basis.model is not None:
             check_fit(Path(config.weights), basis.model)
     except ConfigError as error:
         faults += error.faults
-    if faults:
+    if faults or basis.model is None:
         raise ConfigError(*faults)
     return replace(_evaluation(basis.config, basis.dataset, basis.phase, overrides), notes=tuple(notes))
 
 
 @dataclass(frozen=True)
 class _Basis:
-    """What training and evaluation have in common. phase: as if the whole run were at data.image_size."""
+    """What training and evaluation have in common. phase: as if the whole run were at data.image_size. model, of_model:
+    built, and what is wrong with it, once it has been looked at."""
 
     config: Config
     dataset: Dataset | None
-    model: nn.Module | None
     phase: Phase
     faults: list[Fault]
+    model: nn.Module | None = None
+    of_model: tuple[Fault, ...] = ()
 
 
 def _basis(config: Config, starts: bool, open_data: Callable[[Config], Dataset] = open_of_run) -> _Basis:
-    """Data and model, opened and built as far as that needs no device, and what is wrong with them."""
+    """Data, opened as far as that needs no device, and what is wrong with them and with the machine."""
     faults = (
         version_faults(jax_too=False)
         + environment_faults(os.environ)
@@ -236,13 +260,19 @@ def _basis(config: Config, starts: bool, open_data: Callable[[Config], Dataset] 
             more = [Fault("data.val_examples", "0 leaves the validation set empty", "take 1 or more")]
     except ConfigError as error:
         more = list(error.faults)
-    classes = dataset.num_classes if dataset else config.data.num_classes or 10
-    model, model_faults = build_blank(config, classes)
-    phase = Phase(0, config.train.global_batch, config.data.image_size)
-    phase, phase_faults = decide_phase(config, phase, model)
-    of_group = [f for f in phase_faults if f.key == "model.sync_bn_group"]
-    rest = [f for f in phase_faults if f not in of_group]
-    return _Basis(config, dataset, model, phase, [*faults, *of_group, *more, *model_faults, *rest])
+    phase, of_group = decide_phase(config, Phase(0, config.train.global_batch, config.data.image_size), None)
+    return _Basis(config, dataset, phase, [*faults, *of_group, *more])
+
+
+def _with_model(basis: _Basis, overrides: Sequence[str], starts: bool) -> _Basis:
+    """With the model built, which imports torch and timm: not where the command does not start, and says nothing of its
+    model, so that a wrong option is told at once."""
+    if not starts and not is_in_question(overrides):
+        return basis
+    config, dataset = basis.config, basis.dataset
+    model, faults = build_blank(config, dataset.num_classes if dataset else config.data.num_classes or 10)
+    phase, of_phase = decide_phase(config, basis.phase, model)
+    return replace(basis, phase=phase, model=model, of_model=(*faults, *(f for f in of_phase if f not in basis.faults)))
 
 
 def _evaluation(config: Config, dataset: Dataset, phase: Phase, overrides: Sequence[str]) -> CheckedEvaluation:

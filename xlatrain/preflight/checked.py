@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from xlatrain.config.schema import Config
 from xlatrain.data.dataset import Dataset
 from xlatrain.data.phase import Phase
 from xlatrain.optim.schedule import ScheduleSpec
 from xlatrain.preflight.lengths import Lengths
-from xlatrain.preflight.origin import Origin
+
+if TYPE_CHECKING:
+    from xlatrain.preflight.origin import Origin
 
 
 @dataclass(frozen=True)

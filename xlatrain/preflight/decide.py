@@ -14,7 +14,6 @@ from xlatrain.data.order import streams_for
 from xlatrain.data.phase import Phase
 from xlatrain.errors import Fault
 from xlatrain.models.bn_groups import group_size, replica_groups
-from xlatrain.models.tiles import choose_grid, stem_size
 from xlatrain.preflight.gpus import count_gpus
 from xlatrain.preflight.hosts import with_hosts
 
@@ -73,6 +72,8 @@ def decide_phase(config: Config, phase: Phase, model: nn.Module | None) -> tuple
         faults.append(Fault("model.sync_bn_group", problem, cure))
     if model is None:
         return phase, faults
+    from xlatrain.models.tiles import stem_size  # with timm, which a model without faults has imported
+
     try:
         return replace(phase, tiles=_tiles(config, stem_size(model, phase.image_size), max(1, images), phase)), faults
     except ValueError as error:
@@ -89,5 +90,7 @@ def _tiles(config: Config, size: int | None, images: int, phase: Phase) -> tuple
     if size is None:
         where = f"the first layers of {config.model.name} at {phase.image_size} pixels"
         raise ValueError(f"{where} cannot be tiled; take model.tiles=1 or leave it out")
+    from xlatrain.models.tiles import choose_grid
+
     grid = choose_grid(images, size, wanted)
     return grid.rows, grid.columns

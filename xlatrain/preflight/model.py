@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from torch import nn
-
+from xlatrain.config.choices import CONFIG_DIR
 from xlatrain.config.schema import Config
 from xlatrain.errors import Fault
-from xlatrain.models.create import check_model, is_known, nearest_names
-from xlatrain.models.pretrained import unreachable_weights
 
+if TYPE_CHECKING:
+    from torch import nn
+
+# What a command says of its model, or of the images that it is given: of the rest no model can be wrong.
+_OF_MODEL = (
+    *("model.name", "model._target_", "model.kwargs", "model.pool", "model.drop_rate", "model.drop_path_rate"),
+    *("model.zero_init_residual", "model.pretrained", "model.tiles", "data.image_size", "data.num_classes"),
+    *("data._target_", "augment.sizes", CONFIG_DIR.rstrip("=")),
+)
 _GIB = 2**30
 # Bytes that a step holds of each pixel at the very least: three channels as uint8 and, normalised, as float32.
 _PIXEL_BYTES = 3 * (1 + 4)
+
+
+def is_in_question(overrides: Sequence[str]) -> bool:
+    """Whether a command says something of which its model could be wrong. Choices of conf/ are sound."""
+    keys = [text.lstrip("+~").partition("=")[0] for text in overrides]
+    return any(key == name or key.startswith(f"{name}.") for key in keys for name in _OF_MODEL)
 
 
 def build_blank(config: Config, num_classes: int) -> tuple[nn.Module | None, list[Fault]]:
@@ -28,6 +42,8 @@ def build_blank(config: Config, num_classes: int) -> tuple[nn.Module | None, lis
         return None, [fault]
     if config.model._target_:
         return _build_own(config, num_classes)
+    from xlatrain.models.create import check_model, is_known, nearest_names  # with timm: a second and a half
+
     if not is_known(config.model.name):
         near = nearest_names(config.model.name)
         cure = f"did you mean {', '.join(near)}?" if near else "see timm.list_models()"
@@ -51,6 +67,8 @@ def build_blank(config: Config, num_classes: int) -> tuple[nn.Module | None, lis
 
 
 def _build_own(config: Config, num_classes: int) -> tuple[nn.Module | None, list[Fault]]:
+    from xlatrain.models.create import check_model
+
     try:
         return check_model(config.model, num_classes, config.data.image_size), []
     except ValueError as error:
@@ -60,6 +78,8 @@ def _build_own(config: Config, num_classes: int) -> tuple[nn.Module | None, list
 
 def _initial_weights(config: Config) -> Fault | None:
     """Whether the weights that timm is to start from are there."""
+    from xlatrain.models.pretrained import unreachable_weights
+
     arguments = config.model.kwargs
     path = arguments.get("checkpoint_path")
     if path and not Path(str(path)).is_file():

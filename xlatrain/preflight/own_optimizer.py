@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import torch
-
 from xlatrain.config.schema import OptimizerConfig
 from xlatrain.errors import Fault, in_a_line
-from xlatrain.optim.create import build_optimizer
-from xlatrain.optim.flat import Layout, Segments
-from xlatrain.optim.hyper import Hyper
 
 _CURE = "xlatrain.optim.optimizer.Optimizer says what it must be: a pure update of flat tensors, none of torch.optim's"
 
@@ -26,6 +21,12 @@ def optimizer_faults(config: OptimizerConfig) -> list[Fault]:
 
 def _try_update(config: OptimizerConfig) -> str | None:
     """What is wrong with an update of two small tensors; None if nothing is."""
+    import torch
+
+    from xlatrain.optim.create import build_optimizer
+    from xlatrain.optim.flat import Layout, Segments
+    from xlatrain.optim.hyper import Hyper
+
     optimizer = build_optimizer(config)
     slots = getattr(optimizer, "slots", None)
     if not isinstance(slots, dict) or not callable(getattr(optimizer, "update", None)):

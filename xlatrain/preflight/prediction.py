@@ -29,7 +29,7 @@ def check_prediction(overrides: Sequence[str], paths: Sequence[str], out: str | 
     """Compose and check a prediction of the images that paths name. Raises ConfigError with every fault found."""
     faults = out_faults(out)
     try:
-        evaluation = check_composed(overrides, lambda config: _check(config, overrides, paths))
+        evaluation = check_composed(overrides, lambda config, whole: _check(config, overrides, paths, whole))
     except ConfigError as error:
         faults += error.faults
     if faults:
@@ -52,7 +52,7 @@ def out_faults(out: str | None) -> list[Fault]:
     return []
 
 
-def _check(config: Config, overrides: Sequence[str], paths: Sequence[str]) -> CheckedEvaluation:
+def _check(config: Config, overrides: Sequence[str], paths: Sequence[str], whole: bool) -> CheckedEvaluation:
     """Weights, and images, which are looked for once."""
     known: list[tuple[Part, ...]] = []
     others: Counter[str] = Counter()
@@ -66,7 +66,7 @@ def _check(config: Config, overrides: Sequence[str], paths: Sequence[str]) -> Ch
         split = ListedImages(known[0], options, config.augment, classes)
         return Dataset(split, split, num_classes=classes, class_names=tuple(names))
 
-    evaluation = check_evaluation_config(config, overrides, open_data)
+    evaluation = check_evaluation_config(config, overrides, open_data, whole)
     if not others:
         return evaluation
     kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in others.most_common(5))

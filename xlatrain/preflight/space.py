@@ -5,16 +5,16 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING
 
 from xlatrain.config.schema import Config
 from xlatrain.errors import Fault
 from xlatrain.files import existing
-from xlatrain.optim.create import build_optimizer
-from xlatrain.optim.flat import ROW
 from xlatrain.preflight.lengths import Lengths, parse_duration
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 _GIB, _MIB = 2**30, 2**20
 
@@ -23,6 +23,8 @@ def checkpoint_space_faults(config: Config, model: nn.Module, lengths: Lengths) 
     """That the checkpoints that will be kept find no room on a disk of this machine, where they are to lie on one. What
     stands there already has its own. model: without memory. Their size is that of parameters, slots, averages and
     statistics of one group of replicas, so a little less than it may be."""
+    from xlatrain.optim.create import build_optimizer
+
     options, name = config.checkpoint, config.run.name
     if config.cluster.host or "://" in (options.folder or ""):
         return []
@@ -71,6 +73,8 @@ def space_faults(key: str, folder: str | Path, each: int, kept: int) -> list[Fau
 
 def _flat(tensors: Iterable[torch.Tensor]) -> int:
     """Bytes of tensors as one flat one of float32, where each has whole rows (optim.flat)."""
+    from xlatrain.optim.flat import ROW
+
     return 4 * sum(-(-tensor.numel() // ROW) * ROW for tensor in tensors)
 
 

@@ -24,8 +24,9 @@ class CapturedStep:
     """Runs `function(carry, inputs) -> (carry, outputs)` as one compiled program on a replica's device.
 
     All four are dicts of device tensors. The function must be pure: it returns a new carry with the same names, shapes
-    and dtypes, changes nothing in place, and reads no device value on the host. Breaking a rule raises CaptureError at
-    the first call, naming the line, op or tensor. Buffers of the carry are donated: after a call the old carry is gone.
+    and dtypes, changes nothing in place, reads no device value on the host, and is the same on all replicas: one of a
+    process traces it for all. Breaking a rule raises CaptureError at the first call, naming the line, op or tensor.
+    Buffers of the carry are donated: after a call the old carry is gone.
 
     A carry that holds `rng` (int64 scalar) seeds all random ops of the step; it advances by one each call, so masks
     differ from step to step, and from replica to replica when their first seeds do.

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from xlatrain.errors import ReplicaError, StoppedError
-from xlatrain.xla import jax_start, notices, stop, torch_xla_start
-from xlatrain.xla.jax_start import ALONE, Hosts, ProcessEndedError
+from xlatrain.xla import fork_server, jax_start, notices, stop, torch_xla_start
+from xlatrain.xla.children import ProcessEndedError
+from xlatrain.xla.jax_start import ALONE, Hosts
 from xlatrain.xla.oversee import Overseer
 from xlatrain.xla.parent_signals import parent_signals
 from xlatrain.xla.replica_main import GROUP, Job, Watch
@@ -58,7 +59,8 @@ def launch(
         _environment(platform, replicas, {**(_TRACING if runtime == "jax" else {}), **(environment or {})}),
         parent_signals(Path(channel), watch is not None and watch.stoppable) as signals,
     ):
-        job = Job(target, args, platform, replicas, Path(channel), watch, cache_bytes)
+        late = fork_server.late() if platform == "cpu" and fork_server.is_fit() else {}
+        job = Job(target, args, platform, replicas, Path(channel), watch, cache_bytes, late)
         problem: BaseException | None = None
         with contextlib.ExitStack() as stack:
             overseer = stack.enter_context(Overseer(job, hosts.count == 1, signals.kill)) if watch else None
@@ -122,13 +124,11 @@ def _environment(platform: str, replicas: int, more: Mapping[str, str]) -> Itera
             "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1"),
         }
     changes |= more
-    before = {name: os.environ.get(name) for name in changes}
+    before = dict(os.environ)  # all of it: torch_xla changes more when it is imported
     os.environ.update(changes)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)

@@ -13,14 +13,14 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from xlatrain.errors import SPOKEN
 from xlatrain.files import write_once
 from xlatrain.words import counted
-from xlatrain.xla import pulse, stacks, stop
+from xlatrain.xla import fork_server, pulse, stacks, stop
 from xlatrain.xla.replica import Replica
 from xlatrain.xla.temporary import clear_left_behind
 
@@ -41,7 +41,8 @@ class Watch:
 class Job:
     """What replicas run: `target`, "package.module:name", as f(replica, *args). Picklable. channel: the folder that the
     parent process and its children have in common. watch: None = nobody watches. cache_bytes: how much jax keeps of
-    what it compiled, None = all."""
+    what it compiled, None = all. late: variables of processes that are forked (fork_server); none where they are
+    spawned."""
 
     target: str
     args: tuple[Any, ...]
@@ -50,6 +51,12 @@ class Job:
     channel: Path
     watch: Watch | None = None
     cache_bytes: int | None = None
+    late: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def start_method(self) -> str:
+        """How its processes start, by multiprocessing's name."""
+        return "forkserver" if self.late else "spawn"
 
     @property
     def result(self) -> Path:
@@ -108,6 +115,13 @@ def enter_process(job: Job) -> None:
     stacks.ready(job.channel)
     if job.watch:
         pulse.start(job.channel, job.watch.heartbeats)
+
+
+def arrive(job: Job) -> None:
+    """Have this process begin as it should, however it was started, and hear signals. In its main thread, before it
+    touches a device."""
+    fork_server.arrive(job.late)
+    hear_signals(job)
 
 
 def hear_signals(job: Job) -> None:

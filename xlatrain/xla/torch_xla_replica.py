@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,7 +17,7 @@ import torch_xla.runtime as xr
 from xlatrain.xla import watch
 from xlatrain.xla.message import pack, unpack
 from xlatrain.xla.replica import PROCESS_LOCK, Counts, Replica, Step
-from xlatrain.xla.trace import Tensors, arguments, donated, split, traced
+from xlatrain.xla.trace import Tensors, arguments, donated, settle, split, traced
 from xlatrain.xla.transfer import to_device
 
 C = torch_xla._XLAC
@@ -36,6 +37,11 @@ class _Program:
     # References to donated buffers: dropping the last one blocks until the program that owns them has run.
     spent: Tensors = field(default_factory=dict)
 
+    @property
+    def is_everyones(self) -> bool:
+        """Whether it takes nothing that lies on the device of who compiled it."""
+        return all(isinstance(source, str) for source in self.sources)
+
     def __call__(self, carry: Tensors, inputs: Tensors) -> tuple[Tensors, Tensors]:
         given = arguments(carry, inputs)
         for name in self.taken:
@@ -51,15 +57,31 @@ class _Program:
         )
 
 
+@dataclass(frozen=True)
 class TorchXlaReplica(Replica):
     """A replica on a device of torch_xla; its tensors are torch's."""
+
+    numbers: itertools.count = field(default_factory=itertools.count)  # of programs, which all compile in one order
 
     def to_device(self, tensors: Tensors) -> Tensors:
         return to_device(tensors, self.device)
 
     def compile(self, step: Step, name: str, carry: Tensors, inputs: Tensors, keep_hlo: bool) -> _Program:
-        """The lock is held from trace to compile: the other replicas find the graph compiled."""
-        with PROCESS_LOCK, traced(step, name, carry, inputs, self.device) as trace:
+        """The replicas of a process compile the same steps in the same order: the first to come traces and compiles for
+        all, since their graphs are equal. Where one holds constants, which lie on its device, each traces its own; the
+        lock is held from trace to compile, so that the others find the graph compiled."""
+        key = f"program {next(self.numbers)}"
+        with PROCESS_LOCK:
+            program = self.shared(key, lambda: self._compile(step, name, carry, inputs, keep_hlo))
+            if not program.is_everyones:
+                program = self._compile(step, name, carry, inputs, keep_hlo)
+            settle(arguments(carry, inputs), self.device)
+        self._local_barrier()
+        self.unshare(key)
+        return replace(program, spent={})
+
+    def _compile(self, step: Step, name: str, carry: Tensors, inputs: Tensors, keep_hlo: bool) -> _Program:
+        with traced(step, name, carry, inputs, self.device) as trace:
             given_on = {source for source in trace.results.values() if isinstance(source, str)}
             taken = [name for name in donated(carry) if f"carry.{name}" not in given_on]
             hlo = trace.hlo() if keep_hlo else None

@@ -5,8 +5,10 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from xlatrain.xla.replica_main import Job, enter_process, hear_signals, run_replica
+from xlatrain.xla.children import run_all
+from xlatrain.xla.replica_main import Job, arrive, enter_process, run_replica
 
 
 @dataclass(frozen=True)
@@ -21,18 +23,31 @@ class _Arriving:
 
 
 def _arrive(job: Job) -> Job:
-    hear_signals(job)
+    arrive(job)
     return job
 
 
 def start(job: Job) -> None:
-    """Start all replicas of this host and wait for their end. Raises BrokenProcessPool when a process ends badly."""
-    from torch_xla.distributed import xla_multiprocessing as xmp  # reads the environment, so not before
-
+    """Start all replicas of this host and wait for their end. Raises BrokenProcessPool or ProcessEndedError when a
+    process ends badly."""
     if multiprocessing.get_start_method(allow_none=True) not in (None, *multiprocessing.get_all_start_methods()):
         # A worker of joblib hands its own method, loky, to its children, who do not know it.
         multiprocessing.set_start_method("spawn", force=True)
-    xmp.spawn(_main, args=(_Arriving(job),))
+    if job.late:
+        run_all({0: multiprocessing.get_context("forkserver").Process(target=_run_here, args=(job,))}, 1)
+    else:
+        from torch_xla.distributed import xla_multiprocessing as xmp  # reads the environment, so not before
+
+        xmp.spawn(_main, args=(_Arriving(job),))
+
+
+def _run_here(job: Job) -> None:
+    """As a process that was forked, be the one that xmp.spawn starts on a CPU: a thread for each device. xmp.spawn
+    itself would have the parent process import torch_xla, a second and a half in which nothing else goes on."""
+    arrive(job)
+    from torch_xla._internal import pjrt
+
+    pjrt._run_thread_per_device(0, 1, partial(_main, 0, job), pjrt.initialize_multiprocess)
 
 
 def _main(index: int, job: Job) -> None:

@@ -58,8 +58,7 @@ def traced(step: Step, name: str, carry: Tensors, inputs: Tensors, device: torch
     """Run a step lazily, on tensors of a torch_xla device; its graph is there while this lasts, and nothing runs. The
     caller holds PROCESS_LOCK."""
     given = arguments(carry, inputs)
-    if lazy := _pending(given):
-        C._xla_sync_multi(lazy, [str(device)], True, True)
+    settle(given, device)
     # Also forgets the token that chains collectives, or this graph would begin with the one traced before.
     C._clear_pending_irs(str(device))
     # Each random op derives its seed from that of the op before, also of an earlier trace: begin anew.
@@ -89,6 +88,12 @@ def export(step: Step, name: str, carry: Tensors, inputs: Tensors, device: torch
         aliases = {i: names.index(n) for n, i in trace.results.items() if isinstance(i, int) and n in updated}
         constants = {i: s.cpu() for i, s in enumerate(trace.sources) if not isinstance(s, str)}
         return ExportedStep(trace.hlo(), tuple(names), aliases, constants, trace.results)
+
+
+def settle(given: Tensors, device: torch.device) -> None:
+    """Compute what of the arguments is not computed yet: a program takes device buffers."""
+    if lazy := _pending(given):
+        C._xla_sync_multi(lazy, [str(device)], True, True)
 
 
 def arguments(carry: Tensors, inputs: Tensors) -> Tensors:

@@ -1,0 +1,16 @@
+"""What the fork server of a command imports (xla.fork_server): all that checking and replicas need, and no device."""
+
+from xlatrain.xla.fork_server import import_ahead, serve_only_children
+
+serve_only_children()
+import_ahead(
+    (
+        "torch",
+        "xlatrain.models.create",
+        "xlatrain.preflight.check",
+        "xlatrain.preflight.finetune",
+        "torch_xla._internal.pjrt",
+        "xlatrain.engine.train",
+        "xlatrain.xla.torch_xla_replica",
+    )
+)
