@@ -102,6 +102,8 @@ def main() -> None:
         for number in range(options.runs + 1):
             for name, checkout in checkouts.items():
                 found = measure(checkout, overrides, root)
+                said = "  ".join(f"{part} {seconds:.2f}" for part, seconds in found.items())
+                print(f"run {number} {name}: {said}", file=sys.stderr, flush=True)
                 if number:
                     times[name].append(found)
     medians = {n: {part: statistics.median(t[part] for t in of) for part in of[0]} for n, of in times.items()}

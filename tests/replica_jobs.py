@@ -43,13 +43,18 @@ def noisy_step(carry, inputs):
 def run_capture(replica: Replica) -> dict:
     """Runs `noisy_step` replayed and traced; with one batch shape, then another."""
     said: list[str] = []
+    traces = replica.shared("traces", list)  # of all replicas
 
     def run(replay: bool, shapes=(4, 4, 4, 4, 4)):
+        def counted(carry, inputs):
+            traces.append((replay, len(set(shapes))))
+            return noisy_step(carry, inputs)
+
         carry = to_device(
             {"weight": torch.linspace(-1, 1, 15).reshape(5, 3), "rng": torch.tensor(77 + 1000 * replica.ordinal)},
             replica.device,
         )
-        step = CapturedStep(noisy_step, replica, f"step replay={replay} {shapes}", replay, said.append)
+        step = CapturedStep(counted, replica, f"step replay={replay} {shapes}", replay, said.append)
         losses, masks = [], []
         for i, rows in enumerate(shapes):
             x = torch.arange(rows * 5.0).reshape(rows, 5) / 10 + replica.ordinal
@@ -71,6 +76,7 @@ def run_capture(replica: Replica) -> dict:
         "said": said,
         "compiles": {replay: watch.compiles(f"step replay={replay} (4, 4, 4, 4, 4)") for replay in (True, False)},
     }
+    result["traces"] = [traces.count(which) for which in ((True, 1), (False, 1), (True, 2))]
     result["compiles"]["two shapes"] = watch.compiles("step replay=True (4, 6, 4, 6, 4)")
     return {"by_replica": gather(replica, result)}
 

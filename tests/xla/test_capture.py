@@ -36,6 +36,11 @@ def test_all_replicas_share_one_compile_whatever_values_pass_through(runs):
     assert runs[0]["compiles"] == {True: 1, False: 0, "two shapes": 1}
 
 
+def test_one_replica_of_a_process_traces_for_all(runs):
+    """Once for each shape, and without replay at each of five steps."""
+    assert [result["traces"] for result in runs] == [[1, 5, 2]] * 2
+
+
 def test_random_masks_differ_from_step_to_step_and_from_replica_to_replica(runs):
     masks = [m for result in runs for m in result["replayed"]["masks"]]
     assert len({tuple(m.flatten().tolist()) for m in masks}) == len(masks) == 10

@@ -11,12 +11,13 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 T = TypeVar("T")
-HostTensors = dict[str, torch.Tensor]
+HostTensors = dict[str, "torch.Tensor"]
 # On a device, of whatever kind the runtime has: with shape, dtype and ndim as torch has them, and cpu().
 Tensors = dict[str, Any]
 Step = Callable[[HostTensors, HostTensors], tuple[HostTensors, HostTensors]]

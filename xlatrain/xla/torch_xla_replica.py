@@ -37,11 +37,6 @@ class _Program:
     # References to donated buffers: dropping the last one blocks until the program that owns them has run.
     spent: Tensors = field(default_factory=dict)
 
-    @property
-    def is_everyones(self) -> bool:
-        """Whether it takes nothing that lies on the device of who compiled it."""
-        return all(isinstance(source, str) for source in self.sources)
-
     def __call__(self, carry: Tensors, inputs: Tensors) -> tuple[Tensors, Tensors]:
         given = arguments(carry, inputs)
         for name in self.taken:
@@ -68,19 +63,19 @@ class TorchXlaReplica(Replica):
 
     def compile(self, step: Step, name: str, carry: Tensors, inputs: Tensors, keep_hlo: bool) -> _Program:
         """The replicas of a process compile the same steps in the same order: the first to come traces and compiles for
-        all, since their graphs are equal. Where one holds constants, which lie on its device, each traces its own; the
-        lock is held from trace to compile, so that the others find the graph compiled."""
+        all, since their graphs are equal. Each has the constants on its own device."""
         key = f"program {next(self.numbers)}"
         with PROCESS_LOCK:
             program = self.shared(key, lambda: self._compile(step, name, carry, inputs, keep_hlo))
-            if not program.is_everyones:
-                program = self._compile(step, name, carry, inputs, keep_hlo)
             settle(arguments(carry, inputs), self.device)
+            constants = {str(i): s for i, s in enumerate(program.sources) if not isinstance(s, str)}
+            placed = self.to_device(constants) if constants else {}
         self._local_barrier()
         self.unshare(key)
-        return replace(program, spent={})
+        return replace(program, sources=[placed.get(str(i), s) for i, s in enumerate(program.sources)], spent={})
 
     def _compile(self, step: Step, name: str, carry: Tensors, inputs: Tensors, keep_hlo: bool) -> _Program:
+        """The program with its constants on the host."""
         with traced(step, name, carry, inputs, self.device) as trace:
             given_on = {source for source in trace.results.values() if isinstance(source, str)}
             taken = [name for name in donated(carry) if f"carry.{name}" not in given_on]
@@ -94,7 +89,9 @@ class TorchXlaReplica(Replica):
             C._xla_warm_up_cache(trace.pending, [])
             C._xla_set_enable_alias_with_buffer_donor_config(False)
             watch.record_compiles(name, watch.uncached_compiles() - compiles)
-            return _Program(hlo, graph, trace.sources, trace.results, taken)
+            held = self.to_host({str(i): s for i, s in enumerate(trace.sources) if not isinstance(s, str)})
+            sources = [held.get(str(i), s) for i, s in enumerate(trace.sources)]
+            return _Program(hlo, graph, sources, trace.results, taken)
 
     def wait(self) -> None:
         """Waiting for *all* devices of the process, torch_xla's default, deadlocks against the other threads."""
