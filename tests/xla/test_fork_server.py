@@ -48,6 +48,74 @@ if __name__ == "__main__":
     print(json.dumps({"found": found, "called": called, "said": said, "imported": imported}))
 """
 
+LIGHT = """
+from xlatrain.xla.fork_server import import_ahead, serve_only_children
+serve_only_children()
+import_ahead(("csv", "nothing_of_this_name"))
+"""
+ASKS = """
+import json, multiprocessing, os, signal, sys
+from xlatrain.xla import fork_server
+
+def who():
+    return os.getppid(), "csv" in sys.modules, os.environ.get("PJRT_DEVICE")
+
+def wrong():
+    raise KeyError(os.getpid())
+
+def caught(told):
+    try:
+        fork_server.call(wrong, told=told)
+    except KeyError as error:
+        return error.args[0] == os.getpid()
+
+if __name__ == "__main__":
+    fork_server.prepare("light")
+    server = fork_server._server_pid()
+    found = {"asked": fork_server.call(who, told=KeyError) == (server, True, None)}
+    found["told is raised here, all else made again"] = [caught(KeyError), caught(OSError)]
+    for number in (signal.SIGTERM, signal.SIGINT):
+        os.kill(server, number)
+    found["deaf"] = fork_server.call(who, told=KeyError)[0] == server
+    os.environ["MARK"] = "another"
+    fit = [fork_server.is_fit()]
+    del os.environ["MARK"]
+    kept = os.dup(1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    fit.append(fork_server.is_fit())
+    os.dup2(kept, 1)
+    fit.append(fork_server.is_fit())
+    os.kill(server, signal.SIGKILL)
+    os.waitid(os.P_PID, server, os.WEXITED | os.WNOWAIT)
+    fit.append(fork_server.is_fit())
+    process = multiprocessing.get_context("forkserver").Process(target=who)  # begins another server
+    process.start()
+    process.join()
+    fit.append(fork_server.is_fit())
+    print(json.dumps({**found, "fit": fit, "then": fork_server.call(os.getpid, told=KeyError)}))
+"""
+
+
+@pytest.mark.slow
+def test_the_server_and_what_it_does_not_fit(tmp_path):
+    """It hears no signals, forks what is asked for, and is left alone where environment or output are others, or where
+    it has died."""
+    (tmp_path / "asks.py").write_text(ASKS)
+    (tmp_path / "light.py").write_text(LIGHT)
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}", "TMPDIR": str(tmp_path)}
+    environment.pop("PJRT_DEVICE", None)
+    process = subprocess.Popen(
+        [sys.executable, "asks.py"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    told = json.loads(process.communicate(timeout=60)[0])
+    assert told == {
+        "asked": True,
+        "told is raised here, all else made again": [False, True],
+        "deaf": True,
+        "fit": [False, False, True, False, False],
+        "then": process.pid,
+    }
+
 
 @pytest.fixture(scope="module")
 def launched(tmp_path_factory):
