@@ -113,7 +113,7 @@ def test_what_was_left_open_is_decided():
         ([], ["train.globl_batch"]),
         (["model.sync_bn_group=3"], ["train.globl_batch", "model.sync_bn_group"]),
         (["model.name=resnet5"], ["train.globl_batch", "model.name"]),
-        (["data.image_size=1"], ["train.globl_batch", "model"]),
+        (["+model.kwargs.nothing=1"], ["train.globl_batch", "model"]),
     ],
 )
 def test_a_wrong_option_is_told_without_a_model_unless_that_may_be_wrong_too(counted, more, keys):

@@ -23,9 +23,11 @@ def tell(replica):
     with open("/proc/self/cmdline", "rb") as file:
         forked = b"forkserver" in file.read()
     signals = [signal.getsignal(n) is h for n, h in ((2, signal.default_int_handler), (15, signal.SIG_DFL))]
+    from torch_xla._dynamo.dynamo_bridge import XLAConstructorMoverPass
+    whole = type(XLAConstructorMoverPass()).__mro__[1].__module__
     flags = "xla_cpu_enable_fast_math" in os.environ["XLA_FLAGS"]
     return {"forked": forked, "replicas": replica.world_size, "mark": os.environ.get("MARK"), "signals": signals,
-            "flags": flags, "threads": torch.get_num_threads(), "pjrt": os.environ["PJRT_DEVICE"]}
+            "flags": flags, "whole": whole, "threads": torch.get_num_threads(), "pjrt": os.environ["PJRT_DEVICE"]}
 
 def where():
     import torch
@@ -51,7 +53,7 @@ if __name__ == "__main__":
 LIGHT = """
 from xlatrain.xla.fork_server import import_ahead, serve_only_children
 serve_only_children()
-import_ahead(("csv", "nothing_of_this_name"))
+import_ahead("csv", "nothing_of_this_name")
 """
 ASKS = """
 import json, multiprocessing, os, signal, sys
@@ -141,6 +143,7 @@ def test_processes_are_forked_as_they_would_be_spawned(launched):
                for part in (second, third))  # fmt: skip
     assert first["signals"] == [True, True]
     assert first["flags"]
+    assert first["whole"] == "torch._inductor.fx_passes.post_grad"  # though it was not imported ahead
 
 
 @pytest.mark.replicas

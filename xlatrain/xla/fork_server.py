@@ -16,11 +16,13 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import Pipe, current_process, forkserver, get_context, set_forkserver_preload
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
+
+from xlatrain.xla.temporary import temporary_files
 
 T = TypeVar("T")
 
@@ -51,7 +53,8 @@ def prepare(module: str) -> None:
     # A signal to all processes of the command is not the server's, not while it begins either.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
-        forkserver.ensure_running()
+        with temporary_files():  # what is imported may leave some
+            forkserver.ensure_running()
     except OSError:  # no memory, no more processes: then nothing is prepared
         return
     finally:
@@ -127,7 +130,7 @@ def serve_only_children() -> None:
     sys.path[:] = [place for place in sys.path if place]
 
 
-def import_ahead(modules: Iterable[str]) -> None:
+def import_ahead(*modules: str) -> None:
     """In the server: import what its children will need. What fails will fail there too, and be said."""
     begun_by = os.getppid()
     os.environ.setdefault("PJRT_DEVICE", "CPU")  # torch_xla would say that it takes it; its children are told
