@@ -95,7 +95,7 @@ class Loader:
 
     def __init__(self, stream: BatchSource, workers: int, tuned: bool):
         context = torch.multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["xlatrain.data.sharded"])
+        context.set_forkserver_preload(["xlatrain.data.sharded", "xlatrain.data.prepare"])
         loader = DataLoader(
             SharedFills(stream) if tuned else Fills(stream),
             batch_size=None,
