@@ -16,12 +16,12 @@ tracing      the train step on all replicas, without compiling
 compiling    the train step, by XLA
 first step   until what it reported is read
 
-not compiling: all of them but that one. wrong: `xlatrain train train.globl_batch=64`, until it has told that there is no
-such option.
+not compiling: all of them but that one. wrong: `xlatrain train train.globl_batch=64`, until it has told that there is
+no such option.
 
 Evidence: `--runs 3 --other CHECKOUT model._target_=tests.nets.Small`, the other the one before processes were forked
-(ff2eae6), 2 CPU cores with nothing else on them, torch 2.9.1, Python 3.11, 28 Nov 2026: not compiling 5.19 s here, 12.64
-s there, ratio 0.41; wrong 1.22 s here, 5.42 s there. The parts are in docs/performance.md.
+(ff2eae6), 2 CPU cores with nothing else on them, torch 2.9.1, Python 3.11, 28 Nov 2026: not compiling 5.19 s here,
+12.64 s there, ratio 0.41; wrong 1.22 s here, 5.42 s there. The parts are in docs/performance.md.
 """
 
 from __future__ import annotations
