@@ -19,7 +19,7 @@ from jaxlib.mlir import ir
 from xlatrain.xla.jax_tensor import JaxTensor, to_jax
 from xlatrain.xla.replica import Tensors
 from xlatrain.xla.stablehlo import to_stablehlo
-from xlatrain.xla.trace import ExportedStep, arguments, split
+from xlatrain.xla.trace import ExportedStep, Wiring
 
 
 class ProcessProgram:
@@ -29,6 +29,7 @@ class ProcessProgram:
     def __init__(self, step: ExportedStep, devices: Sequence[jax.Device], here: Sequence[jax.Device]):
         """Compile. devices: all of the run, in the order of their ordinals; here: those of this process."""
         self.step = step
+        self.wiring = Wiring.of([name for name in step.parameters if name != "constant"], step.results)
         self._executable = _compile(step, devices)
         mesh = jax.sharding.Mesh(np.array(devices), ("replica",))
         whole, cut = jax.sharding.PartitionSpec(), jax.sharding.PartitionSpec("replica")
@@ -44,11 +45,10 @@ class ProcessProgram:
         self._error: BaseException | None = None
         self._meeting = threading.Barrier(len(here), self._run)
 
-    def __call__(self, place: int, given: Tensors) -> list[jax.Array]:
-        """Run as the local replica `place`. given: by the names of the step's parameters. Returns the results on its
-        device. Raises what the call raises, on all replicas."""
-        names = self.step.parameters
-        self._brought[place] = [given[name].array for name in names if name != "constant"]
+    def __call__(self, place: int, given: list[jax.Array]) -> list[jax.Array]:
+        """Run as the local replica `place`. given: what the step's parameters take, but for constants. Returns the
+        results on its device. Raises what the call raises, on all replicas."""
+        self._brought[place] = given
         self._meeting.wait()
         if self._error is not None:
             raise self._error
@@ -85,11 +85,10 @@ class JaxProgram:
     running: list[jax.Array]
 
     def __call__(self, carry: Tensors, inputs: Tensors) -> tuple[Tensors, Tensors]:
-        given = arguments(carry, inputs)
-        produced = self.process(self.place, given)
+        wiring = self.process.wiring
+        produced = self.process(self.place, [tensor.array for tensor in wiring.feed(carry, inputs)])
         self.running[:] = produced
-        results = self.process.step.results
-        return split({name: JaxTensor(produced[s]) if isinstance(s, int) else given[s] for name, s in results.items()})
+        return wiring.take([JaxTensor(array) for array in produced], carry, inputs)
 
 
 def _compile(step: ExportedStep, devices: Sequence[jax.Device]) -> _jax.LoadedExecutable:

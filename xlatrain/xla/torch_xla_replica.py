@@ -17,7 +17,7 @@ import torch_xla.runtime as xr
 from xlatrain.xla import watch
 from xlatrain.xla.message import pack, unpack
 from xlatrain.xla.replica import PROCESS_LOCK, Counts, Replica, Step
-from xlatrain.xla.trace import Tensors, arguments, donated, settle, split, traced
+from xlatrain.xla.trace import Tensors, Wiring, arguments, donated, settle, traced
 from xlatrain.xla.transfer import to_device
 
 C = torch_xla._XLAC
@@ -37,19 +37,19 @@ class _Program:
     # References to donated buffers: dropping the last one blocks until the program that owns them has run.
     spent: Tensors = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._constants = [(i, s) for i, s in enumerate(self.sources) if not isinstance(s, str)]
+        self._wiring = Wiring.of([s for s in self.sources if isinstance(s, str)], self.results)
+
     def __call__(self, carry: Tensors, inputs: Tensors) -> tuple[Tensors, Tensors]:
-        given = arguments(carry, inputs)
         for name in self.taken:
             C._set_buffer_donation(carry[name], True)
-        fed = [given[s] if isinstance(s, str) else s for s in self.sources]
+        fed = self._wiring.feed(carry, inputs)
+        for i, constant in self._constants:  # by rising index: each lands in its place
+            fed.insert(i, constant)
         produced = C._run_cached_graph(self.hash, fed)
         self.spent = carry
-        return split(
-            {
-                name: produced[source] if isinstance(source, int) else given[source]
-                for name, source in self.results.items()
-            }
-        )
+        return self._wiring.take(produced, carry, inputs)
 
 
 @dataclass(frozen=True)

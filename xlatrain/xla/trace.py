@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch_xla
@@ -107,11 +108,45 @@ def donated(carry: Tensors) -> list[str]:
     return [name for name, tensor in carry.items() if tensor.ndim]
 
 
-def split(results: Tensors) -> tuple[Tensors, Tensors]:
-    """Results by those names as carry and outputs."""
-    carry = {k.removeprefix("carry."): t for k, t in results.items() if k.startswith("carry.")}
-    outputs = {k.removeprefix("outputs."): t for k, t in results.items() if k.startswith("outputs.")}
-    return carry, outputs
+@dataclass(frozen=True)
+class Wiring:
+    """How a program is fed and what comes of it, worked out once: a step then makes no names. fed: of each parameter
+    whether it is of the carry, and its name there or among the inputs. carry, outputs: of each name the index of a
+    result, or the argument that it equals, as in fed."""
+
+    fed: tuple[tuple[bool, str], ...]
+    carry: tuple[tuple[str, int | tuple[bool, str]], ...]
+    outputs: tuple[tuple[str, int | tuple[bool, str]], ...]
+
+    @classmethod
+    def of(cls, parameters: Iterable[str], results: Mapping[str, int | str]) -> Wiring:
+        """By the names that a trace has for them."""
+        wired = [(name, s if isinstance(s, int) else _place(s)) for name, s in results.items()]
+        parts = [
+            tuple((name.removeprefix(part), s) for name, s in wired if name.startswith(part))
+            for part in ("carry.", "outputs.")
+        ]
+        return cls(tuple(map(_place, parameters)), *parts)
+
+    def feed(self, carry: Tensors, inputs: Tensors) -> list[Any]:
+        """The arguments of the program, in order."""
+        return [carry[name] if ours else inputs[name] for ours, name in self.fed]
+
+    def take(self, produced: Sequence[Any], carry: Tensors, inputs: Tensors) -> tuple[Tensors, Tensors]:
+        """The new carry and the outputs, of the program's results and of what it was given."""
+
+        def found(source: int | tuple[bool, str]) -> Any:
+            if isinstance(source, int):
+                return produced[source]
+            ours, name = source
+            return carry[name] if ours else inputs[name]
+
+        return {name: found(s) for name, s in self.carry}, {name: found(s) for name, s in self.outputs}
+
+
+def _place(name: str) -> tuple[bool, str]:
+    part, _, key = name.partition(".")
+    return part == "carry", key
 
 
 def _pending(results: Tensors) -> list[torch.Tensor]:
