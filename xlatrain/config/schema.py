@@ -60,8 +60,8 @@ class ModelConfig:
     depthwise_dense_channels: int = option(32, "more channels than this are native where others are dense", low=0)
     layout: str = option(
         "auto",
-        "what sums and products run over: channels_first = [N, C, H, W], which TPU and GPU rearrange as they like; "
-        "channels_last = [N, H, W, C], faster on CPU; auto = channels_last on CPU",
+        "how a program has images: channels_first = [N, C, H, W], which compilers for TPU and GPU arrange as they like; "
+        "channels_last = [N, H, W, C], faster on CPU, of timm's EfficientNets and ResNets; auto = channels_last on CPU",
         choices=("auto", "channels_first", "channels_last"),
     )
     tiles: int | None = option(

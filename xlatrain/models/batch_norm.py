@@ -124,9 +124,7 @@ class GroupedBatchNorm(nn.Module):
         last = self.last
         if self.training:
             shift = self.running_mean.detach().clone()
-            y, mean, var = _GroupNormalize.apply(
-                x, weight, bias, shift, self.eps, self.groups, self.group_size, last
-            )
+            y, mean, var = _GroupNormalize.apply(x, weight, bias, shift, self.eps, self.groups, self.group_size, last)
             count = x.numel() // self.num_features * self.group_size
             with torch.no_grad():
                 self.running_mean.lerp_(mean, self.momentum)

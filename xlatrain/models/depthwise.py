@@ -1,7 +1,7 @@
 """Another form of a depthwise convolution, a dense one with a diagonal kernel, and which convolutions are depthwise.
 
-On TPU the compiler's own lowering is faster than the shifts that XLA:CPU needs (channels_last/depthwise.py), but for few
-channels the matrix unit is faster still. preflight.decide chooses.
+On TPU the compiler's own lowering is faster than the shifts that XLA:CPU needs (channels_last/depthwise.py), but for
+few channels the matrix unit is faster still. preflight.decide chooses.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ def diagonal_kernel(weight: torch.Tensor) -> torch.Tensor:
     return torch.where(diagonal, weight, torch.zeros_like(weight))
 
 
-def convert_depthwise(model: nn.Module, form: Callable[[nn.Conv2d], nn.Module], most_channels: int | None = None) -> int:
+def convert_depthwise(
+    model: nn.Module, form: Callable[[nn.Conv2d], nn.Module], most_channels: int | None = None
+) -> int:
     """Replace the depthwise Conv2d of a model by another form, in place, of those with at most so many channels;
     returns how many."""
     found = [(name, module) for name, module in model.named_modules() if _is_plain_depthwise(module)]

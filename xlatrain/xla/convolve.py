@@ -1,4 +1,4 @@
-"""Convolutions of [N, H, W, I] by [h, w, I, O], and their gradients, as XLA:CPU is fast at them: torch_xla itself writes
+"""Convolutions of [N, H, W, I] by [h, w, I, O], and their gradients, which XLA:CPU is fast at: torch_xla itself writes
 [N, C, H, W]. Tensors are on a device; stride, padding and dilation are each of (height, width)."""
 
 from __future__ import annotations
