@@ -60,7 +60,7 @@ class ModelConfig:
     depthwise_dense_channels: int = option(32, "more channels than this are native where others are dense", low=0)
     layout: str = option(
         "auto",
-        "how a program has images: channels_first = [N, C, H, W], which compilers for TPU and GPU arrange as they like; "
+        "how a program has images: channels_first = [N, C, H, W], which TPU and GPU arrange as they like; "
         "channels_last = [N, H, W, C], faster on CPU, of timm's EfficientNets and ResNets; auto = channels_last on CPU",
         choices=("auto", "channels_first", "channels_last"),
     )

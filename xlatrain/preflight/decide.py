@@ -1,6 +1,6 @@
 """What the options leave open ("auto", null) and platform or batch decide, here and nowhere else: runtime, replicas,
-workers, streams, the form of depthwise convolutions, the layout, steps in flight, batch norm groups, tiles; the rules of the last
-two are in models/. What lengths decide is in resolve.py."""
+workers, streams, the form of depthwise convolutions, the layout, steps in flight, batch norm groups, tiles; the rules of
+the last two are in models/. What lengths decide is in resolve.py."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _DEPTHWISE = {"cpu": "shift", "tpu": "dense", "gpu": "native"}
 
 def decide(config: Config, starts: bool) -> Config:
     """The configuration with what follows from its cluster alone: runtime, workers, streams, the form of depthwise
-    convolutions, the layout, steps in flight; and from this machine, where the run is one that starts: which of several it is, and
-    on GPU the replicas."""
+    convolutions, the layout, steps in flight; and from this machine, where the run is one that starts: which of several
+    it is, and on GPU the replicas."""
     platform, model, engine = config.cluster.platform, config.model, config.engine
     if engine.runtime is None:
         engine = replace(engine, runtime="jax" if platform == "gpu" else "torch_xla")
