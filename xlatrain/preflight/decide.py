@@ -1,6 +1,6 @@
 """What the options leave open ("auto", null) and platform or batch decide, here and nowhere else: runtime, replicas,
-workers, streams, the form of depthwise convolutions, the layout, steps in flight, batch norm groups, tiles; the rules of
-the last two are in models/. What lengths decide is in resolve.py."""
+workers, streams, the form of depthwise convolutions, the layout, steps in flight, batch norm groups, tiles; the rules
+of the last two are in models/. What lengths decide is in resolve.py."""
 
 from __future__ import annotations
 
