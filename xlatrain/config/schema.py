@@ -61,7 +61,8 @@ class ModelConfig:
     layout: str = option(
         "auto",
         "how a program has images: channels_first = [N, C, H, W], which TPU and GPU arrange as they like; "
-        "channels_last = [N, H, W, C], faster on CPU, of timm's EfficientNets and ResNets; auto = channels_last on CPU",
+        "channels_last = [N, H, W, C], faster on CPU, of timm's EfficientNets and ResNets; auto = channels_last on CPU "
+        "where depthwise=shift",
         choices=("auto", "channels_first", "channels_last"),
     )
     tiles: int | None = option(

@@ -40,7 +40,8 @@ def decide(config: Config, starts: bool) -> Config:
     if model.depthwise == "auto":
         model = replace(model, depthwise=_DEPTHWISE[platform])
     if model.layout == "auto":
-        model = replace(model, layout="channels_last" if platform == "cpu" else "channels_first")
+        last = platform == "cpu" and model.depthwise == "shift"
+        model = replace(model, layout="channels_last" if last else "channels_first")
     if engine.in_flight is None:
         engine = replace(engine, in_flight=1 if platform == "cpu" else 2)
     return replace(config, data=_with_readers(config), model=model, engine=engine)
