@@ -14,6 +14,7 @@ import torch.nn.functional as F
 
 from xlatrain.models.channels_last.sums import channel_sums
 from xlatrain.models.channels_last.window import Window, cut
+from xlatrain.xla.barrier import written
 
 
 class _Depthwise(torch.autograd.Function):
@@ -21,6 +22,7 @@ class _Depthwise(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, window: Window) -> torch.Tensor:
+        weight = written(weight)  # else it is read at each place from where the kernels lie, channels far apart
         ctx.save_for_backward(x, weight)
         ctx.window = window
         padded = window.padded(x)
