@@ -7,8 +7,8 @@ import torch_xla.core.xla_model as xm
 
 
 def written(x: torch.Tensor) -> torch.Tensor:
-    """x, which XLA on a device makes as a whole, in the order of its axes, and does not fuse with what reads it. For use
-    where no gradient is recorded."""
+    """x, which XLA makes as a whole, in the order of its axes, and does not fuse with what reads it. For use where no
+    gradient is recorded."""
     if not x.is_xla:
         return x
     x = x.clone()
