@@ -311,9 +311,9 @@ def convolution_case(case: tuple, dtype: torch.dtype):
     inside, outside, kernel, stride, padding, dilation, groups, bias = layer
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        conv = nn.Conv2d(inside, outside, kernel, stride, padding, dilation, groups, bias).to(dtype)
-        x = torch.randn(2, inside, *size, dtype=dtype)
-        return conv, x, torch.randn(conv(x).shape, dtype=dtype)
+        conv = nn.Conv2d(inside, outside, kernel, stride, padding, dilation, groups, bias)
+        x = torch.randn(2, inside, *size)
+        return conv.to(dtype), x.to(dtype), torch.randn(conv(x.to(dtype)).shape).to(dtype)
 
 
 def plain_convolution(case: tuple) -> list[torch.Tensor]:
