@@ -308,3 +308,54 @@ def run_finetune_steps(replica: Replica, runs: dict) -> dict:
             states.append({key: tensor.clone() for key, tensor in replica.to_host(state).items()})
         found[name] = states, step.captures
     return found
+
+
+def convolution_case(case: tuple, dtype: torch.dtype):
+    """A convolution (in, out, kernel, stride, padding, dilation, groups, bias, (height, width)), its input, and what
+    its output is multiplied with."""
+    *layer, size = case
+    inside, outside, kernel, stride, padding, dilation, groups, bias = layer
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        conv = nn.Conv2d(inside, outside, kernel, stride, padding, dilation, groups, bias)
+        x = torch.randn(2, inside, *size)
+        return conv.to(dtype), x.to(dtype), torch.randn(conv(x.to(dtype)).shape).to(dtype)
+
+
+def plain_convolution(case: tuple) -> list[torch.Tensor]:
+    """torch's own, in float64: output, gradients of input and weight."""
+    conv, x, target = convolution_case(case, torch.float64)
+    x = x.requires_grad_()
+    y = conv(x)
+    return [y.detach(), *torch.autograd.grad((y * target).sum(), [x, conv.weight])]
+
+
+def run_convolutions(replica: Replica, cases: list[tuple]) -> dict:
+    """ChannelsLastConv2d of each case on the device: the same three, in float64 and under bf16 autocast."""
+    from xlatrain.models.channels_last.layers import ChannelsLastConv2d
+
+    def step(carry, inputs, bf16: bool):
+        outputs = {}
+        for case in cases:
+            layer = ChannelsLastConv2d(convolution_case(case, torch.float64)[0], first=True)
+            mine = {n: inputs[f"{n} {case}"].clone().requires_grad_() for n in ("x", "weight", "bias")}
+            named = {"weight": mine["weight"]} | ({"bias": mine["bias"]} if case[7] else {})
+            with torch.autocast("xla", torch.bfloat16, enabled=bf16):
+                y = torch.func.functional_call(layer, named, (mine["x"],))
+            gradients = torch.autograd.grad((y * inputs[f"target {case}"]).sum(), [mine["x"], mine["weight"]])
+            outputs |= {f"{i} {case}": t.detach() for i, t in enumerate((y, *gradients))}
+        return {"a": carry["a"] + 1}, outputs
+
+    found = {}
+    for name, dtype in (("float64", torch.float64), ("bf16", torch.float32)):
+        inputs = {}
+        for case in cases:
+            conv, x, target = convolution_case(case, dtype)
+            bias = torch.zeros(1, dtype=dtype) if conv.bias is None else conv.bias
+            inputs |= {f"x {case}": x, f"weight {case}": conv.weight, f"bias {case}": bias, f"target {case}": target}
+        inputs = to_device({n: t.detach() for n, t in inputs.items()}, replica.device)
+        carry = to_device({"a": torch.zeros(1)}, replica.device)
+        captured = CapturedStep(lambda c, i, bf16=name == "bf16": step(c, i, bf16), replica, name)
+        _, outputs = captured(carry, inputs)
+        found[name] = {case: [outputs[f"{i} {case}"].cpu() for i in range(3)] for case in cases}
+    return found

@@ -55,6 +55,7 @@ LEGW = ("scaling.rule=legw", "scaling.base_lr=0.1")
         (["--cfg"], ["--cfg", "no such flag"]),
         (["cluster.chip.price_spot=1"], ["cluster.chip.price_spot", "no cluster.chip"]),
         (["weights=runs/lr=1/w.safetensors"], ["quote the value"]),
+        (["model.layout=channels_last", "model.depthwise=native"], ["model.layout", "as shifts"]),
         (["model.name=resnet18.nosuchtag"], ["model", "nosuchtag"]),
         (["run.name=.."], ["run.name", "'..'"]),
         (["train.seed=99999999999999999999"], ["train.seed", "out of range"]),

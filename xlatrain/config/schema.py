@@ -58,6 +58,13 @@ class ModelConfig:
         choices=("auto", "native", "shift", "dense"),
     )
     depthwise_dense_channels: int = option(32, "more channels than this are native where others are dense", low=0)
+    layout: str = option(
+        "auto",
+        "how a program has images: channels_first = [N, C, H, W], which TPU and GPU arrange as they like; "
+        "channels_last = [N, H, W, C], faster on CPU, of timm's EfficientNets and ResNets; auto = channels_last on CPU "
+        "where depthwise=shift",
+        choices=("auto", "channels_first", "channels_last"),
+    )
     tiles: int | None = option(
         None,
         "compute the stem and the first stages on this many tiles of each image, for the lanes of a TPU; 1 = whole; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -17,9 +18,11 @@ from xlatrain.engine.state import ModelLayout, first_seed, initial_state, model_
 from xlatrain.engine.step import AnswerStep, Clip, EvalStep, Loss, Network, TrainStep
 from xlatrain.models.batch_norm import convert_batch_norm
 from xlatrain.models.bn_groups import replica_groups
+from xlatrain.models.channels_last.convert import can_be_channels_last, convert_channels_last
+from xlatrain.models.channels_last.layers import ChannelsLastConv2d
 from xlatrain.models.classifier import convert_classifier, head_names, last_layer
 from xlatrain.models.create import build_model
-from xlatrain.models.depthwise import DenseDepthwiseConv2d, ShiftDepthwiseConv2d, convert_depthwise
+from xlatrain.models.depthwise import DenseDepthwiseConv2d, convert_depthwise
 from xlatrain.models.layers import find_frozen, layer_scales
 from xlatrain.models.tiles import Grid, tile_first_layers
 from xlatrain.optim.create import build_optimizer
@@ -68,9 +71,12 @@ def build_host_model(
     if grid.tiles > 1:
         tile_first_layers(module, grid, image_size, options.depthwise_dense_channels)
     groups = replica_groups(replica.world_size, bn_group, config.cluster.torus_width)
-    convert_batch_norm(module, groups, bn_group, options.bn_momentum, options.bn_eps)
+    last = options.layout == "channels_last" and grid.tiles == 1 and can_be_channels_last(module)
+    convert_batch_norm(module, groups, bn_group, options.bn_momentum, options.bn_eps, last)
+    if last:
+        convert_channels_last(module)
     if options.depthwise == "shift":
-        convert_depthwise(module, ShiftDepthwiseConv2d)
+        convert_depthwise(module, partial(ChannelsLastConv2d, first=True))
     elif options.depthwise == "dense":
         convert_depthwise(module, DenseDepthwiseConv2d, options.depthwise_dense_channels)
     convert_classifier(module)

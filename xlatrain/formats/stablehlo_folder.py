@@ -74,10 +74,11 @@ class ForwardStep:
 
 
 def write(replica: Replica, export: CheckedExport, folder: Path) -> None:
-    """Write the folder, which is there and empty. Depthwise convolutions are left as they are: other forms are for one
-    kind of device."""
+    """Write the folder, which is there and empty. Layers are left as they are: other forms are for one kind of device.
+    """
     evaluation = export.evaluation
-    native = replace(evaluation.config, model=replace(evaluation.config.model, depthwise="native"))
+    plain = replace(evaluation.config.model, depthwise="native", layout="channels_first")
+    native = replace(evaluation.config, model=plain)
     model = build_eval_model(replace(evaluation, config=native, tiles=(1, 1)), replica)
     size, about = evaluation.config.data.image_size, describe(evaluation)
     tensors = _tensors(model, Path(evaluation.config.weights))

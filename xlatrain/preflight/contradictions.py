@@ -50,6 +50,8 @@ def find_contradictions(config: Config) -> list[Fault]:
         ((m.pretrained or config.weights is not None) and bool({"pretrained", "checkpoint_path"} & set(m.kwargs)),
          "model.kwargs", "pretrained and checkpoint_path are a beginning beside weights or model.pretrained",
          "leave them out"),
+        (m.layout == "channels_last" and m.depthwise not in ("auto", "shift"), "model.layout",
+         "channels_last computes depthwise convolutions as shifts", "leave model.depthwise out, or model.layout"),
         (bool(m._target_) and not (m.drop_rate is m.drop_path_rate is m.pool is None), "model", "drop_rate, "
          "drop_path_rate and pool are for timm's models, and model._target_ names one of your own",
          "give it what it takes: +model.kwargs.NAME=value"),

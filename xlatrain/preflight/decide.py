@@ -1,6 +1,6 @@
 """What the options leave open ("auto", null) and platform or batch decide, here and nowhere else: runtime, replicas,
-workers, streams, the form of depthwise convolutions, steps in flight, batch norm groups, tiles; the rules of the last
-two are in models/. What lengths decide is in resolve.py."""
+workers, streams, the form of depthwise convolutions, the layout, steps in flight, batch norm groups, tiles; the rules
+of the last two are in models/. What lengths decide is in resolve.py."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _DEPTHWISE = {"cpu": "shift", "tpu": "dense", "gpu": "native"}
 
 def decide(config: Config, starts: bool) -> Config:
     """The configuration with what follows from its cluster alone: runtime, workers, streams, the form of depthwise
-    convolutions, steps in flight; and from this machine, where the run is one that starts: which of several it is, and
-    on GPU the replicas."""
+    convolutions, the layout, steps in flight; and from this machine, where the run is one that starts: which of several
+    it is, and on GPU the replicas."""
     platform, model, engine = config.cluster.platform, config.model, config.engine
     if engine.runtime is None:
         engine = replace(engine, runtime="jax" if platform == "gpu" else "torch_xla")
@@ -38,6 +38,9 @@ def decide(config: Config, starts: bool) -> Config:
     config = replace(config, cluster=cluster)
     if model.depthwise == "auto":
         model = replace(model, depthwise=_DEPTHWISE[platform])
+    if model.layout == "auto":
+        last = platform == "cpu" and model.depthwise == "shift"
+        model = replace(model, layout="channels_last" if last else "channels_first")
     if engine.in_flight is None:
         engine = replace(engine, in_flight=1 if platform == "cpu" else 2)
     return replace(config, data=_with_readers(config), model=model, engine=engine)
