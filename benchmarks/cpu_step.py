@@ -7,7 +7,9 @@ captured step of `xlatrain train`, with sync batch norm over all replicas. Eager
 images at once, in a process of its own that is as PyTorch starts it, while all replicas wait. Milliseconds are medians
 over the rounds after the first.
 
-Evidence: EVIDENCE
+Evidence: the command as above but for --rounds, 2 CPU cores, torch 2.9.1, torch-xla 2.9.0, timm 1.0, 28 Nov 2026. One
+replica, nothing else running, 4 rounds: XLA 2,495 ms, eager 1,582 ms, ratio 1.58; compiled in about a minute. Eight
+replicas: 3,044 and 1,644 ms, 1.85, in the one round of three that no other work disturbed.
 Not run: on more than 2 cores.
 """
 
