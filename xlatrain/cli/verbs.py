@@ -91,9 +91,16 @@ VERBS = {
         subject="bench",
     ),
     "show": Verb(
-        "draw a run's learning rates: xlatrain show schedule [schedule=onecycle ...] [out=schedule.png]",
-        (Flag(("out=",), "where it is drawn, .png, .svg or .pdf; default: schedule.png", "FILE"),),
-        subject="schedule",
+        "draw a run's learning rates: xlatrain show schedule [schedule=onecycle ...] [out=schedule.png]; list the "
+        "published runs that are recipes: xlatrain show recipes [WORD ...] [out=recipes.md]",
+        (
+            Flag(
+                ("out=",),
+                "schedule: where it is drawn, .png, .svg or .pdf; default: schedule.png; recipes: a file of Markdown",
+                "FILE",
+            ),
+        ),
+        subject="schedule recipes",
     ),
     "tune": Verb(
         "find a learning rate, or the largest batch that fits: xlatrain tune lr ..., xlatrain tune batch ...",
