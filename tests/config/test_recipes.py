@@ -11,6 +11,7 @@ from xlatrain.cli.show_recipes import as_markdown
 from xlatrain.config.choices import CONF, groups
 from xlatrain.config.recipes import Recipe
 from xlatrain.errors import EXIT_CONFIG, EXIT_DONE
+from xlatrain.optim.schedule import learning_rate
 from xlatrain.preflight import check as checks
 from xlatrain.preflight.checked import CheckedRun
 
@@ -82,6 +83,9 @@ class Row:
         ("alexnet_bn_lars_32k", Row(32768, 32, 10, 102)),
         ("surfsara_14k", Row(14336, 4.8, 5, 90)),
         ("surfsara_14k_collapse", Row(14336, 0.254, 0, 4.5)),
+        ("surfsara_4k", Row(4096, 1.6, 5, 24.94)),
+        ("surfsara_4k_cycle3", Row(4096, 0.572, 3.2, 15.19)),
+        ("surfsara_4k_collapse", Row(4096, 0.143, 0, 4.99)),
     ],
 )
 def test_a_recipe_comes_to_the_numbers_of_its_source(runs, name, row):
@@ -90,6 +94,14 @@ def test_a_recipe_comes_to_the_numbers_of_its_source(runs, name, row):
     assert (found.batch, found.lr) == (row.batch, pytest.approx(row.lr, rel=1e-3))
     assert found.warmup == pytest.approx(row.warmup, rel=0.03, abs=step)
     assert found.epochs == pytest.approx(row.epochs, rel=0.01)
+
+
+def test_cycles_of_surfsara_end_where_their_curves_do_not(runs):
+    """Rates at the end of a stretch, as base * (1 - it / lr_iter) ** power gives them."""
+    ends = {"surfsara_4k": 1.6 * (1 - 7799 / 18720), "surfsara_4k_cycle2": 0.764 * (1 - 4749 / 7500) ** 2}
+    for name, expected in ends.items():
+        schedule = runs[name].schedule
+        assert learning_rate(schedule, schedule.total_steps - 1) == pytest.approx(expected)
 
 
 def test_phases_of_dawnbench_have_the_batches_a_device_of_its_code(runs):

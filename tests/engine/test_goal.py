@@ -11,8 +11,11 @@ from xlatrain.config.compose import compose_config
 from xlatrain.engine.goal import Goal
 from xlatrain.preflight.check import check
 
+# With what other tests of runs leave out: binary cross entropy, views of images, squares cut out, and an evaluation of
+# larger images than all of training.
 OPTIONS = [SMALL, "cluster.replicas=2", "train.global_batch=120", "train.duration=60step", "train.eval_every=3step",
-           "train.log_every=3step", "eval.global_batch=180", "ema=off", "train.until='loss<100'"]  # fmt: skip
+           "train.log_every=1step", "eval.global_batch=180", "ema=off", "train.until='loss<100'", "data.repeats=3",
+           "train.loss=binary_cross_entropy", "augment.cutout=4", "augment.sizes=[{size: 24}]"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +34,8 @@ def test_a_run_ends_where_its_goal_is_met(reached):
     assert (found["usd"], found["usd_spot"]) == (None, None)  # this machine has no price
     assert [row["event"] for row in lines(reached, "event")] == ["reached", "checkpoint", "done"]
     assert (folder / "weights.safetensors").exists()
+    first = lines(reached, "train")[0]["loss"]
+    assert first == pytest.approx(0.69, abs=0.2)  # of a yes or no that nothing is known of
 
 
 @pytest.mark.replicas

@@ -109,8 +109,8 @@ def _see_writable(config: Config) -> None:
 
 
 def _recipes(overrides: Sequence[str]) -> list[CheckedRun]:
-    """What --check compiles: every recipe for a TPU, for its own cluster, and of sizes in turn the last. A recipe leaves
-    open where its data lie."""
+    """What --check compiles: every recipe for a TPU, for its own cluster, and of sizes in turn the last. A recipe
+    leaves open where its data lie."""
     jobs = [["data=synthetic", f"recipe={recipe}", *overrides] for recipe in groups()["recipe"] if recipe != "none"]
     runs = [run for run in _checked(jobs, partial(check, starts=False)) if run.config.cluster.platform == "tpu"]
     runs = [check(_last_size(run), starts=False) if run.config.augment.sizes else run for run in runs]

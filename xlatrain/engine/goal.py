@@ -37,6 +37,11 @@ class Goal:
         }
         return True
 
+    def describe(self) -> str:
+        """In a line, once it is reached."""
+        found = self.reached
+        return f"{self._until.text} after step {found['step']:,}, {found['images']:,} images, {found['seconds']:.1f} s"
+
     def figures(self) -> dict[str, Any]:
         """For the summary; nothing of a run without a goal."""
         return {} if self._until is None else {"until": self._until.text, "reached": self.reached}

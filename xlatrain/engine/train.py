@@ -243,10 +243,9 @@ class Trainer:
         """See whether the evaluation of this step is what the run is to reach, and say so."""
         epoch, spent = self.run.lengths.epoch(done), self.meter.spent.seconds()
         if self.goal.look(self.last_eval, done, epoch, self.meter.images, spent):
-            found, until = self.goal.reached, self.run.config.train.until
-            self.progress.keep(f"{until} after step {done:,}, {found['images']:,} images and {found['seconds']:.1f} s")
+            self.progress.keep(self.goal.describe())
             if self.writer:
-                self.writer.write("event", done, epoch, event="reached", until=until)
+                self.writer.write("event", done, epoch, event="reached", until=self.run.config.train.until)
 
     def _synchronised(self, state: Tensors) -> Tensors:
         everywhere = all(p.bn_group == self.replica.world_size for p in self.run.phases)

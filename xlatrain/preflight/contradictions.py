@@ -25,6 +25,8 @@ def find_contradictions(config: Config) -> list[Fault]:
          "scale the points themselves"),
         (s.name in ("piecewise", "onecycle") and warms_up, "schedule.warmup",
          f"schedule={s.name} begins with its own rise", "take schedule.warmup=0step"),
+        (s.length is not None and s.name not in ("cosine", "polynomial"), "schedule.length",
+         f"schedule={s.name} has no length of its own", "leave it out"),
         (s.warmup_shape == "constant" and s.warmup_lr == 0 and warms_up,
          "schedule.warmup_lr", "0 all along the warm-up trains nothing", "give schedule.warmup_lr"),
         (c.lr_per_256 is not None and c.base_batch != 256, "scaling.base_batch", "belongs to base_lr; lr_per_256 is "
