@@ -2,6 +2,8 @@
 
 import pytest
 
+from xlatrain.config.comparison import quote_comparisons
+from xlatrain.config.override import parse_override
 from xlatrain.preflight.until import parse_until, until_faults
 
 
@@ -45,3 +47,14 @@ def test_what_cannot_be_met_is_a_fault(text, problem, cure):
     assert fault.key == "train.until"
     assert problem in fault.problem
     assert cure in fault.cure
+
+
+@pytest.mark.parametrize("value", ["top1>=0.94", "loss < 1e-3", "'top5>0.5'"])
+def test_a_goal_is_typed_as_it_is(value):
+    (word,) = quote_comparisons([f"train.until={value}"])
+    assert parse_override(word).value() == value.strip("'")
+
+
+def test_other_words_stay_as_they_are():
+    words = ["run.name=a b", "optimizer.lr=1,2", "x>y", "--check", "photos/a>b.jpg", "train.until=top1>=0.1,top1>=0.2"]
+    assert quote_comparisons(words) == words

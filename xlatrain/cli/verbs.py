@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from xlatrain.config.comparison import quote_comparisons
 from xlatrain.errors import ConfigError, Fault
 from xlatrain.planning.defaults import DEFAULTS
 
@@ -166,7 +167,8 @@ _WITH_VALUE = {
 
 
 def joined(arguments: Sequence[str]) -> list[str]:
-    """The arguments with each flag and the word that is its value as one, `--config-dir=DIR`. Raises ConfigError."""
+    """The arguments with each flag and the word that is its value as one, `--config-dir=DIR`, and comparisons quoted.
+    Raises ConfigError."""
     found, words = [], iter(arguments)
     for word in words:
         if word in _WITH_VALUE:
@@ -174,7 +176,7 @@ def joined(arguments: Sequence[str]) -> list[str]:
                 raise ConfigError(Fault(word, "nothing follows it", f"write {word} and what it is for"))
             word = f"{_WITH_VALUE[word]}={value}"
         found.append(word)
-    return found
+    return quote_comparisons(found)
 
 
 def take_flags(verb: str, arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:

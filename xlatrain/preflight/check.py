@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from xlatrain.config.comparison import quote_comparisons
 from xlatrain.config.compose import compose_config, register_schemas
 from xlatrain.config.finetune import FinetuneConfig
 from xlatrain.config.override import given_keys
@@ -54,6 +55,7 @@ Checked = TypeVar("Checked", CheckedRun, CheckedEvaluation)
 def check(overrides: Sequence[str] = (), starts: bool = True) -> CheckedRun:
     """Compose and check a training run. starts: whether it is to start on this machine, which has to have what it
     takes then; one to be planned, exported or shown need not. Raises ConfigError with every fault found."""
+    overrides = quote_comparisons(overrides)
     return check_composed(overrides, lambda config, whole: check_config(config, overrides, starts, whole))
 
 
