@@ -44,7 +44,7 @@ def as_markdown(recipes: Sequence[Recipe]) -> str:
     lines = [
         "# All recipes",
         "",
-        "Made by `xlatrain show recipes out=docs/recipes_table.md`. What the columns mean: [recipes.md](recipes.md).",
+        "Made by `show recipes out=docs/recipes_table.md`. What the columns mean: [recipes.md](recipes.md).",
         "",
         f"| {' | '.join(_HEADINGS)} |",
         f"|{'---|' * len(_HEADINGS)}",
