@@ -29,6 +29,10 @@ class AlexNetBN(nn.Module):
         seen = self.drop6(torch.relu(self.fc6(seen)))
         return self.fc8(self.drop7(torch.relu(self.fc7(seen))))
 
+    def get_classifier(self) -> nn.Module:
+        """As timm's models have it."""
+        return self.fc8
+
 
 def _conv(inside: int, outside: int, kernel: int, **more: int) -> tuple[nn.Module, nn.Module]:
     conv = nn.Conv2d(inside, outside, kernel, **more)

@@ -45,6 +45,10 @@ class DavidNet(nn.Module):
         seen = self.layer3(self.layer2(self.layer1(self.prep(images))))
         return self.linear(seen.amax((2, 3))) * self.scale
 
+    def get_classifier(self) -> nn.Module:
+        """As timm's models have it."""
+        return self.linear
+
 
 class _Residual(nn.Module):
     """x plus two convolutions of it."""
