@@ -1,5 +1,6 @@
 """A sweep is every combination, a search the ends of its space; what cannot be is refused before anything starts."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -52,19 +53,24 @@ def test_an_option_given_twice_counts_once_as_in_hydra():
 
 @pytest.mark.slow  # a configuration for each of 40 jobs
 @pytest.mark.parametrize(
-    ("name", "count"), [("none", 1), ("lr_ladder", 12), ("lars_grid", 12), ("batch_ladder", 5), ("search", 0)]
-)
+    ("name", "count"),
+    [
+        ("none", 1), ("lr_ladder", 12), ("lars_grid", 12), ("batch_ladder", 5), ("full_batch", 16), ("legw_ladder", 6),
+        ("search", 0),
+    ],
+)  # fmt: skip
 def test_every_sweep_of_conf_can_be_started(name, count):
     if name == "search":
         pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
-    sweep = check_sweep([f"sweep={name}"], check)
+    data = ["data=synthetic"] * (name == "legw_ladder")
+    sweep = check_sweep([f"sweep={name}", *data], partial(check, starts=False))
     assert sweep.listed == bool(count)
     assert len({job.overrides for job in sweep.jobs}) == len(sweep.jobs) >= count
     assert not count or len(sweep.jobs) == count
 
 
 def test_every_sweep_of_conf_is_tried_and_documented():
-    names = {"none", "lr_ladder", "lars_grid", "batch_ladder", "search"}
+    names = {"none", "lr_ladder", "lars_grid", "batch_ladder", "full_batch", "legw_ladder", "search"}
     assert set(groups()["sweep"]) == names
     told = Path(__file__).parents[2].joinpath("docs/sweeps.md").read_text()
     assert all(f"`sweep={name}`" in told for name in names - {"none"})
@@ -74,6 +80,15 @@ def test_what_a_command_says_itself_counts_for_more_than_a_sweep_of_conf():
     command = ["sweep=lars_grid", "optimizer.lr=2,4", "optimizer.weight_decay=0", "optimizer=lamb"]
     jobs = sweep_jobs(command)
     assert jobs == [["optimizer=lamb", f"optimizer.lr={lr}", "optimizer.weight_decay=0"] for lr in (2, 4)]
+
+
+@pytest.mark.slow
+def test_ladders_scale_each_optimizers_own_peak():
+    jobs = sweep_jobs(["sweep=full_batch", "train.global_batch=1437"])
+    found = {job.config.optimizer.name: job.config.optimizer.lr for job in map(check, jobs)}
+    own = {name: check([f"optimizer={name}"]).config.optimizer.lr for name in found}
+    assert found == {name: pytest.approx(rate * (1437 / 64) ** 0.5) for name, rate in own.items()}
+    assert len(found) == 4
 
 
 def test_the_batch_ladder_scales_peak_and_warm_up():

@@ -2,12 +2,16 @@
 
 import pytest
 import torch
+from timm.data.mixup import mixup_target
+from timm.loss import BinaryCrossEntropy
 
 from xlatrain.engine.augment import (
     QUANTILES,
     beta_quantiles,
     cutmix,
+    cutout,
     draw_beta,
+    mixed_binary_cross_entropy,
     mixed_cross_entropy,
     mixup,
     random_erase,
@@ -43,6 +47,33 @@ def test_mixup_blends_images_and_labels_alike():
     target = kept[:, None] * one_hot + (1 - kept[:, None]) * one_hot.flip(0)
     expected = torch.nn.functional.cross_entropy(logits, target, label_smoothing=0.1)
     torch.testing.assert_close(mixed_cross_entropy(logits, labels, kept, 0.1), expected)
+
+
+@pytest.mark.parametrize("threshold", [None, 0.2])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_binary_cross_entropy_is_that_of_timm(smoothing, threshold):
+    draw = torch.Generator().manual_seed(3)
+    logits, labels = 3 * torch.randn(8, 7, generator=draw), torch.randint(7, (8,), generator=draw)
+    theirs = BinaryCrossEntropy(smoothing=smoothing, target_threshold=threshold)
+    ours = mixed_binary_cross_entropy(logits, labels, None, smoothing, threshold)
+    torch.testing.assert_close(ours, theirs(logits, labels))
+    share = 0.3  # of a batch, as timm has it
+    mixed = mixup_target(labels, 7, share, smoothing)
+    ours = mixed_binary_cross_entropy(logits, labels, torch.full((8,), share), smoothing, threshold)
+    torch.testing.assert_close(ours, theirs(logits, mixed))
+
+
+def test_a_square_is_cut_out_anywhere_within_the_image():
+    torch.manual_seed(0)
+    images = torch.full((600, 3, 9, 12), 7.0)
+    cut = cutout(images, 4)
+    gone = (cut == 0).all(1)
+    assert torch.equal(gone, (cut != images).any(1))
+    rows, columns = gone.any(2), gone.any(1)
+    assert set(rows.sum(1).tolist()) == set(columns.sum(1).tolist()) == {4}
+    assert set(rows.float().argmax(1).tolist()) == set(range(6))  # every place, both borders among them
+    assert set(columns.float().argmax(1).tolist()) == set(range(9))
+    assert cutout(images, 50).abs().max() == 0  # larger than an image of a smaller phase
 
 
 def test_cutmix_counts_the_pixels_it_pastes():

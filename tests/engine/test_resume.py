@@ -180,6 +180,22 @@ def test_a_killed_run_goes_on_and_a_finished_one_is_left_alone(tmp_path, started
     assert [p.name for p in tmp_path.iterdir()] == ["r"]
 
 
+def test_a_run_that_reached_its_goal_is_finished_for_that_goal_alone(tmp_path, started, capsys):
+    goal = [*OPTIONS, "train.until=top1>=0.4"]
+    leave(tmp_path / "r", 4, 8)
+    summary = {"status": "done", "steps": 8, "until": "top1>=0.4", "reached": {"step": 8}}
+    (tmp_path / "r/summary.json").write_text(json.dumps(summary))
+    assert train(tmp_path, "r", *goal) == summary
+    assert started == []
+    assert "is finished after 8 steps" in capsys.readouterr().err
+    train(tmp_path, "r", *OPTIONS, "train.until=top1>=0.5")
+    assert started[0][2] == name_of(8)
+    summary["reached"] = None
+    (tmp_path / "r/summary.json").write_text(json.dumps(summary))  # it had come to its end, and may be longer now
+    train(tmp_path, "r", *goal)
+    assert len(started) == 2
+
+
 def test_damaged_ones_are_passed_over_and_if_all_are_nothing_is_started(tmp_path, started, capsys):
     leave(tmp_path / "r", 4, 8)
     (tmp_path / "r/checkpoints" / name_of(8) / TENSORS).write_bytes(b"half of it")

@@ -114,7 +114,10 @@ def published_lars(config, rates):
                 grad = grad + config.loss_l2 * w
             if i < DECAYED:
                 trust = config.trust_coefficient * w.norm() / (grad.norm() + WD * w.norm() + config.eps)
+                trust = min(trust, config.trust_limit or math.inf)
                 grad = grad + WD * w
+            if config.value_limit:
+                grad = grad.clamp(-config.value_limit, config.value_limit)
             if config.scaled_momentum:
                 buffers[name] = config.momentum * buffers[name] + grad
                 params[name] = w - rate * trust * buffers[name]
@@ -126,7 +129,14 @@ def published_lars(config, rates):
 
 @pytest.mark.parametrize(
     "config",
-    [LARSConfig(), LARSConfig(scaled_momentum=True), LARSConfig(eps=1e-3, loss_l2=0.02), LARSConfig(momentum=0.95)],
+    [
+        LARSConfig(),
+        LARSConfig(scaled_momentum=True),
+        LARSConfig(eps=1e-3, loss_l2=0.02),
+        LARSConfig(momentum=0.95),
+        # As the lab of LARS's author has it, with limits that these tensors meet.
+        LARSConfig(scaled_momentum=True, eps=1e-5, trust_limit=9e-4, value_limit=1.5),
+    ],
 )
 def test_lars_is_the_published_formula_under_a_changing_rate(config):
     config.weight_decay = WD

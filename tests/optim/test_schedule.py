@@ -30,6 +30,12 @@ def test_warm_up_is_linear_and_reaches_the_peak_after_its_last_step(name):
         assert table[step] == pytest.approx(0.1 + (PEAK - 0.1) * step / WARM, rel=1e-12)
 
 
+@pytest.mark.parametrize("name", ["cosine", "polynomial"])
+def test_a_curve_made_for_a_longer_run_is_cut_off(name):
+    longer, cut = ScheduleSpec(name, PEAK, 2 * TOTAL, WARM), ScheduleSpec(name, PEAK, TOTAL, WARM, length=2 * TOTAL)
+    assert learning_rate_table(cut) == learning_rate_table(longer)[:TOTAL]
+
+
 def test_a_constant_warm_up_is_constant():
     assert set(learning_rate_table(spec("constant", warmup_shape="constant"))[:WARM]) == {0.1}
 

@@ -1,5 +1,7 @@
 """Axes, points and sentences of a page, by numbers."""
 
+from pathlib import Path
+
 import pytest
 
 from xlatrain.engine.spent import PLACES
@@ -7,6 +9,7 @@ from xlatrain.reporting.accuracy import levels
 from xlatrain.reporting.curves import thinned
 from xlatrain.reporting.limit import limit_of_run, sentences
 from xlatrain.reporting.parallel import Trial, parallel_coordinates
+from xlatrain.reporting.record import Record
 from xlatrain.reporting.scale import all_shown, fit, shown
 
 
@@ -86,3 +89,12 @@ def test_values_beside_an_axis_can_be_told_apart_and_are_short():
     assert all_shown([2.305, 2.31, 2.315]) == ["2.305", "2.31", "2.315"]
     assert all_shown([0.0, 0.1]) == ["0", "0.1"]
     assert [shown(value) for value in (2e28, 3e6, 12_000, 1e-6)] == ["2e+28", "3M", "12k", "1e-06"]
+
+
+def test_a_goal_is_a_row_also_where_it_was_not_reached():
+    def ended(until):
+        options = {"train.until": until}
+        return Record("a", Path(), "done", "", 9, {}, options, {}, [], [{"top1": 0.72}], [], 0, {})
+
+    assert 0.83 in levels([ended("top1>=0.83")])
+    assert levels([ended("loss<0.83")]) == levels([ended(None)])

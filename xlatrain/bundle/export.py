@@ -56,7 +56,7 @@ def check_export(run: CheckedRun | Sequence[str], folder: Path) -> CheckedRun:
         faults.append(Fault("out", f"{folder} is a file", "name a new folder"))
     try:
         run = run if isinstance(run, CheckedRun) else check(run, starts=False)
-        if len(run.phases) > 1:
+        if len(run.phases) > 1 or run.phases[0].image_size != run.config.data.image_size:
             cure = "export each: data.image_size=128 train.global_batch=8192 augment.sizes=[]"
             faults.append(Fault("augment.sizes", "a bundle is for images of one size", cure))
     except ConfigError as error:

@@ -109,12 +109,21 @@ def _see_writable(config: Config) -> None:
 
 
 def _recipes(overrides: Sequence[str]) -> list[CheckedRun]:
-    """What --check compiles: every recipe for a TPU, for its own cluster. A recipe leaves open where its data lie."""
+    """What --check compiles: every recipe for a TPU, for its own cluster, and of sizes in turn the last. A recipe
+    leaves open where its data lie."""
     jobs = [["data=synthetic", f"recipe={recipe}", *overrides] for recipe in groups()["recipe"] if recipe != "none"]
     runs = [run for run in _checked(jobs, partial(check, starts=False)) if run.config.cluster.platform == "tpu"]
+    runs = [check(_last_size(run), starts=False) if run.config.augment.sizes else run for run in runs]
     if faults := [fault for run in runs for fault in plan_faults(run)]:
         raise ConfigError(*faults)
     return runs
+
+
+def _last_size(run: CheckedRun) -> list[str]:
+    """The overrides of a run as its last size of images alone."""
+    last = run.phases[-1]
+    batch = f"train.global_batch={last.global_batch}"
+    return [*run.overrides, "augment.sizes=[]", f"data.image_size={last.image_size}", batch]
 
 
 def _small(overrides: Sequence[str]) -> list[list[str]]:

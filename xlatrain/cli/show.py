@@ -1,10 +1,12 @@
-"""`xlatrain show schedule`: the learning rate and momentum of a run, drawn before it is started."""
+"""`xlatrain show schedule`: the learning rate and momentum of a run, drawn before it is started; and what else there is
+to show."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from xlatrain.cli.show_recipes import show_recipes
 from xlatrain.cli.verbs import take_flags
 from xlatrain.console import make_console
 from xlatrain.drawing import picture_faults, pyplot
@@ -19,10 +21,15 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def show(arguments: Sequence[str]) -> int:
-    """`xlatrain show schedule [out=FILE] [overrides]`. Raises ConfigError."""
-    if not arguments or arguments[0] != "schedule":
-        raise ConfigError(Fault("show", " ".join(arguments[:1]) or "nothing to show", "write xlatrain show schedule"))
+    """`xlatrain show schedule [out=FILE] [overrides]`, `xlatrain show recipes [out=FILE] [words]`. Raises
+    ConfigError."""
+    if not arguments or arguments[0] not in ("schedule", "recipes"):
+        cure = "write xlatrain show schedule, or xlatrain show recipes"
+        raise ConfigError(Fault("show", " ".join(arguments[:1]) or "nothing to show", cure))
     flags, overrides = take_flags("show", arguments[1:])
+    if arguments[0] == "recipes":
+        show_recipes(overrides, Path(flags["out"]) if "out" in flags else None)
+        return EXIT_DONE
     out = Path(flags.get("out", "schedule.png"))
     faults = picture_faults(out)
     try:

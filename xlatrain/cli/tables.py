@@ -36,7 +36,17 @@ def print_summary(summary: dict[str, Any]) -> None:
         if key in summary:
             value = summary[key]
             table.add_row(label, fraction(value) if key in _FRACTIONS else _text(value))
+    if "until" in summary:
+        table.add_row(summary["until"], _reached(summary["reached"]))
     make_console().print(table)
+
+
+def _reached(found: dict[str, Any] | None) -> str:
+    """What it took a run to reach what it was to reach."""
+    if found is None:
+        return "not reached"
+    words = f"step {found['step']:,}, {found['images']:,} images, {found['seconds']:,.1f} s"
+    return words if found["usd"] is None else f"{words}, {found['usd']:,.2f} USD"
 
 
 def _text(value: Any) -> str:

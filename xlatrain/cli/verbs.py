@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from xlatrain.config.comparison import quote_comparisons
 from xlatrain.errors import ConfigError, Fault
 from xlatrain.planning.defaults import DEFAULTS
 
@@ -91,9 +92,16 @@ VERBS = {
         subject="bench",
     ),
     "show": Verb(
-        "draw a run's learning rates: xlatrain show schedule [schedule=onecycle ...] [out=schedule.png]",
-        (Flag(("out=",), "where it is drawn, .png, .svg or .pdf; default: schedule.png", "FILE"),),
-        subject="schedule",
+        "draw a run's learning rates: xlatrain show schedule [schedule=onecycle ...] [out=schedule.png]; list the "
+        "published runs that are recipes: xlatrain show recipes [WORD ...] [out=recipes.md]",
+        (
+            Flag(
+                ("out=",),
+                "schedule: where it is drawn, .png, .svg or .pdf; default: schedule.png; recipes: a file of Markdown",
+                "FILE",
+            ),
+        ),
+        subject="schedule recipes",
     ),
     "tune": Verb(
         "find a learning rate, or the largest batch that fits: xlatrain tune lr ..., xlatrain tune batch ...",
@@ -159,7 +167,8 @@ _WITH_VALUE = {
 
 
 def joined(arguments: Sequence[str]) -> list[str]:
-    """The arguments with each flag and the word that is its value as one, `--config-dir=DIR`. Raises ConfigError."""
+    """The arguments with each flag and the word that is its value as one, `--config-dir=DIR`, and comparisons quoted.
+    Raises ConfigError."""
     found, words = [], iter(arguments)
     for word in words:
         if word in _WITH_VALUE:
@@ -167,7 +176,7 @@ def joined(arguments: Sequence[str]) -> list[str]:
                 raise ConfigError(Fault(word, "nothing follows it", f"write {word} and what it is for"))
             word = f"{_WITH_VALUE[word]}={value}"
         found.append(word)
-    return found
+    return quote_comparisons(found)
 
 
 def take_flags(verb: str, arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:

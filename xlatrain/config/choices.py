@@ -49,6 +49,14 @@ def groups(overrides: Sequence[str] = ()) -> dict[str, list[str]]:
     return found
 
 
+def title(group: str, name: str, overrides: Sequence[str] = ()) -> str:
+    """What the file of a choice is about: the first line of its header; "" where it has none."""
+    places = (root / group / f"{name}.yaml" for root in (CONF, *_folders(overrides)))
+    path = next(place for place in places if place.exists())
+    lines = (line.removeprefix("# ") for line in path.read_text().splitlines() if line.startswith("# "))
+    return next((line for line in lines if not line.startswith("@package")), "")
+
+
 def is_own_group(key: str, overrides: Sequence[str]) -> bool:
     """Whether a group is one that only a command's folders have: what it holds is added by +key=choice."""
     return key in groups(overrides) and key not in groups()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from omegaconf import MISSING
@@ -60,3 +61,10 @@ class ClusterConfig:
         None, "training processes on each; on CPU null = 1, and more with engine.runtime=jax only; on GPU 1", low=1
     )
     chip: ChipConfig | None = None
+
+
+def usd_per_hour(cluster: ClusterConfig, spot: bool = False) -> float | None:
+    """What all chips of a cluster cost; None where no price is known."""
+    chip = cluster.chip
+    price = None if chip is None else chip.price_spot if spot else chip.price_on_demand
+    return None if price is None or not cluster.topology else price * math.prod(cluster.topology)

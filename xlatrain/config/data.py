@@ -17,6 +17,12 @@ class DataConfig:
     num_classes: int | None = option(None, "null = what the data set says", low=1)
     mean: list[float] = option([0.485, 0.456, 0.406], "per channel, of images in 0..1")
     std: list[float] = option([0.229, 0.224, 0.225], "per channel, of images in 0..1")
+    repeats: int = option(
+        1,
+        "repeated augmentation: so many views of each image in a training batch, on replicas apart; an epoch stays as "
+        "long, and sees this part of the images",
+        low=1,
+    )
     _target_: str | None = option(
         None,
         "data of your own instead, as in my.module.Photos: called with split and kwargs, gives a torch Dataset of "
@@ -122,9 +128,9 @@ class AugmentConfig:
     name: str = MISSING
     crop: str = option(
         "centre",
-        "what training sees of an image, on the host: the centre, as evaluation; tf = a random part, as the TPU code "
-        "draws it; torchvision = as RandomResizedCrop draws it",
-        choices=("centre", "tf", "torchvision"),
+        "what training sees of an image, on the host: the centre, as evaluation; square = as large a square anywhere; "
+        "tf = a random part, as the TPU code draws it; torchvision = as RandomResizedCrop draws it",
+        choices=("centre", "square", "tf", "torchvision"),
     )
     min_area: float = option(0.08, "smallest share of the image in a random crop", low=0.001, high=1)
     shift: int = option(
@@ -140,6 +146,9 @@ class AugmentConfig:
     cutmix: float = option(0.0, "alpha of cutmix's Beta distribution, on the device; 0 = off", low=0)
     erase: float = option(
         0.0, "probability of erasing a random box (2 to 33 % of the image) to noise, on the device", low=0, high=1
+    )
+    cutout: int = option(
+        0, "side of a square of each image that is set to 0, the mean, on the device; 0 = off", "pixels", low=0
     )
     sizes: list[Any] = option(
         [],

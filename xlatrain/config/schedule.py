@@ -29,6 +29,11 @@ class ScheduleConfig:
     )
     end_lr: float = option(0.0, "cosine, polynomial: learning rate at the end", low=0)
     power: float = option(2.0, "polynomial: exponent", low=0)
+    length: str | None = option(
+        None,
+        "cosine, polynomial: the run that the curve is made for, where another length of it is run; null = this one",
+        "duration",
+    )
     from_start: bool = option(False, "cosine, polynomial: count from step 0, not from the end of the warm-up")
     decay: float = option(0.97, "exponential, step: factor", low=0, high=1)
     decay_every: str = option(

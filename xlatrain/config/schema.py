@@ -23,6 +23,7 @@ from xlatrain.config.engine import EngineConfig
 from xlatrain.config.finetune import FinetuneConfig
 from xlatrain.config.launch import LaunchConfig
 from xlatrain.config.option import group, option
+from xlatrain.config.recipe import RecipeConfig
 from xlatrain.config.run import CheckpointConfig, LoggerConfig, RunConfig, SweepConfig
 from xlatrain.config.schedule import ScalingConfig, ScheduleConfig
 
@@ -153,6 +154,10 @@ class LARSConfig(OptimizerConfig):
     nesterov: bool = option(False, "look-ahead momentum")
     scaled_momentum: bool = option(False, "rate and trust outside the momentum buffer, not inside")
     trust_clip: bool = option(False, "LARC: a tensor's rate is at most lr: min(trust, lr)")
+    trust_limit: float | None = option(None, "the trust ratio is at most this; null = no limit", low=0)
+    value_limit: float | None = option(
+        None, "each value of the gradient with its decay is cut to plus or minus this; null = none is", low=0
+    )
     loss_l2: float = option(0.0, "a second decay, in the loss, of all but norms: the reference code's", low=0)
 
 
@@ -199,6 +204,25 @@ class TrainConfig:
     duration: str = option("20ep", "length of the run", "duration", may_change=True)
     seed: int = option(0, "of initial weights, order, augmentation and masks", low=0, high=2**31 - 1)
     label_smoothing: float = option(0.0, "share of the target spread over all classes", "probability", low=0, high=1)
+    loss: str = option(
+        "cross_entropy",
+        "what is made small: of a softmax over the classes, or of a yes and a no for each class, their mean; the loss "
+        "of an evaluation is cross entropy in either case",
+        choices=("cross_entropy", "binary_cross_entropy"),
+    )
+    bce_threshold: float | None = option(
+        None,
+        "binary_cross_entropy: a target above this is 1, another 0, so that both labels of a mixed image count in "
+        "full; null = targets as they are",
+        low=0,
+        below=1,
+    )
+    until: str | None = option(
+        None,
+        "the first evaluation of which this is true ends the run, as in 'top1>=0.94' or 'loss<0.3', with top1, top5 or "
+        "loss; null = train.duration does",
+        may_change=True,
+    )
     log_every: str = option("10step", "how often a line of metrics is written", "duration", may_change=True)
     eval_every: str = option("5ep", "how often the validation set is evaluated", "duration")
     max_skipped_steps: int = option(
@@ -250,6 +274,7 @@ class Config:
     logger: LoggerConfig = group(LoggerConfig, may_change=True)
     sweep: SweepConfig = group(SweepConfig, may_change=True)
     launch: LaunchConfig = group(LaunchConfig, may_change=True)
+    recipe: RecipeConfig = group(RecipeConfig, may_change=True)
     weights: Any = option(
         None,
         "xlatrain train: what to start from, a safetensors file of a run or of timm, or the folder of a run, a "

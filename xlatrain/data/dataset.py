@@ -86,7 +86,8 @@ def open_dataset(config: DataConfig, augment: AugmentConfig) -> Dataset:
         case SyntheticConfig():
             classes = config.num_classes or 1000
             splits = [
-                SyntheticSplit(n, config.image_size, classes) for n in (config.train_examples, config.val_examples)
+                SyntheticSplit(n, config.image_size, classes, config.repeats)
+                for n in (config.train_examples, config.val_examples)
             ]
             return Dataset(*splits, num_classes=classes)
         case OwnDataConfig():

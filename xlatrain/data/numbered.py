@@ -65,6 +65,9 @@ class NumberedSplit(OrderedSplit):
             # What a data set draws by itself follows from the sample too, whichever process reads it.
             yield [self.sample(n, order.sample_seed(key[0], key[1], n)) for n in itertools.chain(*parts)]
 
+    def again(self, sample: Sample, view: int, key: tuple[int, int, int]) -> Sample:
+        return self.sample(sample.number, order.sample_seed(key[0], key[1], sample.number, view))
+
     def _shuffled_numbers(self, line: Line, run: Run, key: tuple[int, int, int], dealt: np.ndarray) -> Iterator[int]:
         for start, end, ranks in order.handed_out(run, *key, self.window):
             yield from dealt[self._numbers(line, start, end)][ranks].tolist()

@@ -6,6 +6,10 @@ batch draws on the windows of all. Who reads is free: processes, and their worke
 streams that these rows meet, and read forward; sources.py does. What was read up to any step follows from a few
 numbers, a position, whoever read it; what remains of an epoch is a line again, to be cut for another batch.
 
+Where each image is seen several times in a batch (data.repeats), all this is of a batch of the images once: the legs
+have its size, and the rows of the whole batch take its rows over and over (`views`), so that the views of an image lie
+as far apart as can be, on other replicas. A pass through the line is then so many epochs of training long.
+
 From a row on: phase.Place says which process makes it, sources.py which of its workers, xla/feed.py which replica gets
 it.
 """
@@ -135,6 +139,28 @@ def line_at(sizes: Sequence[int], seed: int, position: Position, window: int) ->
     return line
 
 
+def distinct_images(batch: int, repeats: int) -> int:
+    """Images of a batch in which each is seen so many times, or once less where that does not divide the batch."""
+    return -(-batch // repeats)
+
+
+def views(rows: tuple[int, int], distinct: int) -> list[tuple[int, int]]:
+    """For rows first <= r < last of a batch in which `distinct` images lie over and over: of each the row of its image
+    among the distinct ones, and which view of it this is, from 0."""
+    return [(row % distinct, row // distinct) for row in range(*rows)]
+
+
+def distinct_rows(rows: tuple[int, int], distinct: int) -> list[tuple[int, int]]:
+    """The ranges of distinct rows, in order, that rows first <= r < last of a batch need: one, or two where they go
+    over the end."""
+    first, last = rows
+    if last - first >= distinct:
+        return [(0, distinct)]
+    low, high = first % distinct, first % distinct + last - first
+    parts = [(low, min(high, distinct))] + ([(0, high - distinct)] if high > distinct else [])
+    return sorted(part for part in parts if part[0] < part[1])
+
+
 def leg_steps(samples: int, leg: Leg) -> int:
     """Batches that are made of a line. What is left over, less than one of them, is not read."""
     return samples // leg.batch
@@ -212,9 +238,9 @@ def eval_range(samples: int, process_batch: int, process: int, processes: int) -
     return first, min(first + batches * process_batch, samples), batches
 
 
-def sample_generator(seed: int, epoch: int, number: int) -> np.random.Generator:
-    """Random numbers for one sample, the same whichever process, worker or replica draws them."""
-    return _generator(seed, epoch, 2, number)
+def sample_generator(seed: int, epoch: int, number: int, view: int = 0) -> np.random.Generator:
+    """Random numbers for one view of a sample, the same whichever process, worker or replica draws them."""
+    return _generator(seed, epoch, 2, number, view) if view else _generator(seed, epoch, 2, number)
 
 
 def dealt(samples: int, seed: int) -> np.ndarray:
@@ -222,9 +248,10 @@ def dealt(samples: int, seed: int) -> np.ndarray:
     return _generator(seed, 3).permutation(samples)
 
 
-def sample_seed(seed: int, epoch: int, number: int) -> int:
-    """A seed for what somebody else's code draws for one sample: 32 bits."""
-    return int(np.random.SeedSequence([seed, epoch, 4, number]).generate_state(1)[0])
+def sample_seed(seed: int, epoch: int, number: int, view: int = 0) -> int:
+    """A seed for what somebody else's code draws for one view of a sample: 32 bits."""
+    key = [seed, epoch, 4, number, view] if view else [seed, epoch, 4, number]
+    return int(np.random.SeedSequence(key).generate_state(1)[0])
 
 
 def _line(spans: Iterator[Span] | Sequence[Span]) -> Line:

@@ -50,6 +50,9 @@ def _split(config: OwnDataConfig, part: Any, augment: AugmentConfig, classes: in
 
     if all(hasattr(part, name) for name in ("samples", "train_batches", "eval_batches")):
         split = part
+        if config.repeats > 1:
+            problem = f"{config._target_} makes batches itself: so many views of an image it would have to make too"
+            raise ConfigError(Fault("data.repeats", problem, "take data.repeats=1"))
     elif all(hasattr(part, name) for name in ("__len__", "__getitem__")):
         split = NumberedSplit(part, config, augment, classes)
     else:

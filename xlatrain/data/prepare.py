@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 
 from xlatrain.config.data import AugmentConfig, ImagesConfig
-from xlatrain.data.pixels.crop import CentreCrop, RandomCrop, eval_crop
+from xlatrain.data.pixels.crop import CentreCrop, RandomCrop, SquareCrop, eval_crop
 from xlatrain.data.pixels.decode import Decoder, shift_image
 from xlatrain.data.pixels.policy import build_policy
 from xlatrain.data.shard_format import Sample, label_outside
@@ -32,7 +32,9 @@ class Preparer:
         """Write a training view of a sample to `row`, uint8 [S, S, 3]. Returns the label; None when the image cannot be
         decoded and is to be skipped. Raises DataError."""
         crop = self._centre(row.shape[0])
-        if self._augment.crop != "centre":
+        if self._augment.crop == "square":
+            crop = SquareCrop(crop)
+        elif self._augment.crop != "centre":
             crop = RandomCrop(crop, min_area, self._augment.crop)
         if not self._pixels(sample, lambda height, width: crop(height, width, random), row):
             return None

@@ -48,7 +48,7 @@ class ShardedSplit(OrderedSplit):
 
     def reading(self, batch: int, hosts: int) -> Reading:
         """How training reads the split. batch: of all replicas."""
-        sizes = [s.bytes for s in self.index.shards]
+        sizes, batch = [s.bytes for s in self.index.shards], order.distinct_images(batch, self.repeats)
         return Reading(
             samples=self.samples,
             batch=batch,

@@ -42,6 +42,11 @@ class OrderedSplit(ABC):
         return self.config.workers or 0
 
     @property
+    def repeats(self) -> int:
+        """Views of each image in a batch of training."""
+        return self.config.repeats
+
+    @property
     def streams(self) -> int:
         """That fill a batch of training; see order.py."""
         return self.config.streams or order.streams_for(max(1, self.workers))
@@ -70,6 +75,11 @@ class OrderedSplit(ABC):
         """Batch after batch the samples of a reader's rows: of each run as many as it has rows, in the order that
         order.handed_out gives them for a key (seed, epoch, number of the leg); asked for no more than there are.
         seconds: of processor time, counted by name."""
+
+    def again(self, sample: Sample, view: int, key: tuple[int, int, int]) -> Sample:
+        """A sample that `shuffled` gave, for a further view of it, numbered from 1: what the data draw by themselves is
+        drawn anew."""
+        return sample
 
 
 @dataclass(frozen=True)
@@ -104,8 +114,8 @@ class _Source:
 
 
 class TrainSource(_Source):
-    """A process's rows of the batches of training for ever, from a position on. An epoch has samples // global batch of
-    them; where a phase ends within one, what is left of it is cut anew for the next phase's batch."""
+    """A process's rows of the batches of training for ever, from a position on. A pass has samples // (different
+    images in a batch) of them; where a phase ends within one, what is left of it is cut anew for the next's batch."""
 
     def __init__(self, split: OrderedSplit, place: Place, seed: int, phases: tuple[Phase, ...], start: Position):
         super().__init__(split, place)
@@ -122,14 +132,21 @@ class TrainSource(_Source):
     def fills(self, worker: int) -> Iterator[Fill]:
         for stretch in self._stretches():
             leg, phase, position = stretch.leg, stretch.phase, stretch.position
-            begin, end = self.place.rows(leg.batch)
+            begin, end = self.place.rows(phase.global_batch)
             first, last = order.share(end - begin, self.workers, worker)
-            runs = order.stream_runs(stretch.line.samples, leg, (begin + first, begin + last))
+            rows = (begin + first, begin + last)
+            parts = order.distinct_rows(rows, leg.batch)
+            runs = [run for part in parts for run in order.stream_runs(stretch.line.samples, leg, part)]
+            places, views = [row for part in parts for row in range(*part)], order.views(rows, leg.batch)
             key = (self.seed, position.epoch, len(position.legs) - 1)
             batches = self.split.shuffled(stretch.line, runs, key, self.seconds)
             for samples in itertools.islice(batches, stretch.last - leg.steps):
-                mine = list(zip(range(first, last), samples, strict=True))
+                at = dict(zip(places, samples, strict=True))
+                mine = [(row, self._seen(at[place], view, key), view) for row, (place, view) in enumerate(views, first)]
                 yield self._shape(phase), partial(self._fill, position.epoch, phase, mine)
+
+    def _seen(self, sample: Sample, view: int, key: tuple[int, int, int]) -> Sample:
+        return self.split.again(sample, view, key) if view else sample
 
     def _shape(self, phase: Phase) -> BatchShape:
         first, last = self.place.rows(phase.global_batch)
@@ -150,7 +167,8 @@ class TrainSource(_Source):
         position, window = self.start, self.split.window
         while True:
             phase = phase_at(self.phases, position.step)
-            position = position.under(Leg(self.split.streams, phase.global_batch))
+            distinct = order.distinct_images(phase.global_batch, self.split.repeats)
+            position = position.under(Leg(self.split.streams, distinct))
             line, done = order.line_at(self.split.sizes, self.seed, position, window), position.legs[-1].steps
             steps = order.leg_steps(line.samples, position.legs[-1])
             last = int(min(steps, done + phase_end(self.phases, position.step) - position.step))
@@ -159,10 +177,10 @@ class TrainSource(_Source):
             if last == steps:
                 position = Position(position.epoch + 1, step=position.step)
 
-    def _fill(self, epoch: int, phase: Phase, samples: list[tuple[int, Sample]], rows: Rows) -> Bad | None:
+    def _fill(self, epoch: int, phase: Phase, samples: list[tuple[int, Sample, int]], rows: Rows) -> Bad | None:
         bad = None
-        for row, sample in samples:
-            random = order.sample_generator(self.seed, epoch, sample.number)
+        for row, sample, view in samples:
+            random = order.sample_generator(self.seed, epoch, sample.number, view)
             label = self.preparer.train(sample, rows["images"][row], random, phase.min_area)
             rows["labels"][row], rows["skipped"][row] = (-1, 1) if label is None else (label, 0)
             if label is None:

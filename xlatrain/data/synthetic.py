@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,13 +23,15 @@ class SyntheticSplit:
     samples: int
     image_size: int
     num_classes: int
+    repeats: int = 1
 
     def train_batches(self, place: Place, seed: int, phases: tuple[Phase, ...], start: Position) -> Iterator[Batch]:
         phase = None
         for step in itertools.count(start.step):
             if phase != phase_at(phases, step):
                 phase = phase_at(phases, step)
-                rows = range(*place.rows(phase.global_batch))
+                distinct = order.distinct_images(phase.global_batch, self.repeats)
+                rows = [row for row, _ in order.views(place.rows(phase.global_batch), distinct)]
                 prepared = [self._batch(rows, phase.image_size, seed, i) for i in range(_PREPARED)]
             yield prepared[step % _PREPARED]
 
@@ -42,7 +44,7 @@ class SyntheticSplit:
             mask = (np.arange(batch) < present).astype(np.float32)
             yield prepared[n % _PREPARED] | as_tensors({"mask": mask})
 
-    def _batch(self, rows: range, size: int, seed: int, number: int) -> Batch:
+    def _batch(self, rows: Sequence[int], size: int, seed: int, number: int) -> Batch:
         """These rows of a global batch: each has random numbers of its own, whoever asks for it."""
         draws = [order.sample_generator(seed, number, row) for row in rows]
         labels = np.array([int(draw.integers(self.num_classes)) for draw in draws], np.int64)

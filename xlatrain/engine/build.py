@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import nn
 
-from xlatrain.config.schema import Config
+from xlatrain.config.schema import Config, TrainConfig
 from xlatrain.data.batch import BatchShape, as_tensors
 from xlatrain.data.order import Position
 from xlatrain.data.phase import Phase, Place
-from xlatrain.engine.augment import Mix, beta_quantiles
+from xlatrain.engine.augment import Mix, beta_quantiles, mixed_binary_cross_entropy, mixed_cross_entropy
 from xlatrain.engine.contract import EvalSums, EvalTables, Tensors, TrainTables
 from xlatrain.engine.state import ModelLayout, first_seed, initial_state, model_layout
 from xlatrain.engine.step import AnswerStep, Clip, EvalStep, Loss, Network, TrainStep
@@ -104,10 +105,11 @@ class TrainProgram:
         mix = Mix(augment.mixup > 0, augment.cutmix > 0)
         loss = Loss(
             _network(config, self.model),
-            config.train.label_smoothing,
+            _criterion(config.train),
             augment.flip,
             mix if mix.mixup or mix.cutmix else None,
             augment.erase,
+            augment.cutout,
         )
         return TrainStep(
             loss=loss,
@@ -179,6 +181,13 @@ class EvalProgram:
         config = self.evaluation.config
         share = self.evaluation.batch // config.cluster.replicas
         return as_tensors(BatchShape(share, config.data.image_size, masked=True).new())
+
+
+def _criterion(config: TrainConfig) -> Callable[..., torch.Tensor]:
+    """What a step makes small, of logits, labels and shares."""
+    if config.loss == "binary_cross_entropy":
+        return partial(mixed_binary_cross_entropy, smoothing=config.label_smoothing, threshold=config.bce_threshold)
+    return partial(mixed_cross_entropy, smoothing=config.label_smoothing)
 
 
 def _network(config: Config, model: HostModel) -> Network:

@@ -68,6 +68,11 @@ class Meter:
             if since > 2.0:
                 self._mark = (self._steps, self._images, elapsed)
 
+    @property
+    def images(self) -> int:
+        """That have been trained on, over all starts."""
+        return self._images
+
     def interval(self) -> dict[str, Any]:
         """Means of loss and accuracy since the last call, the last learning rate, norms, speed, skips, and on what all
         seconds of the run were spent."""

@@ -19,12 +19,12 @@ from xlatrain.xla.scopes import named_modules
 
 def build_models(run: CheckedRun, replica: Replica) -> list[HostModel]:
     """One for each phase, since groups of batch norm and tiles depend on batch and size, and last the one that is
-    evaluated, which is that of a run's only phase."""
+    evaluated, which is that of a run's only phase where it has the evaluation's size."""
     models = [
         replica.shared(f"model-{i}", lambda phase=phase: build_phase_model(run, phase, replica))
         for i, phase in enumerate(run.phases)
     ]
-    if len(models) == 1:
+    if len(models) == 1 and run.phases[0].image_size == run.config.data.image_size:
         return models
     return [*models, replica.shared("model", lambda: build_eval_model(run.evaluation, replica))]
 

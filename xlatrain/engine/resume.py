@@ -42,7 +42,9 @@ def find_start(run: CheckedRun, folder: Path, report: Callable[[str], None]) -> 
     """Where the run in a folder goes on. report: told of what is passed over. Raises ConfigError when options that
     matter have changed, and when there are checkpoints and none is sound."""
     summary = _summary(folder)
-    if summary and run.lengths.total_steps == summary["steps"]:
+    until = run.config.train.until
+    reached = until is not None and summary and summary.get("reached") and summary.get("until") == until
+    if summary and (reached or run.lengths.total_steps == summary["steps"]):
         run = _as_before(run, before := read_options(folder / "config.yaml"))
         _compare(run, before, str(folder))
         return Start(run, finished=summary)

@@ -7,6 +7,7 @@ important, to bake in.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
 
-from xlatrain.engine.augment import Mix, mixed_cross_entropy, normalise, random_erase, random_flip
+from xlatrain.engine.augment import Mix, cutout, normalise, random_erase, random_flip
 from xlatrain.engine.contract import EvalSums, EvalTables, Tensors, TrainMetrics, TrainState, TrainTables, Weights
 from xlatrain.engine.state import ModelLayout
 from xlatrain.optim.clip import clip_adaptive, clip_norm, clip_value, norm
@@ -51,13 +52,15 @@ class Network:
 
 @dataclass(frozen=True)
 class Loss:
-    """From images to the loss, with augmentation on the way."""
+    """From images to the loss, with augmentation on the way. criterion: the loss of logits [N, classes], labels [N] and
+    the share of each image's own label [N], or None."""
 
     network: Network
-    label_smoothing: float
+    criterion: Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
     flip: bool
     mix: Mix | None
     erase: float
+    cutout: int = 0
 
     def __call__(
         self, images: torch.Tensor, labels: torch.Tensor, params: Tensors, buffers: Tensors, tables: TrainTables
@@ -69,13 +72,15 @@ class Loss:
                 images = random_flip(images)
             if self.erase:
                 images = random_erase(images, self.erase)
+            if self.cutout:
+                images = cutout(images, self.cutout)
             share = None
             if self.mix:
                 images, share = self.mix(images, tables.mixup_quantiles, tables.cutmix_quantiles)
         logits = self.network.logits(images, params, buffers, tables.frozen)
         with named("metrics"):
             top1 = (logits.detach().argmax(1) == labels).float().mean()
-        return named_call("loss", mixed_cross_entropy, logits, labels, share, self.label_smoothing), top1
+        return named_call("loss", self.criterion, logits, labels, share), top1
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from xlatrain.engine.contract import Tensors, TrainMetrics, TrainState
 from xlatrain.engine.describe import describe_cache, describe_run
 from xlatrain.engine.equality import check_replicas_equal
 from xlatrain.engine.evaluate import Evaluator
+from xlatrain.engine.goal import Goal
 from xlatrain.engine.loggers.open import open_loggers
 from xlatrain.engine.meter import Meter
 from xlatrain.engine.metrics import METRICS, MetricsWriter
@@ -67,14 +68,12 @@ class Trainer:
             say(text)
         self.phases = PhaseSteps(run, replica, models, say, compiling)
         self.evaluator = Evaluator(run.evaluation, self.model, replica, say, compiling)
-        self.synchronise = CapturedStep(
-            average_buffers, replica, "statistics step", engine.replay, compiling=compiling
-        )
+        self.synchronise = CapturedStep(average_buffers, replica, "statistics step", engine.replay, compiling=compiling)
         self.checkpoints = Checkpoints(replica, run, folder, checkpoint, say, progress.keep)
         self.writer = self._open_writer(checkpoint) if replica.is_first else None
         self.stop = Stop(replica)
         self.profiler = Profiler(replica, profiled_steps(engine), folder, progress.keep)
-        self.anomalies = Anomalies(config.train.loss_spike)
+        self.anomalies, self.goal = Anomalies(config.train.loss_spike), Goal(run)
         self.unplanned: Unplanned | None = None  # from the first step on
         self.last_eval: dict[str, Any] = {}
         self.equal = False  # whether statistics are, on all replicas: twice made so, they could be rounded twice
@@ -97,8 +96,10 @@ class Trainer:
             done, evaluated = start.step, start.evaluated
             if not evaluated and self._evaluation_due(done):  # it was asked to stop before it had evaluated
                 state, evaluated = self._evaluate(state, done)
+            elif evaluated:  # and it may have been ended between that and its end
+                self._reaches(done)
             for number, batch in enumerate(self._batches(feed, start.step), start.step + 1):
-                if self.stop.seen:
+                if self.stop.seen or self.goal.reached:
                     break
                 if self.profiler.begins(number):
                     self._profile(self.profiler.begin, number)
@@ -110,13 +111,15 @@ class Trainer:
                     state, evaluated = self._evaluate(state, done)
                 if self.checkpoints.due(done, evaluated) and not self.stop.seen:
                     self.save(state, done, evaluated)
+                if self.goal.reached:
+                    break
             self._drain()
             feed.close()
             if self.profiler.is_open:  # it was asked to stop meanwhile
                 self._profile(self.profiler.end, done)
             if self.stop.seen:
                 return self._stopped(state, done, evaluated)
-            return self._finish(state)
+            return self._finish(state, done)
 
     def _evaluation_due(self, done: int) -> bool:
         return done > 0 and self.run.lengths.due(self.run.lengths.eval_every, done)
@@ -233,7 +236,16 @@ class Trainer:
             f"epoch {epoch:.1f}: top-1 {result.top1:.4f}, top-5 {result.top5:.4f}, loss {result.loss:.4f} "
             f"on {result.eval_examples} images"
         )
+        self._reaches(done)
         return state, True
+
+    def _reaches(self, done: int) -> None:
+        """See whether the evaluation of this step is what the run is to reach, and say so."""
+        epoch, spent = self.run.lengths.epoch(done), self.meter.spent.seconds()
+        if self.goal.look(self.last_eval, done, epoch, self.meter.images, spent):
+            self.progress.keep(self.goal.describe())
+            if self.writer:
+                self.writer.write("event", done, epoch, event="reached", until=self.run.config.train.until)
 
     def _synchronised(self, state: Tensors) -> Tensors:
         everywhere = all(p.bn_group == self.replica.world_size for p in self.run.phases)
@@ -256,18 +268,18 @@ class Trainer:
         self.progress.say(summary["report"])
         return {**self._figures(done), **summary}
 
-    def _finish(self, state: Tensors) -> dict[str, Any]:
+    def _finish(self, state: Tensors, done: int) -> dict[str, Any]:
         """Save the weights and say how it went."""
         self._drain()
         self.meter.spent.turn_to(SAVING)
         self.replica.wait()
         host = self.replica.to_host(state) if self.replica.is_first else {}
         lengths = self.run.lengths
-        summary = {"status": "done", **self.last_eval, **self._figures(lengths.total_steps)}
+        summary = {"status": "done", **self.last_eval, **self._figures(done), **self.goal.figures()}
         if self.writer:
             summary["sha256"] = write_weights(self.folder, self.run, self.model, TrainState.of(host), self.progress.say)
             write_programs(self.folder, [step.hlo for step in self.phases.steps])
-            self.writer.write("event", lengths.total_steps, lengths.epoch(lengths.total_steps), event="done")
+            self.writer.write("event", done, lengths.epoch(done), event="done")
             self.writer.close()
         return summary | self._times()
 

@@ -7,7 +7,8 @@ The released TPU EfficientNet and the MLPerf reference scale inside the momentum
 
 "Scaled momentum" (tf.contrib, MLPerf v0.6; recalled) keeps rate and trust outside: m <- mu·m + g + wd·w,
 w <- w - lr · trust · m. The two differ when trust or rate change from step to step. trust_clip is LARC's, as timm has
-it: a trust of min(trust / lr, 1), so that a tensor's rate lr · trust never is above lr.
+it: a trust of min(trust / lr, 1), so that a tensor's rate lr · trust never is above lr. trust_limit and value_limit
+are of the code of LARS's author's lab (verified): min(trust, 50), and g + wd·w within ±10, of all tensors.
 
 What is not decayed, batch norm and biases there, takes plain momentum SGD at the raw learning rate.
 
@@ -53,7 +54,10 @@ class LARS:
             grads = torch.where(segments.not_norm(), grads + c.loss_l2 * params, grads)
         rate = segments.spread(self._rates(params, grads, hyper.lr, segments))
         decay = torch.where(segments.decayed(), c.weight_decay * params, torch.zeros_like(params))
-        inside, outside = (grads + decay, rate) if c.scaled_momentum else (rate * (grads + decay), 1.0)
+        grads = grads + decay
+        if c.value_limit is not None:
+            grads = grads.clamp(-c.value_limit, c.value_limit)
+        inside, outside = (grads, rate) if c.scaled_momentum else (rate * grads, 1.0)
         buffer = hyper.momentum * slots["momentum"] + inside
         return params - outside * (inside + hyper.momentum * buffer if c.nesterov else buffer), {"momentum": buffer}
 
@@ -67,5 +71,7 @@ class LARS:
             c.weight_decay,
             c.eps,
         )
+        if c.trust_limit is not None:
+            trust = trust.clamp(max=c.trust_limit)
         adapted = torch.minimum(trust, lr) if c.trust_clip else lr * trust
         return torch.where(segments.is_decayed(), adapted, lr)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 class ScheduleSpec:
     """A schedule with its lengths resolved to steps.
 
+    length: steps at which cosine and polynomial are at their end; None: total_steps.
     milestones: steps at which `step` applies its factor. points: (step, learning rate) of `piecewise`, in order.
     factors: (step, factor on the rate from there on), in order, for the phases of progressive resizing.
     """
@@ -30,6 +31,7 @@ class ScheduleSpec:
     decay: float = 0.97
     decay_steps: float = 1.0
     from_start: bool = False
+    length: int | None = None
     milestones: tuple[int, ...] = ()
     points: tuple[tuple[int, float], ...] = ()
     div: float = 10.0
@@ -137,5 +139,5 @@ def _triangle(step: int, half: int) -> float:
 
 
 def _progress(spec: ScheduleSpec, step: int) -> float:
-    start = 0 if spec.from_start else spec.warmup_steps
-    return min(1.0, (step - start) / max(1, spec.total_steps - start))
+    start, end = 0 if spec.from_start else spec.warmup_steps, spec.length or spec.total_steps
+    return min(1.0, (step - start) / max(1, end - start))

@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from xlatrain.config.cluster import ClusterConfig
+from xlatrain.config.cluster import ClusterConfig, usd_per_hour
 from xlatrain.planning.bounds import Product
 from xlatrain.planning.network import Collective, collective_ms
 from xlatrain.planning.program import LANES, Op, Program
@@ -111,9 +111,8 @@ class Estimate:
 
     def cost(self, spot: bool = False) -> float | None:
         """USD for the run."""
-        chip = self.cluster.chip
-        price = (chip.price_spot if spot else chip.price_on_demand) if chip else None
-        return self.hours * self.chips * price if self.hours is not None and price is not None else None
+        price = usd_per_hour(self.cluster, spot)
+        return self.hours * price if self.hours is not None and price is not None else None
 
     def as_dict(self) -> dict[str, Any]:
         """The figures as JSON has them."""

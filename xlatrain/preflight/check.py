@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from xlatrain.config.comparison import quote_comparisons
 from xlatrain.config.compose import compose_config, register_schemas
 from xlatrain.config.finetune import FinetuneConfig
 from xlatrain.config.override import given_keys
@@ -40,6 +41,7 @@ from xlatrain.preflight.run_data import with_data_of_run
 from xlatrain.preflight.runtime import runtime_faults
 from xlatrain.preflight.space import checkpoint_space_faults
 from xlatrain.preflight.stride import describe_small_images
+from xlatrain.preflight.until import until_faults
 from xlatrain.preflight.values import batch_faults, checkpoint_folder_faults, folder_faults, value_faults
 from xlatrain.preflight.versions import version_faults
 from xlatrain.preflight.weights_file import check_fit, find_weights, read_facts
@@ -53,6 +55,7 @@ Checked = TypeVar("Checked", CheckedRun, CheckedEvaluation)
 def check(overrides: Sequence[str] = (), starts: bool = True) -> CheckedRun:
     """Compose and check a training run. starts: whether it is to start on this machine, which has to have what it
     takes then; one to be planned, exported or shown need not. Raises ConfigError with every fault found."""
+    overrides = quote_comparisons(overrides)
     return check_composed(overrides, lambda config, whole: check_config(config, overrides, starts, whole))
 
 
@@ -104,7 +107,7 @@ def check_config(config: Config, overrides: Sequence[str] = (), starts: bool = T
     sound = not faults
     if config.eval.details:
         faults.append(Fault("eval.details", "is of `xlatrain eval`", "leave it out, and evaluate the run's weights"))
-    faults += optimizer_faults(config.optimizer)
+    faults += optimizer_faults(config.optimizer) + until_faults(config.train.until)
     if starts:
         faults += logger_faults(config.logger, os.environ)
     asked = config.cluster
@@ -148,10 +151,10 @@ def check_config(config: Config, overrides: Sequence[str] = (), starts: bool = T
     if faults:
         raise ConfigError(*faults)
     lengths = replace(lengths, phases=tuple(phases))
-    if len(phases) == 1:
+    if len(phases) == 1 and phases[0].image_size == config.data.image_size:
         config = replace(config, model=replace(config.model, tiles=phases[0].tiles[0] * phases[0].tiles[1]))
     sizes = [phase.image_size for phase in phases]
-    size_option = "augment.sizes" if len(phases) > 1 else "data.image_size"
+    size_option = "augment.sizes" if config.augment.sizes else "data.image_size"
     texts = (
         describe_replicas(asked, config.cluster),
         describe_short_warmup(config, lengths, schedule),

@@ -11,7 +11,7 @@ from xlatrain.errors import Fault
 def find_contradictions(config: Config) -> list[Fault]:
     """Options that another one makes meaningless: to ignore them in silence would mislead."""
     g, s, c, a, d = config.gradient, config.schedule, config.scaling, config.augment, config.data
-    m, o = config.model, config.optimizer
+    m, o, t = config.model, config.optimizer, config.train
     plain = (g.exponent_bits, g.mantissa_bits) == (8, 23)
     scaled = c.lr_per_256 is not None or c.base_lr is not None
     warms_up = (s.warmup or s.default_warmup).strip() not in ("0step", "0ep")
@@ -25,6 +25,8 @@ def find_contradictions(config: Config) -> list[Fault]:
          "scale the points themselves"),
         (s.name in ("piecewise", "onecycle") and warms_up, "schedule.warmup",
          f"schedule={s.name} begins with its own rise", "take schedule.warmup=0step"),
+        (s.length is not None and s.name not in ("cosine", "polynomial"), "schedule.length",
+         f"schedule={s.name} has no length of its own", "leave it out"),
         (s.warmup_shape == "constant" and s.warmup_lr == 0 and warms_up,
          "schedule.warmup_lr", "0 all along the warm-up trains nothing", "give schedule.warmup_lr"),
         (c.lr_per_256 is not None and c.base_batch != 256, "scaling.base_batch", "belongs to base_lr; lr_per_256 is "
@@ -34,8 +36,12 @@ def find_contradictions(config: Config) -> list[Fault]:
         (a.policy != "randaugment" and any(getattr(a, k) != getattr(AugmentConfig, k) for k in ra), "augment",
          f"layers, magnitude and probability are RandAugment's, and the policy is {a.policy}",
          "take augment.policy=randaugment"),
-        (a.crop == "centre" and a.min_area != AugmentConfig.min_area, "augment.min_area",
-         "is of random crops, not of the centre", "take augment.crop=tf"),
+        (a.crop in ("centre", "square") and a.min_area != AugmentConfig.min_area, "augment.min_area",
+         "is of random crops of any size", "take augment.crop=tf"),
+        (a.cutout > d.image_size, "augment.cutout", f"{a.cutout} pixels are more than the image's {d.image_size}",
+         "take fewer"),
+        (t.bce_threshold is not None and t.loss == "cross_entropy", "train.bce_threshold", "is for "
+         "train.loss=binary_cross_entropy", "leave it out, or take that loss"),
         (isinstance(d, ShardsConfig) and d.cache_gb is not None and d.cache is None, "data.cache_gb",
          "there is no cache to limit", "name a folder: data.cache=/tmp/cache"),
         (config.cluster.replicas is None and config.cluster.platform != "gpu", "cluster.replicas", "null, all that "

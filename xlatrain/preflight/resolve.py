@@ -110,6 +110,7 @@ _NOT_ZERO = (
     "train.log_every",
     "train.eval_every",
     "schedule.decay_every",
+    "schedule.length",
     "checkpoint.every",
     "checkpoint.keep_every",
 )
@@ -126,6 +127,7 @@ def check_durations(config: Config) -> list[Fault]:
         "schedule.warmup": s.warmup or "0step",
         "schedule.default_warmup": s.default_warmup,
         "schedule.decay_every": s.decay_every,
+        "schedule.length": s.length or "100%",
         "scaling.base_warmup": config.scaling.base_warmup or "0step",
     }
     texts |= {"checkpoint.every": c.every} if c.every not in (None, AT_EVALUATIONS) else {}
@@ -198,6 +200,7 @@ def resolve_schedule(config: Config, lengths: Lengths) -> ScheduleSpec:
         decay=s.decay,
         decay_steps=max(1.0, exact_steps(lengths.samples, lengths.phases, decay_every, lengths.total_steps)),
         from_start=s.from_start,
+        length=None if s.length is None else steps(s.length),
         milestones=tuple(steps(text) for text in s.milestones),
         points=points,
         div=s.div,

@@ -9,7 +9,7 @@ from PIL import Image
 
 from xlatrain.data.order import sample_generator
 from xlatrain.data.pixels import decode
-from xlatrain.data.pixels.crop import Box, CentreCrop, RandomCrop, draw_tf
+from xlatrain.data.pixels.crop import Box, CentreCrop, RandomCrop, SquareCrop, draw_tf
 from xlatrain.data.pixels.decode import Decoder, decode_image, shift_image
 
 try:
@@ -229,6 +229,13 @@ def test_tensorflows_sampling_draws_heights_evenly():
 def test_what_cannot_be_drawn_is_the_centre():
     crop = RandomCrop(CentreCrop(32, 0), 0.08, "tf")
     assert crop(10, 1000, np.random.default_rng(0)) == Box(0, 495, 10, 10)
+
+
+def test_a_square_is_as_large_as_evaluations_and_lies_anywhere():
+    crop, random = SquareCrop(CentreCrop(7, 1)), np.random.default_rng(0)
+    boxes = {crop(8, 10, random) for _ in range(300)}
+    assert {(box.height, box.width) for box in boxes} == {(7, 7)}
+    assert {(box.top, box.left) for box in boxes} == {(top, left) for top in range(2) for left in range(4)}
 
 
 def test_shift_translates_and_repeats_the_edge():

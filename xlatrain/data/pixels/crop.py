@@ -46,6 +46,18 @@ def eval_crop(size: int, padding: int, ratio: float | None) -> CentreCrop:
 
 
 @dataclass(frozen=True)
+class SquareCrop:
+    """A square as large as that of an evaluation, anywhere in the image: a random crop after a resize of the shorter
+    side, with neither scale nor aspect drawn."""
+
+    centre: CentreCrop
+
+    def __call__(self, height: int, width: int, random: np.random.Generator) -> Box:
+        side = self.centre(height, width).height
+        return Box(_place(height - side + 1, random), _place(width - side + 1, random), side, side)
+
+
+@dataclass(frozen=True)
 class RandomCrop:
     """A random part of min_area to 1 of the image, 3/4 to 4/3 as wide as high; after 10 vain attempts, or when all of
     the image was drawn, the centre crop.

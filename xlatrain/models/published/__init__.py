@@ -1,0 +1,1 @@
+"""Models of the papers that timm does not have."""
