@@ -1,11 +1,14 @@
-"""Signals that are heard for a while."""
+"""Signals that are heard for a while, or sent when a parent ends."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @contextlib.contextmanager
@@ -17,3 +20,10 @@ def handled(numbers: Iterable[int], hear: Callable[[int, Any], None]) -> Iterato
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def ask_for_at_end_of_parent(number: int) -> None:
+    """Have the kernel send this process a signal when the thread that started it ends. Without effect where the kernel
+    is not Linux; processes that this one forks do not have it."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import os
 import signal
 import subprocess
@@ -18,12 +16,11 @@ from types import FrameType
 from xlatrain.cli.verbs import take_flags
 from xlatrain.console import say
 from xlatrain.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, ConfigError, Fault
-from xlatrain.signals import handled
+from xlatrain.signals import ask_for_at_end_of_parent, handled
 from xlatrain.xla.heartbeat import ELSEWHERE, FOLDER, last_step
 
 _TRIES, _WAIT, _LONGEST = 20, 5.0, 300.0  # starts; seconds
 _SAME = 3  # crashes at one step that end it: the fourth would be the same
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @dataclass(frozen=True)
@@ -156,5 +153,4 @@ class Supervisor:
 def _apart() -> None:
     """In the child: a group of its own; and ask it to stop when the supervisor is killed, where the kernel is Linux."""
     os.setpgid(0, 0)
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    ask_for_at_end_of_parent(signal.SIGTERM)

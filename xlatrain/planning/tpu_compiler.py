@@ -6,7 +6,6 @@ FOLDER reads FOLDER/request.json and program.pb, writes FOLDER/result.json and o
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import re
@@ -15,6 +14,7 @@ import sys
 from pathlib import Path
 
 from xlatrain.files import write_json
+from xlatrain.signals import ask_for_at_end_of_parent
 from xlatrain.xla.stablehlo import to_stablehlo
 
 # libtpu asks where it runs; any host of any slice will do, since nothing is run.
@@ -29,13 +29,10 @@ _ENVIRONMENT = {
 }
 
 
-_PR_SET_PDEATHSIG = 1
-
-
 def main(folder: Path) -> None:
     """Compile what the folder asks for. A program that does not fit is a result, not an error."""
     os.environ.update(_ENVIRONMENT)
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # or it would compile on for nobody
+    ask_for_at_end_of_parent(signal.SIGKILL)  # or it would compile on for nobody
     import numpy as np
     from jax.experimental import topologies
     from jaxlib import _jax, xla_client

@@ -22,6 +22,7 @@ from multiprocessing import Pipe, current_process, forkserver, get_context, set_
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
+from xlatrain.signals import ask_for_at_end_of_parent
 from xlatrain.xla.temporary import temporary_files
 
 T = TypeVar("T")
@@ -124,6 +125,7 @@ def _answer(
 def serve_only_children() -> None:
     """In the server, before all else: what signals mean is for this process's children to say, and what lies in the
     folder of the command hides no package."""
+    ask_for_at_end_of_parent(signal.SIGKILL)  # also in the midst of an import, which takes seconds
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
