@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -12,10 +13,65 @@ from xlatrain.xla.collectives import Groups, all_gather, all_reduce
 from xlatrain.xla.rescue import variance_if
 
 
+class Layout(Protocol):
+    """How an activation lies: what of it belongs to a channel. models/folding/geometry.py has another one."""
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """Those that are no channels."""
+
+    @property
+    def split(self) -> tuple[int, ...] | None:
+        """The others, with an axis before the last that is none of channels; None where there is no such axis."""
+
+    def spread(self, values: torch.Tensor) -> torch.Tensor:
+        """[C] to broadcast against an activation."""
+
+    def sum(self, x: torch.Tensor) -> torch.Tensor:
+        """An activation to [C]."""
+
+    def mean(self, x: torch.Tensor) -> torch.Tensor:
+        """An activation, 0 where nothing counts, to [C]."""
+
+    def count(self, x: torch.Tensor) -> int:
+        """Values of a channel."""
+
+    def inside(self, device: torch.device) -> torch.Tensor | None:
+        """Which values count: bool, broadcasts against an activation; None where all do."""
+
+
+@dataclass(frozen=True)
+class ChannelsFirst:
+    """[N, C, ...]."""
+
+    ndim: int
+    split = None
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        return 0, *range(2, self.ndim)
+
+    def spread(self, values: torch.Tensor) -> torch.Tensor:
+        return values.view(1, -1, *[1] * (self.ndim - 2))
+
+    def sum(self, x: torch.Tensor) -> torch.Tensor:
+        return x.sum(self.axes)
+
+    def mean(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean(self.axes)
+
+    def count(self, x: torch.Tensor) -> int:
+        return x.numel() // x.shape[1]
+
+    def inside(self, device: torch.device) -> torch.Tensor | None:
+        return None
+
+
 class _GroupNormalize(torch.autograd.Function):
     """y = (x - mean) / sqrt(var + eps) · weight + bias with moments over the batch of all replicas of a group.
 
-    Statistics in float32 whatever the dtype of x; one collective forward (two in groups above 32), one backward.
+    Statistics in float32 whatever the dtype of x (float64 stays); one collective forward (two in groups above 32), one
+    backward. What lies outside of a layout's image does not count, and becomes 0.
     """
 
     @staticmethod
@@ -25,46 +81,52 @@ class _GroupNormalize(torch.autograd.Function):
         weight: torch.Tensor,
         bias: torch.Tensor,
         shift: torch.Tensor,
+        layout: Layout,
         eps: float,
         groups: Groups | None,
         group_size: int,
     ):
-        count = x.numel() // x.shape[1] * group_size
-        mean, var = _group_moments(*_local_moments(x, shift, eps), groups, group_size)
+        inside = layout.inside(x.device)
+        local = _local_moments(x, shift, eps, layout, inside)
+        mean, var = _group_moments(*local, groups, group_size)
         inverse = torch.rsqrt(var + eps)
-        y = (x.float() - _channels(mean, x)) * _channels(inverse * weight, x) + _channels(bias, x)
+        y = (_wide(x) - layout.spread(mean)) * layout.spread(inverse * weight) + layout.spread(bias)
         ctx.save_for_backward(x, weight, mean, inverse)
-        ctx.group = groups, count
+        ctx.group = layout, groups, layout.count(x) * group_size
         ctx.mark_non_differentiable(mean, var)
-        return y.to(x.dtype), mean, var
+        return _only(inside, y).to(x.dtype), mean, var
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor, *_):
         x, weight, mean, inverse = ctx.saved_tensors
-        groups, count = ctx.group
-        axes = [0, *range(2, x.ndim)]
-        g = grad.float()
-        normalised = (x.float() - _channels(mean, x)) * _channels(inverse, x)
-        local = torch.stack([g.sum(axes), (g * normalised).sum(axes)])
+        layout, groups, count = ctx.group
+        inside = layout.inside(x.device)
+        g = _only(inside, _wide(grad))
+        normalised = (_wide(x) - layout.spread(mean)) * layout.spread(inverse)
+        local = torch.stack([layout.sum(g), layout.sum(g * normalised)])
         bias_mean, weight_mean = all_reduce(local, scale=1.0 / count, groups=groups)
-        dx = _channels(weight * inverse, x) * (g - _channels(bias_mean, x) - normalised * _channels(weight_mean, x))
-        return dx.to(x.dtype), local[1], local[0], None, None, None, None
+        of_mean, of_variance = layout.spread(bias_mean), normalised * layout.spread(weight_mean)
+        dx = _only(inside, layout.spread(weight * inverse) * (g - of_mean - of_variance))
+        return dx.to(x.dtype), local[1], local[0], None, None, None, None, None
 
 
-def _local_moments(x: torch.Tensor, shift: torch.Tensor, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and variance of this replica's x [N, C, ...], each float32 [C].
+def _local_moments(
+    x: torch.Tensor, shift: torch.Tensor, eps: float, layout: Layout, inside: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and variance of this replica's x, each float32 [C].
 
     One pass gives both, inside the kernel that computes x: sums of x - shift and of its square, with shift a guess at
     the mean (the running mean). E[d²] - E[d]² loses the digits of a variance much below E[d]², d = x - shift: from a
     ratio of 64 on, about 1e-5 of it. Then, which is in the first steps of a layer far from its running mean, the
     variance is taken in a second pass about the mean.
     """
-    axes = [0, *range(2, x.ndim)]
-    centred = x.float() - _channels(shift, x)
-    first, second = centred.mean(axes), centred.square().mean(axes)
+    centred = _only(inside, _wide(x) - layout.spread(shift))
+    first, second = layout.mean(centred), layout.mean(centred.square())
     mean, variance = shift + first, (second - first.square()).clamp_min(0.0)
     lost = (first.square() > 64.0 * (variance + eps)).any()
-    return mean, variance_if(lost, x, mean, variance)
+    centre = mean if layout.split is None else layout.spread(mean)
+    how = layout.axes, layout.count(x), layout.split, inside
+    return mean, variance_if(lost, x, centre, variance, *how)
 
 
 def _group_moments(
@@ -87,9 +149,10 @@ def _group_moments(
 class GroupedBatchNorm(nn.Module):
     """Takes over a torch BatchNorm or a timm BatchNormAct2d, keeping its parameters, buffers, drop and act.
 
-    Input [N, C, ...] in float32 or bfloat16; output of the same dtype. In training the moments are those of N·…·k
-    values, k = group_size replicas, and the running variance gets the unbiased one, as in torch. groups = None means
-    all replicas in one group. The running statistics of different groups differ until they are averaged.
+    Input [N, C, ...] in float32 or bfloat16, or as `layout` has it; output of the same dtype. In training the moments
+    are those of N·…·k values, k = group_size replicas, and the running variance gets the unbiased one, as in torch.
+    groups = None means all replicas in one group. The running statistics of different groups differ until they are
+    averaged.
     """
 
     def __init__(
@@ -111,21 +174,23 @@ class GroupedBatchNorm(nn.Module):
             self.register_buffer(name, getattr(norm, name))
         self.drop = getattr(norm, "drop", nn.Identity())
         self.act = getattr(norm, "act", nn.Identity())
+        self.layout: Layout | None = None  # None: ChannelsFirst
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         weight = torch.ones_like(self.running_mean) if self.weight is None else self.weight
         bias = torch.zeros_like(self.running_mean) if self.bias is None else self.bias
+        layout = self.layout or ChannelsFirst(x.ndim)
         if self.training:
-            y, mean, var = _GroupNormalize.apply(
-                x, weight, bias, self.running_mean.detach().clone(), self.eps, self.groups, self.group_size
-            )
-            count = x.numel() // x.shape[1] * self.group_size
+            shift = self.running_mean.detach().clone()
+            y, mean, var = _GroupNormalize.apply(x, weight, bias, shift, layout, self.eps, self.groups, self.group_size)
+            count = layout.count(x) * self.group_size
             with torch.no_grad():
                 self.running_mean.lerp_(mean, self.momentum)
                 self.running_var.lerp_(var * (count / max(count - 1, 1)), self.momentum)
         else:
             scale = torch.rsqrt(self.running_var + self.eps) * weight
-            y = ((x.float() - _channels(self.running_mean, x)) * _channels(scale, x) + _channels(bias, x)).to(x.dtype)
+            y = (_wide(x) - layout.spread(self.running_mean)) * layout.spread(scale) + layout.spread(bias)
+            y = _only(layout.inside(x.device), y).to(x.dtype)
         return self.act(self.drop(y))
 
     def extra_repr(self) -> str:
@@ -143,6 +208,10 @@ def convert_batch_norm(
     return len(found)
 
 
-def _channels(values: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """Per-channel values shaped to broadcast against x [N, C, ...]."""
-    return values.view(1, -1, *[1] * (x.ndim - 2))
+def _wide(x: torch.Tensor) -> torch.Tensor:
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def _only(inside: torch.Tensor | None, values: torch.Tensor) -> torch.Tensor:
+    """The values inside, and 0 elsewhere."""
+    return values if inside is None else torch.where(inside, values, values.new_zeros(()))
