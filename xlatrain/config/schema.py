@@ -58,11 +58,10 @@ class ModelConfig:
         choices=("auto", "native", "shift", "dense"),
     )
     depthwise_dense_channels: int = option(32, "more channels than this are native where others are dense", low=0)
-    tiles: int | None = option(
+    fold: bool | None = option(
         None,
-        "compute the stem and the first stages on this many tiles of each image, for the lanes of a TPU; 1 = whole; "
-        "null = as many as fill 128 lanes on TPU, else 1",
-        low=1,
+        "compute the first stages of an EfficientNet with neighbouring pixels folded into the channels, for the matrix "
+        "unit and the lanes of a TPU; null = on TPU, where a model has such layers",
     )
     pool: str | None = option(None, "global pooling; catavgmax = fast.ai's concat pooling; null = the model's")
     zero_init_residual: bool = option(

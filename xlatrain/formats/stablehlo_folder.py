@@ -78,7 +78,7 @@ def write(replica: Replica, export: CheckedExport, folder: Path) -> None:
     kind of device."""
     evaluation = export.evaluation
     native = replace(evaluation.config, model=replace(evaluation.config.model, depthwise="native"))
-    model = build_eval_model(replace(evaluation, config=native, tiles=(1, 1)), replica)
+    model = build_eval_model(replace(evaluation, config=native, fold=False), replica)
     size, about = evaluation.config.data.image_size, describe(evaluation)
     tensors = _tensors(model, Path(evaluation.config.weights))
     inputs = {"images": torch.zeros(export.batch, 3, size, size), **tensors}
