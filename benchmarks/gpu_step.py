@@ -133,7 +133,7 @@ def export(model: str, size: int, batch: int, platform: str, folder: Path) -> Pa
 
     known = model.startswith("efficientnet_b")
     overrides = [f"model={model}" if known else f"model.name={model}", f"data.image_size={size}", "precision=bf16"]
-    overrides += ["model.depthwise=native", "model.tiles=1", f"cluster={platform}", "cluster.replicas=1", "ema=off"]
+    overrides += ["model.depthwise=native", f"cluster={platform}", "cluster.replicas=1", "ema=off"]
     overrides += ["data=synthetic", "augment=none", f"train.global_batch={batch}", "train.duration=1000step"]
     return write(overrides, folder / model)
 

@@ -1,10 +1,14 @@
 """Models that take a second to trace and compile: for tests of what does not depend on the model."""
 
+from functools import partial
+
 import torch
-from timm.layers import DropPath
+from timm.layers import BatchNormAct2d, DropPath
+from timm.models._efficientnet_blocks import DepthwiseSeparableConv, InvertedResidual, SqueezeExcite
 from torch import nn
 
 SMALL = "model._target_=tests.nets.Small"
+MOBILE = "model._target_=tests.nets.Mobile"
 PLAIN = "model._target_=tests.nets.Plain"
 NOISY = ("model._target_=tests.nets.Noisy", "model.drop_rate=null", "model.drop_path_rate=null")
 
@@ -43,3 +47,23 @@ class Noisy(Small):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         seen = self.body(images)
         return self.head(self.drop((seen + self.path(self.branch(seen))).mean((2, 3))))
+
+
+class Mobile(nn.Module):
+    """An EfficientNet of three blocks, named as timm names them: one that keeps its size, one that halves it, one with
+    a skip that is expanded to 64 channels. What tests of folded images need of one."""
+
+    def __init__(self, num_classes: int, drop_path: float = 0.0):
+        super().__init__()
+        se = partial(SqueezeExcite, rd_ratio=0.25)
+        norm = partial(BatchNormAct2d, act_layer=nn.SiLU)
+        options = {"se_layer": se, "act_layer": nn.SiLU, "drop_path_rate": drop_path}
+        self.conv_stem, self.bn1 = nn.Conv2d(3, 8, 3, 2, 1, bias=False), norm(8)
+        first = DepthwiseSeparableConv(8, 8, 3, **options)
+        second = InvertedResidual(8, 16, 3, stride=2, exp_ratio=2.0, **options)
+        third = InvertedResidual(16, 16, 3, exp_ratio=4.0, **options)
+        self.blocks = nn.Sequential(nn.Sequential(first), nn.Sequential(second, third))
+        self.head = nn.Linear(16, num_classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.blocks(self.bn1(self.conv_stem(images))).mean((2, 3)))

@@ -9,13 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tests.nets import Mobile
 from xlatrain.errors import CaptureError
-from xlatrain.models.batch_norm import GroupedBatchNorm
+from xlatrain.models.batch_norm import GroupedBatchNorm, convert_batch_norm
 from xlatrain.models.bn_groups import replica_groups
+from xlatrain.models.folding.choose import choose_folds
+from xlatrain.models.folding.fold import fold_layers
 from xlatrain.xla import watch
 from xlatrain.xla.capture import CapturedStep
 from xlatrain.xla.collectives import all_reduce, mean_over_replicas
-from xlatrain.xla.replica import Replica
+from xlatrain.xla.convolution import Geometry, convolve, kernel_gradient
+from xlatrain.xla.replica import PROCESS_LOCK, Replica
 from xlatrain.xla.transfer import to_device
 
 
@@ -359,3 +363,61 @@ def run_convolutions(replica: Replica, cases: list[tuple]) -> dict:
         _, outputs = captured(carry, inputs)
         found[name] = {case: [outputs[f"{i} {case}"].cpu() for i in range(3)] for case in cases}
     return found
+
+
+def run_folded(replica: Replica, size: int, group: int, steps: int) -> dict:
+    """Steps of a small EfficientNet as it is, and folded, on the same images: what each replica has after them."""
+    return gather(replica, {folded: _mobile_steps(replica, size, group, steps, folded) for folded in (False, True)})
+
+
+def _mobile_steps(replica: Replica, size: int, group: int, steps: int, folded: bool) -> dict:
+    with PROCESS_LOCK:
+        torch.manual_seed(3)
+        model = Mobile(5)
+    convert_batch_norm(model, replica_groups(replica.world_size, group), group)
+    if folded:
+        fold_layers(model, choose_folds(model, size, always=True), size)
+    parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
+    model.train()
+
+    def step(carry, inputs):
+        leaves = {n: carry[n].clone().requires_grad_() for n in parameters}
+        kept = {n: carry[n].clone() for n in buffers}
+        logits = torch.func.functional_call(model, {**leaves, **kept}, (inputs["x"],))
+        gradients = torch.autograd.grad(logits.square().mean(), list(leaves.values()))
+        means = [all_reduce(g, scale=1.0 / replica.world_size) for g in gradients]
+        moved = {n: (carry[n] - 0.1 * g).detach() for n, g in zip(leaves, means, strict=True)}
+        return {**moved, **kept}, {"logits": logits.detach()}
+
+    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(replica.ordinal))
+    carry = {n: t.detach().clone() for n, t in {**parameters, **buffers}.items() if t.is_floating_point()}
+    buffers = {n: t for n, t in buffers.items() if t.is_floating_point()}
+    carry, inputs = to_device(carry, replica.device), to_device({"x": images}, replica.device)
+    captured = CapturedStep(step, replica, f"folded={folded}")
+    for _ in range(steps):
+        carry, outputs = captured(carry, inputs)
+    return {name: tensor.cpu() for name, tensor in {**carry, **outputs}.items()}
+
+
+def run_convolutions(replica: Replica) -> dict:
+    """Convolutions of xla/convolution.py on the device and on the CPU: steps, dilation, padding that cuts off, and
+    groups."""
+    random, cases = torch.Generator().manual_seed(1), {}
+    geometries = {
+        "plain": Geometry(),
+        "stepped": Geometry((2, 1), (1, 1), ((1, 0), (2, -1))),
+        "dilated": Geometry((1, 1), (2, 3), ((1, -1), (0, 2))),
+    }
+    for name, geometry in geometries.items():
+        for groups in ((), (1,), (3,)):
+            x = torch.randn(2, 5, 4, *groups, 3, generator=random)
+            kernel = torch.randn(2, 3, *groups, 3, 4, generator=random)
+            y = convolve(x, kernel, geometry)
+            g = torch.randn(y.shape, generator=random)
+            cases[f"{name}, {groups}"] = (geometry, x, kernel, g, y, kernel_gradient(x, g, geometry))
+    results = {}
+    for name, (geometry, *tensors, y, back) in cases.items():
+        x, kernel, g = to_device(dict(enumerate(tensors)), replica.device).values()
+        results[name] = convolve(x, kernel, geometry).cpu(), y
+        results[f"{name}, kernel"] = kernel_gradient(x, g, geometry).cpu(), back
+    return results

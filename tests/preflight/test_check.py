@@ -93,15 +93,15 @@ def test_a_batch_of_evaluation_is_no_larger_than_its_images(asked, replicas, bat
 @pytest.mark.slow
 def test_what_was_left_open_is_decided():
     cpu = check([]).config
-    assert (cpu.data.workers, cpu.model.depthwise, cpu.model.tiles, cpu.engine.in_flight) == (0, "shift", 1, 1)
+    assert (cpu.data.workers, cpu.model.depthwise, cpu.model.fold, cpu.engine.in_flight) == (0, "shift", False, 1)
     assert cpu.model.layout == "channels_last"
     wide = ["model=efficientnet_b2", "data=synthetic", "augment=none", "cluster=tpu_v3_8", "train.global_batch=256"]
     tpu = check(wide)
     assert tpu.config.model.layout == "channels_first"
-    assert (tpu.config.model.depthwise, tpu.config.model.tiles, tpu.config.engine.in_flight) == ("dense", 4, 2)
-    assert tpu.phases[0].tiles == tpu.evaluation.tiles == (2, 2)
-    asked = check([*wide, "model.depthwise=native", "model.tiles=1", "engine.in_flight=3"]).config
-    assert (asked.model.depthwise, asked.model.tiles, asked.engine.in_flight) == ("native", 1, 3)
+    assert (tpu.config.model.depthwise, tpu.config.model.fold, tpu.config.engine.in_flight) == ("dense", True, 2)
+    assert tpu.phases[0].fold is tpu.evaluation.fold is True
+    asked = check([*wide, "model.depthwise=native", "model.fold=false", "engine.in_flight=3"]).config
+    assert (asked.model.depthwise, asked.model.fold, asked.engine.in_flight) == ("native", False, 3)
     # Streams: the same for whatever reads with up to two workers; of more readers, each has its own.
     several = ["engine.runtime=jax", "cluster.processes_per_host=4"]
     readers = ([], ["data.workers=2"], [*several, "data.workers=2"], [*several, "data.workers=3"])

@@ -140,8 +140,7 @@ def test_what_hydra_takes_for_one_run_is_taken(override):
         (["gradient.kahan=true"], "gradient"),
         (["gradient=bf16", "gradient.kahan=true"], "gradient.kahan"),
         (["model.zero_init_residual=true"], "model"),
-        (["model=efficientnet_b0", "data.image_size=32", "model.tiles=3"], "model.tiles"),
-        (["model.tiles=4"], "model.tiles"),
+        (["model.fold=true"], "model.fold"),
     ],
     ids=lambda v: v if isinstance(v, str) else None,
 )
@@ -209,7 +208,7 @@ def test_a_cure_for_a_small_data_set_is_one(overrides, key, cure):
         ("optimizer=lamb optimizer.max_grad_norm=0", "take more than 0, or null"),
         ("augment.sizes=[{until: 1ep, size: 32, batch: -1}, {size: 32}]", "take 1 to 16,777,216"),
         ("augment.sizes=[{until: 1ep, size: 32, batch: 12}, {size: 32}]", "take a multiple of 8, as 16"),
-        ("model=efficientnet_b0 data.image_size=32 model.tiles=3", "take one of 1, 2, 4, 8"),
+        ("model.fold=true", "leave it out"),
     ],
 )
 def test_a_cure_can_be_followed(override, cure):

@@ -71,7 +71,7 @@ def test_all_gpus_are_taken_and_convolutions_are_native(plugin, driver):
     config = run.config
     assert config.cluster.replicas == 2
     assert (config.engine.runtime, config.engine.in_flight) == ("jax", 2)
-    assert (config.model.depthwise, config.model.layout, config.model.tiles) == ("native", "channels_first", 1)
+    assert (config.model.depthwise, config.model.layout, config.model.fold) == ("native", "channels_first", False)
     assert run.notes[0] == "2 replicas, one on each GPU"
 
 

@@ -66,11 +66,10 @@ class ModelConfig:
         "where depthwise=shift",
         choices=("auto", "channels_first", "channels_last"),
     )
-    tiles: int | None = option(
+    fold: bool | None = option(
         None,
-        "compute the stem and the first stages on this many tiles of each image, for the lanes of a TPU; 1 = whole; "
-        "null = as many as fill 128 lanes on TPU, else 1",
-        low=1,
+        "compute the first stages of an EfficientNet with neighbouring pixels folded into the channels, for the matrix "
+        "unit and the lanes of a TPU; null = on TPU, where a model has such layers",
     )
     pool: str | None = option(None, "global pooling; catavgmax = fast.ai's concat pooling; null = the model's")
     zero_init_residual: bool = option(

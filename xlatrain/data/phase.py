@@ -26,8 +26,8 @@ class Phase:
     """The steps from first_step on, until the next phase's: `global_batch` images of image_size pixels a step, cut from
     at least min_area of a picture. A phase may begin and end within an epoch of the data.
 
-    lr: factor on the schedule. bn_group: replicas that share batch norm statistics. tiles: (rows, columns) into which
-    the first layers cut an image. What reads data looks at none of these three.
+    lr: factor on the schedule. bn_group: replicas that share batch norm statistics. fold: whether the first layers work
+    on folded images. What reads data looks at none of these three.
     """
 
     first_step: int
@@ -36,7 +36,7 @@ class Phase:
     min_area: float = 0.08
     lr: float = 1.0
     bn_group: int = 1
-    tiles: tuple[int, int] = (1, 1)
+    fold: bool = False
 
     def batch(self, replicas: int) -> int:
         """Images a step of each of so many replicas."""

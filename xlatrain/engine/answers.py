@@ -151,7 +151,7 @@ def build_eval_model(evaluation: CheckedEvaluation, replica: Replica) -> HostMod
     """The model as it is evaluated; its batch norm takes running statistics, so no replicas share any."""
     config = evaluation.config
     size = config.data.image_size
-    return build_host_model(config, evaluation.dataset.num_classes, replica, size, tiles=evaluation.tiles)
+    return build_host_model(config, evaluation.dataset.num_classes, replica, size, fold=evaluation.fold)
 
 
 def describe_weights_used(evaluation: CheckedEvaluation, replica: Replica) -> str:
@@ -168,4 +168,4 @@ def _machinery(evaluation: CheckedEvaluation) -> str:
     """All of an evaluation that decides its program and tables: what is the same, two members have in common."""
     config = replace(evaluation.config, weights=None)
     parts = {name: asdict(getattr(config, name)) for name in ("model", "precision", "data")}
-    return json.dumps([parts, evaluation.tiles], sort_keys=True, default=str)
+    return json.dumps([parts, evaluation.fold], sort_keys=True, default=str)

@@ -24,8 +24,9 @@ from xlatrain.models.channels_last.layers import ChannelsLastConv2d
 from xlatrain.models.classifier import convert_classifier, head_names, last_layer
 from xlatrain.models.create import build_model
 from xlatrain.models.depthwise import DenseDepthwiseConv2d, convert_depthwise
+from xlatrain.models.folding.choose import choose_folds
+from xlatrain.models.folding.fold import fold_layers
 from xlatrain.models.layers import find_frozen, layer_scales
-from xlatrain.models.tiles import Grid, tile_first_layers
 from xlatrain.optim.create import build_optimizer
 from xlatrain.optim.reduce import build_gradient_mean
 from xlatrain.optim.schedule import learning_rate_table, momentum_table
@@ -60,21 +61,20 @@ def build_host_model(
     replica: Replica,
     image_size: int,
     bn_group: int = 1,
-    tiles: tuple[int, int] = (1, 1),
+    fold: bool = False,
     origin: Origin | None = None,
 ) -> HostModel:
-    """Build, convert for XLA, lay out. bn_group: replicas that share statistics. tiles: (rows, columns) into which the
-    first layers cut an image. origin: the weights that it starts from, if not its seed's."""
-    options, grid = config.model, Grid(*tiles)
+    """Build, convert for XLA, lay out. bn_group: replicas that share statistics. fold: whether the first layers work on
+    folded images. origin: the weights that it starts from, if not its seed's."""
+    options = config.model
     module = build_model(options, num_classes, image_size, config.train.seed)
     if origin is not None:
         take_weights(module, origin)
-    if grid.tiles > 1:
-        tile_first_layers(module, grid, image_size, options.depthwise_dense_channels)
     groups = replica_groups(replica.world_size, bn_group, config.cluster.torus_width)
-    last = options.layout == "channels_last" and grid.tiles == 1 and can_be_channels_last(module)
-    convert_batch_norm(module, groups, bn_group, options.bn_momentum, options.bn_eps, last)
-    if last:
+    convert_batch_norm(module, groups, bn_group, options.bn_momentum, options.bn_eps)
+    if fold:
+        fold_layers(module, choose_folds(module, image_size), image_size)
+    elif options.layout == "channels_last" and can_be_channels_last(module):
         convert_channels_last(module)
     if options.depthwise == "shift":
         convert_depthwise(module, partial(ChannelsLastConv2d, first=True))
@@ -88,7 +88,7 @@ def build_host_model(
 def build_phase_model(run: CheckedRun, phase: Phase, replica: Replica) -> HostModel:
     """The model as a phase of a run trains it."""
     classes = run.dataset.num_classes
-    return build_host_model(run.config, classes, replica, phase.image_size, phase.bn_group, phase.tiles, run.origin)
+    return build_host_model(run.config, classes, replica, phase.image_size, phase.bn_group, phase.fold, run.origin)
 
 
 @dataclass(frozen=True)

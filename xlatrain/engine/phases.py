@@ -18,7 +18,7 @@ from xlatrain.xla.scopes import named_modules
 
 
 def build_models(run: CheckedRun, replica: Replica) -> list[HostModel]:
-    """One for each phase, since groups of batch norm and tiles depend on batch and size, and last the one that is
+    """One for each phase, since groups of batch norm and folds depend on batch and size, and last the one that is
     evaluated, which is that of a run's only phase where it has the evaluation's size."""
     models = [
         replica.shared(f"model-{i}", lambda phase=phase: build_phase_model(run, phase, replica))

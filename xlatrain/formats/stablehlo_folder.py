@@ -79,7 +79,7 @@ def write(replica: Replica, export: CheckedExport, folder: Path) -> None:
     evaluation = export.evaluation
     plain = replace(evaluation.config.model, depthwise="native", layout="channels_first")
     native = replace(evaluation.config, model=plain)
-    model = build_eval_model(replace(evaluation, config=native, tiles=(1, 1)), replica)
+    model = build_eval_model(replace(evaluation, config=native, fold=False), replica)
     size, about = evaluation.config.data.image_size, describe(evaluation)
     tensors = _tensors(model, Path(evaluation.config.weights))
     inputs = {"images": torch.zeros(export.batch, 3, size, size), **tensors}

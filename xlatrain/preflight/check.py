@@ -152,7 +152,7 @@ def check_config(config: Config, overrides: Sequence[str] = (), starts: bool = T
         raise ConfigError(*faults)
     lengths = replace(lengths, phases=tuple(phases))
     if len(phases) == 1 and phases[0].image_size == config.data.image_size:
-        config = replace(config, model=replace(config.model, tiles=phases[0].tiles[0] * phases[0].tiles[1]))
+        config = replace(config, model=replace(config.model, fold=phases[0].fold))
     sizes = [phase.image_size for phase in phases]
     size_option = "augment.sizes" if config.augment.sizes else "data.image_size"
     texts = (
@@ -282,7 +282,7 @@ def _evaluation(config: Config, dataset: Dataset, phase: Phase, overrides: Seque
     # More than there are images would be padding and nothing else.
     wanted = min(config.eval.global_batch or config.train.global_batch, dataset.val.samples)
     batch = whole_batch(wanted, config.cluster.replicas)
-    return CheckedEvaluation(tuple(overrides), config, dataset, batch, phase.tiles)
+    return CheckedEvaluation(tuple(overrides), config, dataset, batch, phase.fold)
 
 
 def whole_batch(wanted: int, replicas: int) -> int:

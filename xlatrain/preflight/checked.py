@@ -21,16 +21,16 @@ class CheckedEvaluation:
     """An evaluation that can be started. Picklable.
 
     overrides: what was asked for. config: what it came to, with what was left open decided. batch: images per step over
-    all replicas. tiles: (rows, columns) into which the first layers cut an image. notes: what is said before it
-    starts, as what it took from elsewhere than the command; a warning begins with "warning:". members: of an ensemble,
-    each with weights of its own and all with these images.
+    all replicas. fold: whether the first layers work on folded images. notes: what is said before it starts, as what it
+    took from elsewhere than the command; a warning begins with "warning:". members: of an ensemble, each with weights
+    of its own and all with these images.
     """
 
     overrides: tuple[str, ...]
     config: Config
     dataset: Dataset
     batch: int
-    tiles: tuple[int, int] = (1, 1)
+    fold: bool = False
     notes: tuple[str, ...] = ()
     members: tuple[CheckedEvaluation, ...] = ()
 

@@ -1,5 +1,5 @@
 """What the options leave open ("auto", null) and platform or batch decide, here and nowhere else: runtime, replicas,
-workers, streams, the form of depthwise convolutions, the layout, steps in flight, batch norm groups, tiles; the rules
+workers, streams, the form of depthwise convolutions, the layout, steps in flight, batch norm groups, folds; the rules
 of the last two are in models/. What lengths decide is in resolve.py."""
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ def _with_readers(config: Config) -> DataConfig:
 
 
 def decide_phase(config: Config, phase: Phase, model: nn.Module | None) -> tuple[Phase, list[Fault]]:
-    """A phase with its batch norm groups and its tiles. model: as it is built for images of that size, if it can be."""
+    """A phase with its batch norm groups, and whether its images are folded. model: as it is built for images of that
+    size, if it can be."""
     replicas, faults = max(config.cluster.replicas, 1), []
     images = phase.global_batch // (replicas * max(config.gradient.accumulate, 1))  # of a replica, in a micro-batch
     try:
@@ -75,25 +76,21 @@ def decide_phase(config: Config, phase: Phase, model: nn.Module | None) -> tuple
         faults.append(Fault("model.sync_bn_group", problem, cure))
     if model is None:
         return phase, faults
-    from xlatrain.models.tiles import stem_size  # with timm, which a model without faults has imported
-
     try:
-        return replace(phase, tiles=_tiles(config, stem_size(model, phase.image_size), max(1, images), phase)), faults
+        phase = replace(phase, fold=_fold(config, model, phase))
     except ValueError as error:
-        problem, _, cure = str(error).partition("; ")
-        return phase, [*faults, Fault("model.tiles", problem, cure or "take model.tiles=1 or another number")]
+        faults.append(Fault("model.fold", str(error), "leave it out, or take model.fold=false"))
+    return phase, faults
 
 
-def _tiles(config: Config, size: int | None, images: int, phase: Phase) -> tuple[int, int]:
-    """Rows and columns of tiles. size: of the images after the stem, None where tiles are not possible. Raises
-    ValueError."""
-    wanted = config.model.tiles
-    if wanted == 1 or (wanted is None and (size is None or config.cluster.platform != "tpu")):
-        return 1, 1
-    if size is None:
-        where = f"the first layers of {config.model.name} at {phase.image_size} pixels"
-        raise ValueError(f"{where} cannot be tiled; take model.tiles=1 or leave it out")
-    from xlatrain.models.tiles import choose_grid
+def _fold(config: Config, model: nn.Module, phase: Phase) -> bool:
+    """Whether the first stages work on folded images. Raises ValueError where that is asked for and cannot be."""
+    wanted = config.model.fold
+    if wanted is False or (wanted is None and config.cluster.platform != "tpu"):
+        return False
+    from xlatrain.models.folding.choose import choose_folds  # with timm, which a model without faults has imported
 
-    grid = choose_grid(images, size, wanted)
-    return grid.rows, grid.columns
+    found = choose_folds(model, phase.image_size) is not None
+    if wanted and not found:
+        raise ValueError(f"{config.model.name} at {phase.image_size} pixels has no layers that could be folded")
+    return found

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # What a command says of its model, or of the images that it is given: of the rest no model can be wrong.
 _OF_MODEL = (
     *("model.name", "model._target_", "model.kwargs", "model.pool", "model.drop_rate", "model.drop_path_rate"),
-    *("model.zero_init_residual", "model.pretrained", "model.tiles", "data.image_size", "data.num_classes"),
+    *("model.zero_init_residual", "model.pretrained", "model.fold", "data.image_size", "data.num_classes"),
     *("data._target_", "augment.sizes", CONFIG_DIR.rstrip("=")),
 )
 _GIB = 2**30

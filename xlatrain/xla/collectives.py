@@ -22,9 +22,9 @@ def all_reduce(tensor: torch.Tensor, scale: float = 1.0, groups: Groups | None =
     groups: lists of ordinals, one all-reduce in each; None = all replicas. op: "sum", "min" or "max".
     With one replica in each group the tensor comes back scaled, and no collective is traced.
     """
-    if tensor.dtype != torch.float32:
+    if tensor.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"all_reduce takes float32, got {tensor.dtype}")
-    if world_size() == 1 or (groups is not None and all(len(g) == 1 for g in groups)):
+    if (groups is not None and all(len(g) == 1 for g in groups)) or world_size() == 1:
         return tensor * scale if scale != 1.0 else tensor
     return C._xla_all_reduce(op, tensor, scale, [list(g) for g in groups or ()], True)
 

@@ -17,6 +17,7 @@ from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import nn
 
 from xlatrain.models.batch_norm import GroupedBatchNorm
+from xlatrain.models.channels_last.layout import ChannelsLast
 from xlatrain.models.channels_last.layers import ChannelsLastConv2d, ChannelsLastMean, ChannelsLastSqueezeExcite
 
 # Modules that call others and add what they give: they work on images in any order of axes.
@@ -31,8 +32,7 @@ def can_be_channels_last(model: nn.Module) -> bool:
 
 
 def convert_channels_last(model: nn.Module) -> None:
-    """Change such a model in place, whose batch norms were converted to channels last before. It still takes
-    [N, C, H, W]. A layer that is not known, a pool for instance, sees images in the order that it expects."""
+    """Change such a model in place, whose batch norms are GroupedBatchNorms. It still takes [N, C, H, W]. A layer that is not known, a pool for instance, sees images in the order that it expects."""
     model.register_forward_pre_hook(_to_last)
     _convert_children(model)
 
@@ -48,7 +48,9 @@ def _convert_children(parent: nn.Module) -> None:
             setattr(parent, name, ChannelsLastSqueezeExcite(child))
         elif ChannelsLastMean.takes_over(child):
             setattr(parent, name, ChannelsLastMean())
-        elif not isinstance(child, (*_ELEMENTWISE, GroupedBatchNorm, nn.Linear)):
+        elif isinstance(child, GroupedBatchNorm):
+            child.layout = ChannelsLast()
+        elif not isinstance(child, (*_ELEMENTWISE, nn.Linear)):
             child.register_forward_pre_hook(_to_first)
             child.register_forward_hook(_back_to_last)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from xlatrain.models.channels_last.window import Window
-from xlatrain.xla import convolve
+from xlatrain.xla.convolution import Geometry, convolve, kernel_gradient
 
 
 def convolve_pointwise(x: torch.Tensor, weight: torch.Tensor, stride: tuple[int, int]) -> torch.Tensor:
@@ -20,10 +20,7 @@ def convolve_pointwise(x: torch.Tensor, weight: torch.Tensor, stride: tuple[int,
 
 def convolve_dense(x: torch.Tensor, weight: torch.Tensor, window: Window) -> torch.Tensor:
     """x [N, H, W, I], weight [O, I, h, w] to [N, H', W', O]."""
-    if x.is_xla:
-        return _Dense.apply(x, weight.permute(2, 3, 1, 0), window)
-    images = F.conv2d(x.permute(0, 3, 1, 2), weight, None, window.stride, window.padding, window.dilation)
-    return images.permute(0, 2, 3, 1)
+    return _Dense.apply(x, weight.permute(2, 3, 1, 0), window)
 
 
 class _Dense(torch.autograd.Function):
@@ -33,11 +30,34 @@ class _Dense(torch.autograd.Function):
     def forward(ctx: Any, x: torch.Tensor, kernel: torch.Tensor, window: Window) -> torch.Tensor:
         ctx.save_for_backward(x, kernel)
         ctx.window = window
-        return convolve.convolve(x, kernel, window.stride, window.padding, window.dilation)
+        return convolve(x, kernel, _onward(window, x.shape[1:3]))
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor):
         x, kernel = ctx.saved_tensors
-        moves = ctx.window.stride, ctx.window.padding, ctx.window.dilation
-        dx = convolve.input_gradient(grad, kernel, tuple(x.shape[1:3]), *moves) if ctx.needs_input_grad[0] else None
-        return dx, convolve.weight_gradient(x, grad, ctx.window.kernel, *moves), None
+        size, of_x = x.shape[1:3], None
+        if ctx.needs_input_grad[0]:
+            of_x = convolve(grad, kernel.flip(0, 1).transpose(2, 3), _back(ctx.window, size, grad.shape[1:3]))
+        return of_x, kernel_gradient(x, grad, _onward(ctx.window, size)), None
+
+
+def _onward(window: Window, size: Sequence[int]) -> Geometry:
+    """From an image of that size; padded after it by no more than what is read, else cut."""
+    padding = tuple(
+        (p, d * (k - 1) + 1 + (m - 1) * s - n - p)
+        for n, m, k, s, p, d in zip(size, window.sizes(size), *_axes(window), strict=True)
+    )
+    return Geometry(window.stride, (1, 1), padding, window.dilation)
+
+
+def _back(window: Window, size: Sequence[int], result: Sequence[int]) -> Geometry:
+    """From the gradient of the result to that of an image of that size."""
+    padding = tuple(
+        (d * (k - 1) - p, n - 1 - (m - 1) * s + p)
+        for n, m, k, s, p, d in zip(size, result, *_axes(window), strict=True)
+    )
+    return Geometry((1, 1), window.stride, padding, window.dilation)
+
+
+def _axes(window: Window) -> tuple[tuple[int, int], ...]:
+    return window.kernel, window.stride, window.padding, window.dilation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,17 +22,18 @@ class Window:
         (ph, pw) = self.padding
         return F.pad(x, (0, 0, pw, pw, ph, ph))
 
-    def size(self, padded: torch.Tensor) -> tuple[int, int]:
-        """Height and width of the result."""
-        spans = (d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
-        return tuple((n - span) // s + 1 for n, span, s in zip(padded.shape[1:3], spans, self.stride, strict=True))
+    def sizes(self, image: Sequence[int]) -> tuple[int, int]:
+        """Height and width of the result, from those of an image that is not padded yet."""
+        spans = (d * (k - 1) + 1 - 2 * p for k, d, p in zip(self.kernel, self.dilation, self.padding, strict=True))
+        return tuple((n - span) // s + 1 for n, span, s in zip(image, spans, self.stride, strict=True))
 
     def taps(self) -> list[tuple[int, int]]:
         return [(i, j) for i in range(self.kernel[0]) for j in range(self.kernel[1])]
 
     def seen(self, padded: torch.Tensor, tap: tuple[int, int]) -> torch.Tensor:
         """What a tap of the kernel meets at each place of the result."""
-        for axis, n in enumerate(self.size(padded)):
+        sizes = self.sizes([n - 2 * p for n, p in zip(padded.shape[1:3], self.padding, strict=True)])
+        for axis, n in enumerate(sizes):
             start, stride = tap[axis] * self.dilation[axis], self.stride[axis]
             padded = cut(padded, axis + 1, start, start + (n - 1) * stride + 1, stride)
         return padded
