@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from tests.nets import SMALL
 from tests.runs import train
 from xlatrain.bundle.export import check_export
 from xlatrain.cli import plan as plans
@@ -90,10 +91,11 @@ def test_small_steps_compile_and_fit_on_v3_and_v5e(tmp_path, monkeypatch, capsys
     """`plan --check` in small, then the keys that others rely on, from the cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     small = ["train.global_batch=64", "data.image_size=32", f"run.root={tmp_path}"]
-    assert plans.plan(["--check", "--small", *small]) == 0
-    captured = capsys.readouterr()
-    assert captured.out.count("yes") == 2
+    assert plans.plan(["--check", "--small", *small, SMALL]) == 0
+    assert capsys.readouterr().out.count("yes") == 2
     arguments = ["model=test_efficientnet", "cluster=tpu_v3_8", "train.duration=1ep", *small]
+    assert plans.plan(["--json", *arguments]) == 0
+    assert "compiled before" not in capsys.readouterr().err
     assert plans.plan(["--json", *arguments]) == 0
     captured = capsys.readouterr()
     assert "compiled before" in captured.err
@@ -109,7 +111,7 @@ def test_small_steps_compile_and_fit_on_v3_and_v5e(tmp_path, monkeypatch, capsys
     assert found["cost_usd"] == pytest.approx(found["hours"] * 4 * 2.0)
     assert any("fp32" in text for text in found["warnings"])
     reports = list(tmp_path.glob("plan-*/report.html"))
-    assert len(reports) == 2
+    assert len(reports) == 3
     assert any("conv_stem" in report.read_text() for report in reports)
     assert all("<code>xlatrain plan --" in report.read_text() for report in reports)
     assert found["command"].startswith("xlatrain plan --json model=test_efficientnet")
