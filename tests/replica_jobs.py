@@ -334,7 +334,7 @@ def plain_convolution(case: tuple) -> list[torch.Tensor]:
     return [y.detach(), *torch.autograd.grad((y * target).sum(), [x, conv.weight])]
 
 
-def run_convolutions(replica: Replica, cases: list[tuple]) -> dict:
+def run_channels_last(replica: Replica, cases: list[tuple]) -> dict:
     """ChannelsLastConv2d of each case on the device: the same three, in float64 and under bf16 autocast."""
     from xlatrain.models.channels_last.layers import ChannelsLastConv2d
 
@@ -407,6 +407,7 @@ def run_convolutions(replica: Replica) -> dict:
         "plain": Geometry(),
         "stepped": Geometry((2, 1), (1, 1), ((1, 0), (2, -1))),
         "dilated": Geometry((1, 1), (2, 3), ((1, -1), (0, 2))),
+        "spread": Geometry((2, 1), (1, 1), ((1, 1), (2, 1)), (2, 3)),
     }
     for name, geometry in geometries.items():
         for groups in ((), (1,), (3,)):

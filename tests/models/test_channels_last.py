@@ -31,8 +31,8 @@ DENSE = [
 ]
 
 
-@pytest.mark.parametrize("case", DEPTHWISE, ids=str)
-def test_a_depthwise_convolution_and_its_gradients(case):
+@pytest.mark.parametrize("case", DEPTHWISE + DENSE, ids=str)
+def test_a_convolution_and_its_gradients(case):
     """To the rounding of float64, of sums of up to 49 and 338 terms."""
     conv, x, target = convolution_case(case, torch.float64)
     inputs = [x.clone().requires_grad_(), conv.weight]
@@ -46,7 +46,7 @@ def test_a_depthwise_convolution_and_its_gradients(case):
 def test_convolutions_as_xla_computes_them():
     """float64 to 1e-12; bf16 autocast to the resolution of its operands and results, 2^-8 each of a tensor's largest
     value, and of the gradient that comes in."""
-    found = launch("tests.replica_jobs:run_convolutions", DENSE)
+    found = launch("tests.replica_jobs:run_channels_last", DENSE)
     for case in DENSE:
         plain = plain_convolution(case)
         for ours, theirs in zip(found["float64"][case], plain, strict=True):
@@ -64,7 +64,7 @@ def test_a_model_keeps_its_names_and_its_answers(name):
         nn.init.uniform_(norm.running_var, 0.5, 2.0)
     last = copy.deepcopy(plain)
     assert can_be_channels_last(last)
-    convert_batch_norm(last, None, 1, last=True)
+    convert_batch_norm(last, None, 1)
     convert_channels_last(last)
     last.eval()
     assert [(n, t.shape) for n, t in last.state_dict().items()] == [(n, t.shape) for n, t in plain.state_dict().items()]

@@ -17,8 +17,8 @@ from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import nn
 
 from xlatrain.models.batch_norm import GroupedBatchNorm
-from xlatrain.models.channels_last.layout import ChannelsLast
 from xlatrain.models.channels_last.layers import ChannelsLastConv2d, ChannelsLastMean, ChannelsLastSqueezeExcite
+from xlatrain.models.channels_last.layout import ChannelsLast
 
 # Modules that call others and add what they give: they work on images in any order of axes.
 _BLOCKS = (ConvBnAct, DepthwiseSeparableConv, EdgeResidual, InvertedResidual, BasicBlock, Bottleneck, nn.Sequential)
@@ -32,7 +32,8 @@ def can_be_channels_last(model: nn.Module) -> bool:
 
 
 def convert_channels_last(model: nn.Module) -> None:
-    """Change such a model in place, whose batch norms are GroupedBatchNorms. It still takes [N, C, H, W]. A layer that is not known, a pool for instance, sees images in the order that it expects."""
+    """Change such a model in place, whose batch norms are GroupedBatchNorms. It still takes [N, C, H, W]. A layer that
+    is not known, a pool for instance, sees images in the order that it expects."""
     model.register_forward_pre_hook(_to_last)
     _convert_children(model)
 
