@@ -31,10 +31,10 @@ RANDOM = [
     "ema=on",
     "train.global_batch=64",
     "train.log_every=1step",
-    "train.duration=8step",
+    "train.duration=6step",
     "optimizer.lr=0.0015",
     "schedule.warmup=3step",
-    "train.eval_every=4step",
+    "train.eval_every=3step",
     "model.sync_bn_group=2",
     "cluster.replicas=4",
     # Changes nothing, but must not be written down anywhere.

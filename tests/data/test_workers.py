@@ -85,8 +85,8 @@ def test_a_bug_in_a_worker_comes_with_its_traceback(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_fifty_epochs_leave_nothing_behind(tmp_path):
-    """Memory, file descriptors, shared memory and processes are after 50 epochs what they were after two."""
+def test_twenty_epochs_leave_nothing_behind(tmp_path):
+    """Memory, file descriptors, shared memory and processes are after 20 epochs what they were after two."""
     write(tmp_path, count=200)
     data = split(tmp_path, workers=2, shuffle_window=64)
 
@@ -101,7 +101,7 @@ def test_fifty_epochs_leave_nothing_behind(tmp_path):
 
     epochs(2)
     before = usage()
-    epochs(50)
+    epochs(20)
     after = usage()
     assert after[0] <= before[0]  # less, where garbage of earlier tests went meanwhile
     assert after[1] == before[1]

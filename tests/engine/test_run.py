@@ -1,6 +1,8 @@
-"""Whole runs on real replicas, from overrides to files: what a user relies on."""
+"""Whole runs on real replicas, from overrides to files, what a user relies on: the same run however it is made, and
+evaluations that are one number. In one file since a worker of the tests makes their runs once."""
 
 import hashlib
+import itertools
 import json
 import math
 import re
@@ -8,13 +10,20 @@ from pathlib import Path
 
 import pytest
 import timm
-from safetensors.torch import load_file
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from sklearn.datasets import load_digits
 
+from tests.engine.plain_pytorch import plain_losses
 from tests.nets import SMALL
-from tests.runs import EXACT, lines, train
+from tests.runs import EXACT, RANDOM, lines, losses, train
 from tests.shards import damage_image
-from xlatrain.data.digits import write_digits
+from xlatrain.data.digits import _png, write_digits
+from xlatrain.data.shard_format import write_shards
+from xlatrain.engine import run as runs
 from xlatrain.errors import ReplicaError
+from xlatrain.preflight.check import check_evaluation
 from xlatrain.preflight.weights_file import read_facts
 
 
@@ -56,8 +65,8 @@ def test_a_run_folder_holds_what_is_promised(random_run):
         "wall_seconds",
     }
     assert promised <= set(summary)
-    assert (summary["status"], summary["steps"], summary["replicas"], summary["eval_examples"]) == ("done", 8, 4, 360)
-    assert [row["step"] for row in lines(random_run, "train")] == list(range(1, 9))
+    assert (summary["status"], summary["steps"], summary["replicas"], summary["eval_examples"]) == ("done", 6, 4, 360)
+    assert [row["step"] for row in lines(random_run, "train")] == list(range(1, 7))
     assert [row["step"] for row in lines(random_run, "eval")] == [4, 8]
     assert lines(random_run, "eval")[-1]["epoch"] == pytest.approx(8 * 64 / 1437, abs=1e-5)
     assert "precision:\n  name: bf16" in (folder / "config.yaml").read_text()
@@ -157,3 +166,90 @@ def test_another_model_trains_on_synthetic_data_and_every_image_is_evaluated(roo
     assert summary["eval_examples"] == 45
     assert math.isfinite(summary["loss"])
     assert summary["compiles"] == {"train": 1, "eval": 1}
+
+
+@pytest.mark.replicas
+def test_replicas_agree_with_each_other_and_with_plain_pytorch(by_replicas):
+    """1e-4 relative over 5 losses and 5e-3 over 20: float32 sums in another order, which training amplifies. Plain
+    PyTorch on two threads is within 1e-3 of replicas, on one thread, which sums otherwise, within 2.9e-3."""
+    found = {"plain": plain_losses(EXACT), **{n: losses(s) for n, s in by_replicas.items()}}
+    assert all(len(row) == 20 for row in found.values())
+    for a, b in itertools.combinations(found.values(), 2):
+        assert b[:5] == pytest.approx(a[:5], rel=1e-4)
+        assert b == pytest.approx(a, rel=5e-3)
+
+
+@pytest.mark.replicas
+def test_replayed_equals_traced_with_everything_random_switched_on(root, random_run):
+    """And the same seed, in another process, gives the same run."""
+    traced = train(root, "random-traced", *RANDOM, "engine.replay=false")
+    assert losses(traced) == losses(random_run)
+    assert [r["loss"] for r in lines(traced, "eval")] == [r["loss"] for r in lines(random_run, "eval")]
+    assert traced["sha256"] == random_run["sha256"]
+
+
+@pytest.mark.replicas
+def test_one_compile_a_step_and_nothing_on_the_cpu_behind_ones_back(by_replicas, random_run):
+    for summary in (*by_replicas.values(), random_run):
+        assert summary["compiles"] == {"train": 1, "eval": 1}
+        assert summary["cpu_fallbacks"] == {}
+    assert by_replicas[1]["other_compiles"] == 0
+    assert by_replicas[8]["other_compiles"] == 1  # that replicas start equal
+    assert random_run["other_compiles"] == 2  # and that groups' statistics are made equal
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+@pytest.mark.replicas
+def test_evaluation_of_saved_weights_is_the_same_number_on_any_replicas(root, random_run, replicas):
+    """Nothing but the file is named: it was trained in bf16, which is not the default."""
+    overrides = [
+        f"weights={random_run['run']}/weights.safetensors",
+        f"cluster.replicas={replicas}",
+        f"run.root={root}",
+        f"run.name=eval-{replicas}",
+    ]
+    summary = runs.evaluate(check_evaluation(overrides))
+    assert summary["eval_examples"] == 360
+    assert summary["top1"] == random_run["top1"]
+    assert summary["top5"] == random_run["top5"]
+    assert summary["loss"] == pytest.approx(random_run["loss"], rel=1e-5)
+    assert summary["replicas"] == replicas
+    assert "from weights.safetensors: " in (log := (Path(summary["run"]) / "train.log").read_text())
+    assert "precision.name=bf16 (else fp32)" in log
+    assert summary["sha256"]["weights.safetensors"] == random_run["sha256"]["weights.safetensors"]
+
+
+@pytest.mark.replicas
+def test_bf16_evaluation_ranks_by_float32_logits(root, random_run, tmp_path):
+    """A classifier that says 100 + k/64 for class k whatever the image. In bf16 all ten are 100, and ties count against
+    the model; in float32 nines are right, and five digits in ten are in the top 5."""
+    source = Path(random_run["run"]) / "weights.safetensors"
+    tensors, metadata = load_file(source), safe_open(source, "pt").metadata()
+    tensors["classifier.weight"] = torch.zeros_like(tensors["classifier.weight"])
+    tensors["classifier.bias"] = 100 + torch.arange(10) / 64
+    save_file(tensors, tmp_path / "near.safetensors", metadata)
+    overrides = [f"weights={tmp_path}/near.safetensors", "cluster.replicas=1", "precision=bf16", f"run.root={root}"]
+    summary = runs.evaluate(check_evaluation(overrides))
+    assert summary["top1"] == pytest.approx(0.1, abs=0.01)
+    assert summary["top5"] == pytest.approx(0.5, abs=0.01)
+    expected = torch.logsumexp(torch.arange(10) / 64, 0).item() - 4.5 / 64
+    assert summary["loss"] == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.replicas
+def test_five_images_on_eight_replicas_are_five_images(root, random_run, tmp_path):
+    """Fewer images than replicas, also with worker processes: three replicas see padding alone."""
+    samples = [(f"{i}", "png", _png(load_digits().images[i]), i) for i in range(5)]
+    for split in ("train", "val"):
+        write_shards(tmp_path / split, samples, [str(i) for i in range(10)])
+    found = {}
+    for replicas, workers in ((8, 2), (1, 0)):
+        overrides = [
+            "data=shards", f"data.root={tmp_path}", f"data.workers={workers}",
+            f"weights={random_run['run']}/weights.safetensors", f"cluster.replicas={replicas}", "train.global_batch=8",
+            f"run.root={root}", f"run.name=five-{replicas}",
+        ]  # fmt: skip
+        found[replicas] = runs.evaluate(check_evaluation(overrides))
+    assert found[8]["eval_examples"] == found[1]["eval_examples"] == 5
+    assert found[8]["top1"] == found[1]["top1"]
+    assert found[8]["loss"] == pytest.approx(found[1]["loss"], rel=1e-5)

@@ -123,3 +123,10 @@ def test_a_wrong_option_is_told_without_a_model_unless_that_may_be_wrong_too(cou
         check(["train.globl_batch=64", *more])
     assert [fault.key for fault in error.value.faults] == keys
     assert counted["built"] == (1 if keys[1:] and keys[1] != "model.sync_bn_group" else 0)
+
+
+@pytest.mark.parametrize("given", [[], ["optimizer=lars", "train.until=top1>=0.9"], ["recipe=efficientnet_b2_32k"]])
+def test_a_sound_command_is_looked_over_in_silence_and_without_a_model(counted, given):
+    """What the command line does before torch is there. One that says nothing of a model ended in a traceback."""
+    checks.look_over(given if "recipe" not in str(given) else [*given, "data=synthetic"], checks.check_config)
+    assert counted["built"] == 0

@@ -70,6 +70,7 @@ def look_over(overrides: Sequence[str], check: Callable[..., Any]) -> None:
     may be faults, which are to be told with it."""
     if is_in_question(overrides):
         return
+    overrides = quote_comparisons(overrides)
     try:
         check_composed(overrides, lambda config, whole: check(config, overrides, whole=False))
     except ConfigError as error:
@@ -95,6 +96,8 @@ def check_composed(overrides: Sequence[str], check: Callable[[Config, bool], Che
     except ConfigError as error:
         known = {f.key for f in faults}
         faults += [f for f in error.faults if f.key not in known]
+        if not faults:  # it did not look at all there is
+            raise
     if faults:
         raise ConfigError(*faults)
     return checked
