@@ -13,7 +13,7 @@ from xlatrain.data.shard_format import write_shards
 from xlatrain.engine.state import initial_state, model_layout
 from xlatrain.engine.weights import WEIGHTS, save_weights
 from xlatrain.models.create import build_model, timm_arguments
-from xlatrain.preflight.check import check, check_evaluation
+from xlatrain.preflight.check import check, check_evaluation, check_evaluation_config, look_over
 from xlatrain.preflight.facts import Facts, describe_weights
 from xlatrain.preflight.weights_file import read_facts
 
@@ -73,6 +73,11 @@ def test_an_evaluation_needs_no_more_than_weights_and_data(trained, data):
     assert len(plan.notes) == 1
     for words in (WEIGHTS, "data.image_size=64 (else 160)", "model.name=test_resnet (else test_efficientnet)"):
         assert words in plan.notes[0]
+
+
+def test_a_sound_evaluation_is_looked_over_in_silence(trained, data):
+    """What the command line does before torch is there."""
+    look_over([trained(), "data=shards", data], check_evaluation_config)
 
 
 def test_what_a_command_says_against_the_weights_is_taken_and_said(trained, data):

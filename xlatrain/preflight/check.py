@@ -193,9 +193,9 @@ def check_evaluation_config(
             found.append(_check_weights(alone, overrides, open_data, whole))
         except ConfigError as error:
             faults += [fault for fault in error.faults if fault not in faults]
-    if not faults:
+    if not faults and found:
         faults = ensemble_faults(found)
-    if faults:
+    if faults or not found:
         raise ConfigError(*faults)
     return found[0] if len(found) == 1 else as_ensemble(found)
 
