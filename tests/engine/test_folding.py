@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from tests.nets import MOBILE, Mobile
 from tests.runs import lines, losses, train
 
-pytestmark = pytest.mark.replicas
+pytestmark = [pytest.mark.replicas, pytest.mark.long]
 
 # All that a folded layer could spoil: draws of stochastic depth and mixup, micro-batches, statistics over replicas,
 # averages of weights and statistics, the evaluation step. 112 pixels, so that the last block is folded in groups.

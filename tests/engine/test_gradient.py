@@ -57,15 +57,16 @@ def test_eight_bit_sums_with_scaling_stay_near_float32_and_report_how_near(root)
     assert all(0.01 < e < 0.3 for e in errors)  # two mantissa bits are 12 % at worst a rounding
 
 
-def test_eight_bit_gradients_with_scaling_train_as_float32_does(root):
-    """Four replicas, five epochs. Two points are 7 of the 360 images."""
+@pytest.mark.long
+def test_eight_bit_gradients_with_scaling_train_to_within_a_point_of_float32(root):
+    """Four replicas, nine epochs. One point is 3.6 of the 360 images."""
     run = ["model._target_=examples.small_net.SmallNet", "optimizer.lr=0.6", "augment=none", "cluster.replicas=4"]
-    run += ["train.duration=5ep", "train.eval_every=5ep"]
+    run += ["train.duration=9ep", "train.eval_every=9ep"]
     exact = train(root, "full-fp32", *run)
     scaled = train(root, "full-aps", *run, "gradient=e5m2_aps")
-    assert exact["top1"] > 0.9
-    assert abs(scaled["top1"] - exact["top1"]) <= 0.02
+    assert exact["top1"] > 0.95
+    assert abs(scaled["top1"] - exact["top1"]) <= 0.01
     log = (Path(scaled["run"]) / "train.log").read_text()
     assert "5 exponent and 2 mantissa bits, with auto-precision scaling, summed one after the other" in log
     assert "emulated" in log
-    assert "learning rate 0.6 for batch 128, 14 steps of warm-up (default), then cosine, 56 steps in all" in log
+    assert "learning rate 0.6 for batch 128, 25 steps of warm-up (default), then cosine, 101 steps in all" in log
