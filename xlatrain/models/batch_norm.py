@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from xlatrain.models.dtypes import wide
 from xlatrain.xla.collectives import Groups, all_gather, all_reduce
 from xlatrain.xla.rescue import variance_if
 
@@ -90,7 +91,7 @@ class _GroupNormalize(torch.autograd.Function):
         local = _local_moments(x, shift, eps, layout, inside)
         mean, var = _group_moments(*local, groups, group_size)
         inverse = torch.rsqrt(var + eps)
-        y = (_wide(x) - layout.spread(mean)) * layout.spread(inverse * weight) + layout.spread(bias)
+        y = (wide(x) - layout.spread(mean)) * layout.spread(inverse * weight) + layout.spread(bias)
         ctx.save_for_backward(x, weight, mean, inverse)
         ctx.group = layout, groups, layout.count(x) * group_size
         ctx.mark_non_differentiable(mean, var)
@@ -101,8 +102,8 @@ class _GroupNormalize(torch.autograd.Function):
         x, weight, mean, inverse = ctx.saved_tensors
         layout, groups, count = ctx.group
         inside = layout.inside(x.device)
-        g = _only(inside, _wide(grad))
-        normalised = (_wide(x) - layout.spread(mean)) * layout.spread(inverse)
+        g = _only(inside, wide(grad))
+        normalised = (wide(x) - layout.spread(mean)) * layout.spread(inverse)
         local = torch.stack([layout.sum(g), layout.sum(g * normalised)])
         bias_mean, weight_mean = all_reduce(local, scale=1.0 / count, groups=groups)
         of_mean, of_variance = layout.spread(bias_mean), normalised * layout.spread(weight_mean)
@@ -120,7 +121,7 @@ def _local_moments(
     ratio of 64 on, about 1e-5 of it. Then, which is in the first steps of a layer far from its running mean, the
     variance is taken in a second pass about the mean.
     """
-    centred = _only(inside, _wide(x) - layout.spread(shift))
+    centred = _only(inside, wide(x) - layout.spread(shift))
     first, second = layout.mean(centred), layout.mean(centred.square())
     mean, variance = shift + first, (second - first.square()).clamp_min(0.0)
     lost = (first.square() > 64.0 * (variance + eps)).any()
@@ -189,7 +190,7 @@ class GroupedBatchNorm(nn.Module):
                 self.running_var.lerp_(var * (count / max(count - 1, 1)), self.momentum)
         else:
             scale = torch.rsqrt(self.running_var + self.eps) * weight
-            y = (_wide(x) - layout.spread(self.running_mean)) * layout.spread(scale) + layout.spread(bias)
+            y = (wide(x) - layout.spread(self.running_mean)) * layout.spread(scale) + layout.spread(bias)
             y = _only(layout.inside(x.device), y).to(x.dtype)
         return self.act(self.drop(y))
 
@@ -206,10 +207,6 @@ def convert_batch_norm(
         parent, _, leaf = name.rpartition(".")
         setattr(model.get_submodule(parent), leaf, GroupedBatchNorm(module, groups, group_size, momentum, eps))
     return len(found)
-
-
-def _wide(x: torch.Tensor) -> torch.Tensor:
-    return x if x.dtype == torch.float64 else x.float()
 
 
 def _only(inside: torch.Tensor | None, values: torch.Tensor) -> torch.Tensor:

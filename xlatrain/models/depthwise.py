@@ -47,11 +47,11 @@ def convert_depthwise(
     return len(found)
 
 
+def is_plain(module: nn.Module) -> bool:
+    """Whether a module is a Conv2d that does what its numbers say. Subclasses (timm's Conv2dSame) compute padding of
+    their own."""
+    return type(module) is nn.Conv2d and module.padding_mode == "zeros" and not isinstance(module.padding, str)
+
+
 def _is_plain_depthwise(module: nn.Module) -> bool:
-    # Subclasses (timm's Conv2dSame) compute padding of their own and stay as they are.
-    return (
-        type(module) is nn.Conv2d
-        and module.groups == module.in_channels == module.out_channels > 1
-        and module.padding_mode == "zeros"
-        and not isinstance(module.padding, str)
-    )
+    return is_plain(module) and module.groups == module.in_channels == module.out_channels > 1

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
 from xlatrain.models.channels_last.window import Window
-from xlatrain.xla.convolution import Geometry, convolve, kernel_gradient
+from xlatrain.models.convolve import Convolve
+from xlatrain.xla.convolution import Geometry
 
 
 def convolve_pointwise(x: torch.Tensor, weight: torch.Tensor, stride: tuple[int, int]) -> torch.Tensor:
@@ -20,32 +20,16 @@ def convolve_pointwise(x: torch.Tensor, weight: torch.Tensor, stride: tuple[int,
 
 def convolve_dense(x: torch.Tensor, weight: torch.Tensor, window: Window) -> torch.Tensor:
     """x [N, H, W, I], weight [O, I, h, w] to [N, H', W', O]."""
-    return _Dense.apply(x, weight.permute(2, 3, 1, 0), window)
+    size, result = x.shape[1:3], window.sizes(x.shape[1:3])
+    kernel = weight.permute(2, 3, 1, 0)
+    return Convolve.apply(x, kernel, _onward(window, size, result), _back(window, size, result))
 
 
-class _Dense(torch.autograd.Function):
-    """x [N, H, W, I] by a kernel [h, w, I, O]."""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, kernel: torch.Tensor, window: Window) -> torch.Tensor:
-        ctx.save_for_backward(x, kernel)
-        ctx.window = window
-        return convolve(x, kernel, _onward(window, x.shape[1:3]))
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor):
-        x, kernel = ctx.saved_tensors
-        size, of_x = x.shape[1:3], None
-        if ctx.needs_input_grad[0]:
-            of_x = convolve(grad, kernel.flip(0, 1).transpose(2, 3), _back(ctx.window, size, grad.shape[1:3]))
-        return of_x, kernel_gradient(x, grad, _onward(ctx.window, size)), None
-
-
-def _onward(window: Window, size: Sequence[int]) -> Geometry:
+def _onward(window: Window, size: Sequence[int], result: Sequence[int]) -> Geometry:
     """From an image of that size; padded after it by no more than what is read, else cut."""
     padding = tuple(
         (p, d * (k - 1) + 1 + (m - 1) * s - n - p)
-        for n, m, k, s, p, d in zip(size, window.sizes(size), *_axes(window), strict=True)
+        for n, m, k, s, p, d in zip(size, result, *_axes(window), strict=True)
     )
     return Geometry(window.stride, (1, 1), padding, window.dilation)
 

@@ -11,8 +11,10 @@ from torch import nn
 
 from xlatrain.models.channels_last.dense import convolve_dense, convolve_pointwise
 from xlatrain.models.channels_last.depthwise import convolve_depthwise
-from xlatrain.models.channels_last.sums import image_sums, wide
+from xlatrain.models.channels_last.sums import image_sums
 from xlatrain.models.channels_last.window import Window
+from xlatrain.models.depthwise import is_plain
+from xlatrain.models.dtypes import autocast_dtype, wide
 
 
 class ChannelsLastConv2d(nn.Module):
@@ -31,16 +33,13 @@ class ChannelsLastConv2d(nn.Module):
     @staticmethod
     def takes_over(conv: nn.Module) -> bool:
         """Subclasses (timm's Conv2dSame) compute padding of their own, and groups of several channels are left out."""
-        if type(conv) is not nn.Conv2d or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
-            return False
-        return conv.groups == 1 or conv.groups == conv.in_channels == conv.out_channels
+        return is_plain(conv) and (conv.groups == 1 or conv.groups == conv.in_channels == conv.out_channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x.permute(0, 2, 3, 1) if self.first else x
-        device = x.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+        dtype = autocast_dtype(x)
         x, weight, window = wide(x.to(dtype)), wide(self.weight.to(dtype)), self.window
-        with torch.autocast(device, enabled=False):
+        with torch.autocast(x.device.type, enabled=False):
             if self.depthwise:
                 y = convolve_depthwise(x, weight, window)
             elif (window.kernel, window.padding) == ((1, 1), (0, 0)):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 
+from xlatrain.models.dtypes import wide
 from xlatrain.xla.barrier import written
 
 _SLICES, _ROWS = 8, 8
@@ -23,11 +24,6 @@ def channel_sums(x: torch.Tensor) -> torch.Tensor:
 def image_sums(x: torch.Tensor) -> torch.Tensor:
     """[N, H, W, C] to [N, C], likewise."""
     return fold(wide(x)).sum((1, 2))
-
-
-def wide(x: torch.Tensor) -> torch.Tensor:
-    """x in float32, or in float64 if it is."""
-    return x if x.dtype == torch.float64 else x.float()
 
 
 def fold(x: torch.Tensor) -> torch.Tensor:

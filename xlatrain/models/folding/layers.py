@@ -8,7 +8,8 @@ import torch
 from timm.models._efficientnet_blocks import SqueezeExcite
 from torch import nn
 
-from xlatrain.models.folding.convolve import Convolve
+from xlatrain.models.dtypes import autocast_dtype, wide
+from xlatrain.models.folding.convolve import convolve_folds
 from xlatrain.models.folding.geometry import Layout, Window
 from xlatrain.models.folding.kernels import dense_kernel, depthwise_kernel, pointwise_kernel
 
@@ -32,7 +33,7 @@ class FoldedConv2d(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x.permute(0, 2, 3, 1) if self.enters else x
-        return self.then(self._folded(x.to(_dtype(x))))
+        return self.then(self._folded(x.to(autocast_dtype(x))))
 
     def _folded(self, x: torch.Tensor) -> torch.Tensor:
         axes = (self.inside.rows, self.outside.rows), (self.inside.columns, self.outside.columns)
@@ -52,7 +53,7 @@ class FoldedConv2d(nn.Module):
             here = there
         kernel = kernel.to(x.dtype)
         if here == there or self.depthwise:
-            return Convolve.apply(x, kernel, tuple(windows), (self.outside.rows.folds, self.outside.columns.folds))
+            return convolve_folds(x, kernel, windows, (self.outside.rows.folds, self.outside.columns.folds))
         # From or to groups, pixel for pixel: a product.
         with torch.autocast(x.device.type, enabled=False):
             return torch.einsum("nhwi,idc->nhwdc" if there else "nhwdc,dco->nhwo", x, kernel[0, 0])
@@ -75,12 +76,12 @@ class Refold(nn.Module):
     def _moved(self, x: torch.Tensor) -> torch.Tensor:
         channels = self.inside.channels
         axes = (self.inside.rows, self.outside.rows), (self.inside.columns, self.outside.columns)
-        windows = tuple(Window.between(*pair) for pair in axes)
+        windows = [Window.between(*pair) for pair in axes]
         rows, columns = (w.meets(*pair, device=x.device) for w, pair in zip(windows, axes, strict=True))
         channel = torch.arange(channels, device=x.device)
         ones = (channel[:, None] == channel[None, :]).to(x.dtype).view(channels, channels, 1, 1)
         kernel = pointwise_kernel(ones, rows, columns, None, None)
-        return Convolve.apply(x, kernel, windows, (self.outside.rows.folds, self.outside.columns.folds))
+        return convolve_folds(x, kernel, windows, (self.outside.rows.folds, self.outside.columns.folds))
 
 
 class FoldedSqueezeExcite(nn.Module):
@@ -93,12 +94,6 @@ class FoldedSqueezeExcite(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         pixels = self.layout.rows.size * self.layout.columns.size
-        wide = x if x.dtype == torch.float64 else x.float()
-        mean = (self.layout.gather(wide.sum((1, 2))) / pixels).to(x.dtype)[:, :, None, None]
+        mean = (self.layout.gather(wide(x).sum((1, 2))) / pixels).to(x.dtype)[:, :, None, None]
         gate = self.gate(self.conv_expand(self.act1(self.conv_reduce(mean))))[:, :, 0, 0]
         return x * self.layout.spread(gate)[:, None, None]
-
-
-def _dtype(x: torch.Tensor) -> torch.dtype:
-    kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
