@@ -6,6 +6,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from safetensors.torch import save_file
 
 from xlatrain.cli import data_bench, main, plan
+from xlatrain.cli.verbs import joined
 from xlatrain.config import compose
 from xlatrain.errors import ConfigError, ReplicaError
 from xlatrain.preflight import check as checks
@@ -128,5 +129,5 @@ def test_a_wrong_option_is_told_without_a_model_unless_that_may_be_wrong_too(cou
 @pytest.mark.parametrize("given", [[], ["optimizer=lars", "train.until=top1>=0.9"], ["recipe=efficientnet_b2_32k"]])
 def test_a_sound_command_is_looked_over_in_silence_and_without_a_model(counted, given):
     """What the command line does before torch is there. One that says nothing of a model ended in a traceback."""
-    checks.look_over(given if "recipe" not in str(given) else [*given, "data=synthetic"], checks.check_config)
+    checks.look_over(joined(given if "recipe" not in str(given) else [*given, "data=synthetic"]), checks.check_config)
     assert counted["built"] == 0

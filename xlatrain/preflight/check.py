@@ -70,7 +70,6 @@ def look_over(overrides: Sequence[str], check: Callable[..., Any]) -> None:
     may be faults, which are to be told with it."""
     if is_in_question(overrides):
         return
-    overrides = quote_comparisons(overrides)
     try:
         check_composed(overrides, lambda config, whole: check(config, overrides, whole=False))
     except ConfigError as error:
